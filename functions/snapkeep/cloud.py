@@ -1,0 +1,167 @@
+"""Compute Engine's resources as far as Snapkeep reads them, and the changes that it asks for.
+
+Values only: no call is made here. Numeric ids are decimal strings everywhere, because Compute Engine's are uint64
+and Firestore's integers are int64. Links are partial URLs (`projects/P/zones/Z/disks/N`), never full ones.
+Field meanings are those of the Compute Engine v1 REST reference.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Literal
+
+NAME: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+"""A resource name: RFC 1035, 1 to 63 characters."""
+
+NAMES_PER_FILTER: Final = 60
+"""Names in one list filter: at most 60 * 75 characters, well inside the URL length that Google's front ends take."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedDisk:
+    """A disk as its instance shows it. It carries no disk id: read the Disk for that."""
+
+    device_name: str
+    source: str  # the disk's link; "" for a local SSD
+    persistent: bool  # False for a local SSD (type SCRATCH), which no snapshot can hold
+    boot: bool
+    mode: str  # READ_WRITE | READ_ONLY
+    interface: str  # SCSI | NVME
+    auto_delete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    id: str
+    name: str
+    project: str
+    zone: str
+    status: str  # RUNNING, TERMINATED, ...
+    labels: Mapping[str, str]
+    disks: tuple[AttachedDisk, ...]
+    definition: Mapping[str, Any] = field(default_factory=dict)
+    """The rest of the v1 resource in REST spelling (camelCase) that describes how to build it again: machineType,
+    networkInterfaces, tags, labels, serviceAccounts, scheduling, shieldedInstanceConfig, metadata, ... whole, as read.
+    What of it is kept is decided in `creation.rules`."""
+
+    @property
+    def link(self) -> str:
+        return f"projects/{self.project}/zones/{self.zone}/instances/{self.name}"
+
+    @property
+    def region(self) -> str:
+        return region_of(self.zone)
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A persistent disk. Zonal disks have a `zone`; regional ones a `region` and their `replica_zones`."""
+
+    id: str
+    name: str
+    project: str
+    zone: str | None
+    region: str
+    replica_zones: tuple[str, ...]
+    type: str  # short name: pd-balanced, hyperdisk-balanced, ...
+    size_gb: int
+    status: str  # CREATING, READY, FAILED, DELETING, ...
+    labels: Mapping[str, str]
+    provisioned_iops: int | None
+    provisioned_throughput: int | None  # MB/s
+    architecture: str | None
+    guest_os_features: tuple[str, ...]
+    kms_key: str | None  # the Cloud KMS key (without version) that encrypts it, if a customer's
+    customer_supplied_key: bool  # CSEK: the key itself lives with the customer, so nobody can restore from it alone
+
+    @property
+    def link(self) -> str:
+        where = f"zones/{self.zone}" if self.zone else f"regions/{self.region}"
+        return f"projects/{self.project}/{where}/disks/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    id: str
+    name: str
+    project: str
+    status: str  # CREATING | UPLOADING | READY | FAILED | DELETING
+    source_disk: str  # link of the disk as it was named
+    source_disk_id: str
+    locations: tuple[str, ...]  # storageLocations
+    labels: Mapping[str, str]
+    created_at: datetime
+    bytes: int  # storageBytes: what this snapshot holds of its chain
+    kms_key: str | None = None
+
+    @property
+    def link(self) -> str:
+        return snapshot_link(self.project, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    id: str
+    name: str
+    link: str  # projects/P/global/operations/N, or .../zones/Z/operations/N
+    status: Literal["PENDING", "RUNNING", "DONE"]
+    target: str  # link of what it works on
+    error_code: str | None = None  # the first of error.errors: QUOTA_EXCEEDED, RESOURCE_NOT_FOUND, ...
+    error_message: str | None = None
+    http_status: int | None = None  # httpErrorStatusCode, where the failed operation carries one
+
+
+Resource = Instance | Disk | Snapshot | Operation
+
+
+@dataclass(frozen=True, slots=True)
+class InsertSnapshot:
+    """`snapshots.insert`: a snapshot of `source_disk` in `project`, stored in `location` and nowhere else."""
+
+    project: str
+    name: str
+    source_disk: str  # link; may lie in another project
+    location: str  # one region; left out, Compute Engine would choose a multi-region
+    labels: Mapping[str, str]
+    description: str = ""
+    kms_key: str | None = None
+
+    @property
+    def link(self) -> str:
+        return snapshot_link(self.project, self.name)
+
+
+Change = InsertSnapshot
+"""Every way in which Snapkeep changes the cloud: at once the call, the audit body, the fault point of the tests and
+the row of the permission table. A union as soon as there is a second."""
+
+
+def request_id(change: Change) -> str:
+    """The UUID that lets Compute Engine recognise a repeated request; derived, so that a retry sends the same."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"snapkeep:{type(change).__name__}:{change.link}"))
+
+
+def snapshot_link(project: str, name: str) -> str:
+    return f"projects/{project}/global/snapshots/{name}"
+
+
+def region_of(zone: str) -> str:
+    """The region that a zone lies in: `southamerica-east1-a` is in `southamerica-east1`."""
+    return zone.rsplit("-", 1)[0]
+
+
+def partial_link(url: str) -> str:
+    """A resource's partial URL, whatever host and version its full one names; "" stays ""."""
+    at = url.find("projects/")
+    return url[at:] if at >= 0 else ""
+
+
+def named(names: Iterable[str]) -> Iterator[str]:
+    """List filters that together match exactly these names, at most NAMES_PER_FILTER in each."""
+    ordered = sorted(set(names))
+    for start in range(0, len(ordered), NAMES_PER_FILTER):
+        yield " OR ".join(f'(name = "{name}")' for name in ordered[start : start + NAMES_PER_FILTER])

@@ -1,0 +1,417 @@
+"""What is stored in Firestore, field for field (docs/contract.md says it to others; a test holds the two together).
+
+Instants and facts are stored; ages, reasons and states of health are computed when read. Times are aware UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+
+SCHEMA: Final = 1
+T = TypeVar("T", bound="Stored")
+Raw = bytes  # inside a class, the field name `bytes` would hide the type
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A map inside a document."""
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole document. `updated_at` is the instant (our clock) of the decision that it was last written by."""
+
+    schema: int = SCHEMA
+    updated_at: datetime
+
+
+def to_data(document: Stored) -> dict[str, Any]:
+    """The document as plain maps, lists, strings, numbers, times and bytes. Lists, not tuples, as Firestore has them."""
+    data = msgspec.to_builtins(document, builtin_types=(datetime, bytes))
+    assert isinstance(data, dict)
+    return data
+
+
+def from_data(kind: type[T], data: dict[str, Any]) -> T:
+    """A stored map as its type. Raises msgspec.ValidationError where it is not one."""
+    return msgspec.convert(data, kind, builtin_types=(datetime, bytes))
+
+
+# --- tenants -----------------------------------------------------------------------------------------------------
+
+
+class ByName(Part, kw_only=True):
+    """Selects the one instance of this name in this zone."""
+
+    name: str
+    zone: str
+
+
+class ByLabel(Part, kw_only=True):
+    """Selects every instance of the project that carries the label, written `key=value`."""
+
+    label: str
+
+
+class Schedule(Part, kw_only=True):
+    daily_at: str = "02:30"  # local time of day, HH:MM
+    spread_minutes: int = 30
+    catch_up_hours: int = 20
+
+
+class Retention(Part, kw_only=True):
+    keep_last: int = 3
+    keep_daily: int = 14
+    keep_weekly: int = 8
+    keep_monthly: int = 12
+    keep_yearly: int = 0
+    keep_within_days: int = 0
+    lock_days: int = 7
+    keep_after_gone_days: int = 90
+
+
+class CopyRetention(Part, kw_only=True):
+    """A copy's own policy. What it leaves out is 0, except `lock_days`: a second region is bought for a purpose."""
+
+    keep_last: int = 0
+    keep_daily: int = 7
+    keep_weekly: int = 4
+    keep_monthly: int = 0
+    keep_yearly: int = 0
+    keep_within_days: int = 0
+    lock_days: int = 7
+
+
+class InterRegionBackup(Part, kw_only=True):
+    region: str
+    valid_until: str  # last day of the entitlement, YYYY-MM-DD, in the tenant's time zone
+    retention: CopyRetention = CopyRetention()
+
+
+class MultiRegionDr(Part, kw_only=True):
+    region: str
+    valid_until: str
+
+
+class Entitlements(Part, kw_only=True):
+    inter_region_backup: InterRegionBackup | None = None
+    multi_region_dr: MultiRegionDr | None = None
+
+
+class Recovery(Part, kw_only=True):
+    """What a restore elsewhere needs: links of the network, of a subnetwork by region, and a service account."""
+
+    network: str
+    subnetworks: dict[str, str] = {}
+    service_account: str | None = None
+
+
+class ClientBackup(Part, kw_only=True):
+    kind: Literal["credentials", "videos"]
+    every_hours: int
+
+
+class RestoreTest(Part, kw_only=True):
+    every_days: int
+    network: str
+
+
+class Selected(Part, kw_only=True):
+    by_name: list[ByName] = []
+    by_label: ByLabel | None = None
+
+
+class Tenant(Stored, kw_only=True):
+    """`tenants/{id}`: the fleet file's entry with every default written out, and what discovery keeps about it."""
+
+    id: str
+    name: str
+    deployment: Literal["saas", "private_saas"]
+    project: str
+    vault_project: str  # normalised: the instances' project unless the fleet file names another
+    instances: Selected
+    timezone: str
+    schedule: Schedule
+    consistency: Literal["crash", "guest_flush", "group"]
+    retention: Retention
+    rpo_hours: int
+    kms_keys: dict[str, str] = {}
+    entitlements: Entitlements = Entitlements()
+    recovery: Recovery | None = None
+    client_backups: list[ClientBackup] = []
+    access_networks: list[str] = []
+    restore_test: RestoreTest | None = None
+
+    applied_at: datetime
+    applied_by: str
+    discover_at: datetime | None = None  # when its projects are to be read next
+    unmatched: list[str] = []  # instances selected by name that its project does not hold
+    discovery_failure: Failure | None = None
+
+    @property
+    def vendor_managed(self) -> bool:
+        """True where system backups are the vendor's, so that the schedule takes points (CONTRACT: responsibility)."""
+        return self.deployment == "saas"
+
+
+class Failure(Part, kw_only=True):
+    code: str
+    message: str
+
+
+# --- instances ---------------------------------------------------------------------------------------------------
+
+
+class DiskRef(Part, kw_only=True):
+    name: str
+    id: str
+
+
+class Newest(Part, kw_only=True):
+    point: str
+    at: datetime
+    took_s: int  # from the first snapshot's start until all were read as READY
+
+
+class Tally(Part, kw_only=True):
+    """What `health` shows of one instance, kept in the commit of each change of a point's state (see `store`)."""
+
+    running: int = 0
+    verified: int = 0
+    failed: int = 0
+    missed: int = 0
+    bytes: int = 0  # storage bytes of its verified points, each as read when it was verified
+    days: dict[str, str] = {}  # local day -> verified | failed | missed: of scheduled points, the last DAYS_SHOWN days
+
+
+class Instance(Stored, kw_only=True):
+    """`tenants/{t}/instances/{numeric id}`. A replaced instance has another id and so another document."""
+
+    id: str
+    name: str
+    project: str
+    zone: str
+    region: str
+    disks: list[DiskRef]
+    seen_at: datetime  # when it was first seen
+    lost_at: datetime | None = None  # since when it is gone or no longer selected; null while it is protected
+    lost_reason: Literal["gone", "deselected"] | None = None
+    planned_day: str | None = None  # the last local day whose slot was decided
+    next_slot_at: datetime | None = None  # null: the schedule takes nothing (lost, or client-managed)
+    newest_verified: Newest | None = None
+    breach_at: datetime | None = None  # since when it has been in breach of its RPO
+    breach_due_at: datetime | None = None  # when it will be, if nothing is verified before; null when it already is
+    tally: Tally = Tally()
+
+
+# --- recovery points ---------------------------------------------------------------------------------------------
+
+
+class Slot(Part, kw_only=True):
+    day: str  # local calendar day, YYYY-MM-DD
+    at: datetime  # the UTC instant it starts at
+
+
+class InstanceRef(Part, kw_only=True):
+    id: str
+    name: str
+    project: str
+    zone: str
+    region: str
+
+
+class SnapshotRef(Part, kw_only=True):
+    project: str
+    name: str
+    location: str
+    id: str | None = None
+    status: str | None = None  # as last read; null: asked for, not seen yet
+    bytes: int = 0
+    created_at: datetime | None = None
+
+
+class PointDisk(Part, kw_only=True):
+    """One disk of a point, as it was when the point was taken, and the snapshot that holds it."""
+
+    name: str
+    id: str
+    type: str
+    size_gb: int
+    device_name: str
+    boot: bool
+    mode: str
+    interface: str
+    auto_delete: bool
+    zone: str | None
+    replica_zones: list[str] = []
+    provisioned_iops: int | None = None
+    provisioned_throughput: int | None = None
+    architecture: str | None = None
+    guest_os_features: list[str] = []
+    kms_key: str | None = None
+    snapshot: SnapshotRef
+    attempts: int = 1  # the number of the attempt that `snapshot` names
+    operation: str | None = None  # link of that attempt's operation, once it was started
+    failure: Failure | None = None  # why that attempt ended; null while it lives or when it succeeded
+    retry_at: datetime | None = None  # when the next attempt is due; null: there will be none
+
+
+class Hold(Part, kw_only=True):
+    id: str
+    reason: str
+    by: str
+    until: datetime | None = None
+
+
+class Copy(Part, kw_only=True):
+    """The same point in a second region (written by the inter-region add-on)."""
+
+    state: str
+    disks: list[SnapshotRef] = []
+    verified_at: datetime | None = None
+    lock_until: datetime | None = None
+    holds: list[Hold] = []
+
+
+Trigger = Literal["scheduled", "pre_maintenance", "on_demand", "pre_restore"]
+PointState = Literal["requested", "creating", "verified", "failed", "missed", "expiring", "deleted"]
+
+
+class Point(Stored, kw_only=True):
+    """`tenants/{t}/points/{id}`: one complete image of one instance at one moment. Usable only when `verified`."""
+
+    id: str
+    trigger: Trigger
+    state: PointState
+    slot: Slot | None = None
+    instance: InstanceRef
+    vault_project: str
+    disks: list[PointDisk] = []
+    definition: dict[str, Any] = {}
+    requested_at: datetime
+    start_after: datetime
+    start_by: datetime  # a point that has not been started by then is missed
+    started_at: datetime | None = None
+    verified_at: datetime | None = None
+    deadline: datetime  # a point that is not verified by then has failed
+    lock_until: datetime | None = None
+    holds: list[Hold] = []
+    copies: dict[str, Copy] = {}
+    usable: bool = True
+    failure: Failure | None = None
+    requested_by: str
+    reason: str
+    faults: int = 0  # passing faults met since the last step forward; sets the pace of the next try
+    next_at: datetime | None = None  # when reconcile looks at it next; null: ended
+
+
+# --- audit -------------------------------------------------------------------------------------------------------
+
+
+class InboxRecord(Stored, kw_only=True):
+    """`tenants/{t}/inbox/{sha256 of the idempotency key}`: committed with the change that it tells of, numbered later."""
+
+    bytes: Raw
+    committed_at: datetime  # the database's time
+    event: dict[str, Any] | None = None
+    seq: int | None = None
+    next_at: datetime | None = None
+    expire_at: datetime | None = None  # TTL, set when it is numbered
+
+
+class AuditRecord(Stored, kw_only=True):
+    """`tenants/{t}/audit/{seq:012d}`: one link of the tenant's chain. Created once, never changed."""
+
+    seq: int
+    bytes: Raw
+    prev: str
+    hash: str
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    outcome: str
+
+
+# --- the rest ----------------------------------------------------------------------------------------------------
+
+
+class Request(Stored, kw_only=True):
+    """`tenants/{t}/requests/{sha256(id)}`: a message or API call that has been acted on."""
+
+    subject: str
+    expire_at: datetime
+
+
+class Rejected(Stored, kw_only=True):
+    """`rejected/{id}`: a message that was settled without effect, and why; or one that died undelivered."""
+
+    kind: Literal["rejected", "dead_letter"]
+    function: str
+    reason: str
+    excerpt: str
+    at: datetime
+    expire_at: datetime
+
+
+class Paused(Part, kw_only=True):
+    """Where one kind of change is stopped."""
+
+    fleet: bool = False
+    projects: list[str] = []
+    tenants: list[str] = []
+
+    def covers(self, *, project: str, tenant: str) -> bool:
+        return self.fleet or project in self.projects or tenant in self.tenants
+
+
+class PausedKinds(Part, kw_only=True):
+    creation: Paused = Paused()
+    deletion: Paused = Paused()
+    restore: Paused = Paused()
+
+
+class Controls(Stored, kw_only=True):
+    """`system/controls`, read before every change of the cloud."""
+
+    paused: PausedKinds = PausedKinds()
+
+
+class Tick(Stored, kw_only=True):
+    """`system/tick-{function}`: when a function last carried out its tick to the end."""
+
+    at: datetime
+
+
+class TenantHealth(Stored, kw_only=True):
+    """`health/{t}`: what a dashboard needs of one tenant in one read. State and ages are derived by the reader."""
+
+    name: str
+    deployment: str
+    newest_verified_at: datetime | None  # of the worst protected instance; null: one of them has none
+    breach_at: datetime | None  # the earliest of its instances
+    unprotected: list[str]  # protected by nothing yet or not found, though it should be
+    days: dict[str, str]
+    counts: dict[str, int]
+    bytes: int
+    copies: dict[str, int]
+    running: int
+    computed_at: datetime
+
+
+class FleetHealth(Stored, kw_only=True):
+    """`health/_fleet`: the fleet in one read."""
+
+    tenants: int
+    instances: int
+    breached: int
+    unprotected: int
+    client_managed: int
+    running: int
+    counts: dict[str, int]
+    bytes: int
+    rejected: int  # kept records of bad messages, counted up to REJECTED_COUNTED_MAX
+    dead_letters: int
+    ticks: dict[str, datetime]
+    computed_at: datetime
