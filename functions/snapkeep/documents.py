@@ -41,26 +41,26 @@ def from_data(kind: type[T], data: dict[str, Any]) -> T:
 # --- tenants -----------------------------------------------------------------------------------------------------
 
 
-class ByName(Part, kw_only=True):
+class ByName(Part, frozen=True, kw_only=True):
     """Selects the one instance of this name in this zone."""
 
     name: str
     zone: str
 
 
-class ByLabel(Part, kw_only=True):
+class ByLabel(Part, frozen=True, kw_only=True):
     """Selects every instance of the project that carries the label, written `key=value`."""
 
     label: str
 
 
-class Schedule(Part, kw_only=True):
+class Schedule(Part, frozen=True, kw_only=True):
     daily_at: str = "02:30"  # local time of day, HH:MM
     spread_minutes: int = 30
     catch_up_hours: int = 20
 
 
-class Retention(Part, kw_only=True):
+class Retention(Part, frozen=True, kw_only=True):
     keep_last: int = 3
     keep_daily: int = 14
     keep_weekly: int = 8
@@ -71,8 +71,8 @@ class Retention(Part, kw_only=True):
     keep_after_gone_days: int = 90
 
 
-class CopyRetention(Part, kw_only=True):
-    """A copy's own policy. What it leaves out is 0, except `lock_days`: a second region is bought for a purpose."""
+class CopyRetention(Part, frozen=True, kw_only=True):
+    """A copy's own policy; it takes nothing over from the tenant's."""
 
     keep_last: int = 0
     keep_daily: int = 7
@@ -83,23 +83,23 @@ class CopyRetention(Part, kw_only=True):
     lock_days: int = 7
 
 
-class InterRegionBackup(Part, kw_only=True):
+class InterRegionBackup(Part, frozen=True, kw_only=True):
     region: str
     valid_until: str  # last day of the entitlement, YYYY-MM-DD, in the tenant's time zone
     retention: CopyRetention = CopyRetention()
 
 
-class MultiRegionDr(Part, kw_only=True):
+class MultiRegionDr(Part, frozen=True, kw_only=True):
     region: str
     valid_until: str
 
 
-class Entitlements(Part, kw_only=True):
+class Entitlements(Part, frozen=True, kw_only=True):
     inter_region_backup: InterRegionBackup | None = None
     multi_region_dr: MultiRegionDr | None = None
 
 
-class Recovery(Part, kw_only=True):
+class Recovery(Part, frozen=True, kw_only=True):
     """What a restore elsewhere needs: links of the network, of a subnetwork by region, and a service account."""
 
     network: str
@@ -107,35 +107,38 @@ class Recovery(Part, kw_only=True):
     service_account: str | None = None
 
 
-class ClientBackup(Part, kw_only=True):
+class ClientBackup(Part, frozen=True, kw_only=True):
     kind: Literal["credentials", "videos"]
     every_hours: int
 
 
-class RestoreTest(Part, kw_only=True):
-    every_days: int
+class RestoreTest(Part, frozen=True, kw_only=True):
+    every_days: int = 30
     network: str
 
 
-class Selected(Part, kw_only=True):
+class Selected(Part, frozen=True, kw_only=True):
     by_name: list[ByName] = []
     by_label: ByLabel | None = None
 
 
-class Tenant(Stored, kw_only=True):
-    """`tenants/{id}`: the fleet file's entry with every default written out, and what discovery keeps about it."""
+class Tenant(Stored, frozen=True, kw_only=True):
+    """`tenants/{id}`: the fleet file's entry with every default written out, and what discovery keeps about it.
+
+    The defaults are those of the fleet file, which `fleet` takes from here.
+    """
 
     id: str
     name: str
-    deployment: Literal["saas", "private_saas"]
+    deployment: Literal["saas", "private_saas"] = "saas"
     project: str
     vault_project: str  # normalised: the instances' project unless the fleet file names another
     instances: Selected
-    timezone: str
-    schedule: Schedule
-    consistency: Literal["crash", "guest_flush", "group"]
-    retention: Retention
-    rpo_hours: int
+    timezone: str = "America/Sao_Paulo"
+    schedule: Schedule = Schedule()
+    consistency: Literal["crash", "guest_flush", "group"] = "crash"
+    retention: Retention = Retention()
+    rpo_hours: int = 26
     kms_keys: dict[str, str] = {}
     entitlements: Entitlements = Entitlements()
     recovery: Recovery | None = None
