@@ -158,7 +158,7 @@ class Tenant(Stored, frozen=True, kw_only=True):
         return self.deployment == "saas"
 
 
-class Failure(Part, kw_only=True):
+class Failure(Part, frozen=True, kw_only=True):
     code: str
     message: str
 
@@ -166,18 +166,18 @@ class Failure(Part, kw_only=True):
 # --- instances ---------------------------------------------------------------------------------------------------
 
 
-class DiskRef(Part, kw_only=True):
+class DiskRef(Part, frozen=True, kw_only=True):
     name: str
     id: str
 
 
-class Newest(Part, kw_only=True):
+class Newest(Part, frozen=True, kw_only=True):
     point: str
-    at: datetime
+    at: datetime  # the moment that the point can bring back (its earliest snapshot), not when it was verified
     took_s: int  # from the first snapshot's start until all were read as READY
 
 
-class Tally(Part, kw_only=True):
+class Tally(Part, frozen=True, kw_only=True):
     """What `health` shows of one instance, kept in the commit of each change of a point's state (see `store`)."""
 
     running: int = 0
@@ -188,7 +188,7 @@ class Tally(Part, kw_only=True):
     days: dict[str, str] = {}  # local day -> verified | failed | missed: of scheduled points, the last DAYS_SHOWN days
 
 
-class Instance(Stored, kw_only=True):
+class Instance(Stored, frozen=True, kw_only=True):
     """`tenants/{t}/instances/{numeric id}`. A replaced instance has another id and so another document."""
 
     id: str
@@ -211,12 +211,12 @@ class Instance(Stored, kw_only=True):
 # --- recovery points ---------------------------------------------------------------------------------------------
 
 
-class Slot(Part, kw_only=True):
+class Slot(Part, frozen=True, kw_only=True):
     day: str  # local calendar day, YYYY-MM-DD
     at: datetime  # the UTC instant it starts at
 
 
-class InstanceRef(Part, kw_only=True):
+class InstanceRef(Part, frozen=True, kw_only=True):
     id: str
     name: str
     project: str
@@ -224,7 +224,7 @@ class InstanceRef(Part, kw_only=True):
     region: str
 
 
-class SnapshotRef(Part, kw_only=True):
+class SnapshotRef(Part, frozen=True, kw_only=True):
     project: str
     name: str
     location: str
@@ -234,7 +234,7 @@ class SnapshotRef(Part, kw_only=True):
     created_at: datetime | None = None
 
 
-class PointDisk(Part, kw_only=True):
+class PointDisk(Part, frozen=True, kw_only=True):
     """One disk of a point, as it was when the point was taken, and the snapshot that holds it."""
 
     name: str
@@ -260,14 +260,14 @@ class PointDisk(Part, kw_only=True):
     retry_at: datetime | None = None  # when the next attempt is due; null: there will be none
 
 
-class Hold(Part, kw_only=True):
+class Hold(Part, frozen=True, kw_only=True):
     id: str
     reason: str
     by: str
     until: datetime | None = None
 
 
-class Copy(Part, kw_only=True):
+class Copy(Part, frozen=True, kw_only=True):
     """The same point in a second region (written by the inter-region add-on)."""
 
     state: str
@@ -281,7 +281,7 @@ Trigger = Literal["scheduled", "pre_maintenance", "on_demand", "pre_restore"]
 PointState = Literal["requested", "creating", "verified", "failed", "missed", "expiring", "deleted"]
 
 
-class Point(Stored, kw_only=True):
+class Point(Stored, frozen=True, kw_only=True):
     """`tenants/{t}/points/{id}`: one complete image of one instance at one moment. Usable only when `verified`."""
 
     id: str
@@ -305,6 +305,7 @@ class Point(Stored, kw_only=True):
     failure: Failure | None = None
     requested_by: str
     reason: str
+    expected_s: int  # how long the instance's last point took; sets when it is worth looking
     faults: int = 0  # passing faults met since the last step forward; sets the pace of the next try
     next_at: datetime | None = None  # when reconcile looks at it next; null: ended
 
@@ -312,7 +313,7 @@ class Point(Stored, kw_only=True):
 # --- audit -------------------------------------------------------------------------------------------------------
 
 
-class InboxRecord(Stored, kw_only=True):
+class InboxRecord(Stored, frozen=True, kw_only=True):
     """`tenants/{t}/inbox/{sha256 of the idempotency key}`: committed with the change that it tells of, numbered later."""
 
     bytes: Raw
@@ -323,7 +324,7 @@ class InboxRecord(Stored, kw_only=True):
     expire_at: datetime | None = None  # TTL, set when it is numbered
 
 
-class AuditRecord(Stored, kw_only=True):
+class AuditRecord(Stored, frozen=True, kw_only=True):
     """`tenants/{t}/audit/{seq:012d}`: one link of the tenant's chain. Created once, never changed."""
 
     seq: int
@@ -340,14 +341,14 @@ class AuditRecord(Stored, kw_only=True):
 # --- the rest ----------------------------------------------------------------------------------------------------
 
 
-class Request(Stored, kw_only=True):
+class Request(Stored, frozen=True, kw_only=True):
     """`tenants/{t}/requests/{sha256(id)}`: a message or API call that has been acted on."""
 
     subject: str
     expire_at: datetime
 
 
-class Rejected(Stored, kw_only=True):
+class Rejected(Stored, frozen=True, kw_only=True):
     """`rejected/{id}`: a message that was settled without effect, and why; or one that died undelivered."""
 
     kind: Literal["rejected", "dead_letter"]
@@ -358,7 +359,7 @@ class Rejected(Stored, kw_only=True):
     expire_at: datetime
 
 
-class Paused(Part, kw_only=True):
+class Paused(Part, frozen=True, kw_only=True):
     """Where one kind of change is stopped."""
 
     fleet: bool = False
@@ -369,27 +370,28 @@ class Paused(Part, kw_only=True):
         return self.fleet or project in self.projects or tenant in self.tenants
 
 
-class PausedKinds(Part, kw_only=True):
+class PausedKinds(Part, frozen=True, kw_only=True):
     creation: Paused = Paused()
     deletion: Paused = Paused()
     restore: Paused = Paused()
 
 
-class Controls(Stored, kw_only=True):
+class Controls(Stored, frozen=True, kw_only=True):
     """`system/controls`, read before every change of the cloud."""
 
     paused: PausedKinds = PausedKinds()
 
 
-class Tick(Stored, kw_only=True):
+class Tick(Stored, frozen=True, kw_only=True):
     """`system/tick-{function}`: when a function last carried out its tick to the end."""
 
     at: datetime
 
 
-class TenantHealth(Stored, kw_only=True):
+class TenantHealth(Stored, frozen=True, kw_only=True):
     """`health/{t}`: what a dashboard needs of one tenant in one read. State and ages are derived by the reader."""
 
+    kind: Literal["tenant"] = "tenant"  # tells the tenants' documents from `health/_fleet` in a query
     name: str
     deployment: str
     newest_verified_at: datetime | None  # of the worst protected instance; null: one of them has none
@@ -403,7 +405,7 @@ class TenantHealth(Stored, kw_only=True):
     computed_at: datetime
 
 
-class FleetHealth(Stored, kw_only=True):
+class FleetHealth(Stored, frozen=True, kw_only=True):
     """`health/_fleet`: the fleet in one read."""
 
     tenants: int

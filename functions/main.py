@@ -1,0 +1,42 @@
+"""Every deployed entry point. Each only hands its delivery on; infra/functions.yaml lists them."""
+
+import functions_framework
+from cloudevents.http import CloudEvent
+
+from snapkeep import wiring
+from snapkeep.entry import ENTRIES
+
+
+@functions_framework.cloud_event
+def discover(event: CloudEvent) -> None:
+    ENTRIES["discover"](event.data, wiring.ports(compute=True))
+
+
+@functions_framework.cloud_event
+def plan(event: CloudEvent) -> None:
+    ENTRIES["plan"](event.data, wiring.ports(compute=False))
+
+
+@functions_framework.cloud_event
+def create(event: CloudEvent) -> None:
+    ENTRIES["create"](event.data, wiring.ports(compute=True))
+
+
+@functions_framework.cloud_event
+def reconcile(event: CloudEvent) -> None:
+    ENTRIES["reconcile"](event.data, wiring.ports(compute=True))
+
+
+@functions_framework.cloud_event
+def audit(event: CloudEvent) -> None:
+    ENTRIES["audit"](event.data, wiring.ports(compute=False))
+
+
+@functions_framework.cloud_event
+def health(event: CloudEvent) -> None:
+    ENTRIES["health"](event.data, wiring.ports(compute=False))
+
+
+@functions_framework.cloud_event
+def dead_letters(event: CloudEvent) -> None:
+    ENTRIES["dead_letters"](event.data, wiring.ports(compute=False))

@@ -1,0 +1,154 @@
+"""Function `audit`: numbers each tenant's inbox into its chain, then publishes the events. And the chain's verifier."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from msgspec.structs import replace
+
+from snapkeep import documents as d
+from snapkeep.audit import chain
+from snapkeep.messages import Message, Nudge, Tick, not_for
+from snapkeep.ports import Bus, Conflict, Ports
+from snapkeep.store import INBOX_KEPT, Fleet, Held, TenantStore, canonical, created
+
+log: Final = logging.getLogger(__name__)
+
+EVENTS_TOPIC: Final = "snapkeep-events"
+
+BATCHES_PER_RUN_MAX: Final = 50
+"""Batches of 100 records that one run numbers for one tenant; what is left is due still."""
+
+
+def audit(message: Message, ports: Ports) -> None:
+    """A nudge names the tenants; a tick looks for whatever is due."""
+    now = ports.clock.now()
+    fleet = Fleet(ports.documents)
+    match message:
+        case Nudge():
+            tenants = set(message.tenants)
+        case Tick():
+            tenants = {doc.path.split("/")[1] for doc in fleet.due("inbox", now)}
+        case _:
+            raise not_for("audit", message)
+    for tenant in sorted(tenants):
+        store = fleet.tenant(tenant)
+        number(store, now)
+        publish(store, ports.bus, now)
+
+
+def number(store: TenantStore, now: datetime) -> None:
+    """Append what is in the inbox to the chain, in the order in which the database committed it."""
+    for _ in range(BATCHES_PER_RUN_MAX):
+        inbox = store.page(d.InboxRecord, "unnumbered")
+        if not inbox:
+            return
+        last = store.page(d.AuditRecord, "audit_head")
+        head = chain.Head(last[0].value.seq, last[0].value.hash) if last else chain.EMPTY
+        links = chain.append(head, [record.value.bytes for record in inbox], now)
+        writes = [created(store.path("audit", f"{link.seq:012d}"), link) for link in links]
+        numbered = [
+            record.replaced(
+                replace(
+                    record.value,
+                    seq=link.seq,
+                    next_at=now if record.value.event else None,
+                    expire_at=now + INBOX_KEPT,
+                    updated_at=now,
+                )
+            )
+            for record, link in zip(inbox, links, strict=True)
+        ]
+        try:
+            store.commit(None, *writes, *numbered)
+        except Conflict:
+            # Another run got there, or this very commit was written and its answer lost: read what is left.
+            log.info("%s: another run numbers the inbox", store.tenant)
+
+
+def publish(store: TenantStore, bus: Bus, now: datetime) -> None:
+    """Publish the events of numbered records, each at least once."""
+    for _ in range(BATCHES_PER_RUN_MAX):
+        page = store.page(d.InboxRecord, "unpublished", now)
+        due = [record for record in page if record.value.seq is not None]
+        for record in due:
+            bus.publish(EVENTS_TOPIC, canonical(record.value.event))
+        if due:
+            try:
+                store.commit(None, *(r.replaced(replace(r.value, next_at=None, updated_at=now)) for r in due))
+            except Conflict:
+                log.info("%s: another run publishes too", store.tenant)
+                return
+        if len(page) < 100:
+            return
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What walking one tenant's chain showed."""
+
+    tenant: str
+    records: int
+    head: chain.Head
+    findings: tuple[chain.Finding, ...]
+
+    @property
+    def intact(self) -> bool:
+        return not self.findings
+
+
+def verify(store: TenantStore) -> Verdict:
+    """Walk the chain as it is stored, and compare it with what the inbox still knows of its numbering."""
+    records = _all(store)
+    head, findings = chain.verify(records, store.tenant)
+    bodies = {record.seq: record.bytes for record in records}
+    for numbered in _numbered(store):
+        seq = numbered.value.seq
+        if seq is None:
+            continue
+        if seq > head.seq:
+            findings.append(chain.Finding(seq, "was numbered, and is missing from the end of the chain"))
+        elif seq in bodies and bodies[seq] != numbered.value.bytes:
+            findings.append(chain.Finding(seq, "differs from the record that was numbered"))
+    return Verdict(store.tenant, len(records), head, tuple(sorted(findings, key=lambda f: f.seq)))
+
+
+def against(verdict: Verdict, noted: Mapping[str, chain.Head], hashes: Mapping[int, str]) -> Verdict:
+    """The verdict with what a head that was noted earlier adds: a chain may grow, never shrink or change before it."""
+    before = noted.get(verdict.tenant)
+    if before is None or before.seq == 0:
+        return verdict
+    if before.seq > verdict.head.seq:
+        problem = f"missing: the chain ended at record {before.seq} before and ends at {verdict.head.seq} now"
+    elif hashes.get(before.seq) != before.hash:
+        problem = "is not the record that stood here before"
+    else:
+        return verdict
+    findings = (*verdict.findings, chain.Finding(min(before.seq, verdict.head.seq + 1), problem))
+    return Verdict(verdict.tenant, verdict.records, verdict.head, findings)
+
+
+def _all(store: TenantStore) -> list[d.AuditRecord]:
+    return [h.value for h in _walk_from(store)]
+
+
+def _walk_from(store: TenantStore) -> Iterable[Held[d.AuditRecord]]:
+    """Every record of the chain, however long it is: page by page from the number that follows the last."""
+    following = 1
+    while True:
+        count = 0
+        for record in store.walk(d.AuditRecord, "audit", following):
+            count += 1
+            yield record
+            last = record.value.seq
+        if count == 0:
+            return
+        following = last + 1
+
+
+def _numbered(store: TenantStore) -> Iterable[Held[d.InboxRecord]]:
+    return store.walk(d.InboxRecord, "numbered_from", 1)

@@ -1,0 +1,46 @@
+"""The environment, read once into a frozen Config (CONTRACT 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+
+class ConfigError(Exception):
+    """A variable that is missing or wrong: which one, its value, and what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    project: str
+    database: str
+    compute_endpoint: str | None
+    clock: str  # "system", or the URL of a local cloud's clock
+
+
+def read(environment: Mapping[str, str]) -> Config:
+    """Raises ConfigError."""
+    project = environment.get("SNAPKEEP_PROJECT") or environment.get("GOOGLE_CLOUD_PROJECT")
+    if not project:
+        raise ConfigError("SNAPKEEP_PROJECT: not set; expected the project that holds Snapkeep's documents and topics")
+    for name in ("FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST"):
+        # Google's clients take the mere presence of the variable for "talk to an emulator".
+        if environment.get(name) == "":
+            raise ConfigError(f"{name}: set and empty; unset it, or give the emulator's HOST:PORT")
+    clock = environment.get("SNAPKEEP_CLOCK") or "system"
+    return Config(
+        project=project,
+        database=environment.get("SNAPKEEP_DATABASE") or "(default)",
+        compute_endpoint=_url("SNAPKEEP_COMPUTE_ENDPOINT", environment.get("SNAPKEEP_COMPUTE_ENDPOINT")),
+        clock="system" if clock == "system" else _url("SNAPKEEP_CLOCK", clock) or "system",
+    )
+
+
+def _url(name: str, value: str | None) -> str | None:
+    if not value:
+        return None
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ConfigError(f"{name}: {value!r} is not an http(s) URL")
+    return value.rstrip("/")

@@ -1,0 +1,535 @@
+"""Functions `plan` and `create`, and the step that `reconcile` takes for every living point.
+
+Everything here may run twice at once and die between any two lines: what is to be done is committed before it is done,
+names are derived, and whoever meets a Conflict re-reads or leaves the work to the next tick.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from snapkeep import cloud, hints
+from snapkeep import documents as d
+from snapkeep.cloud import InsertSnapshot, Operation, Snapshot
+from snapkeep.creation import rules
+from snapkeep.creation.slots import SlotPlan, plan_slots
+from snapkeep.messages import BadMessage, CreateBatch, CreateRequested, Message, PointRef, Tick, not_for
+from snapkeep.ports import Conflict, Ports, Refused, Transient, Write
+from snapkeep.store import REQUEST_KEPT, Event, Fleet, Held, Outcome, Record, TenantStore, created, digest, held
+
+log: Final = logging.getLogger(__name__)
+
+SCHEDULER: Final = "snapkeep"
+"""The actor of what Snapkeep does on its own."""
+
+CONFLICTS_MAX: Final = 3
+"""Times that one decision is made anew in one run; after that the next tick does it."""
+
+FAULTS_IN_A_ROW_MAX: Final = 5
+"""Passing faults in a row after which a run starts nothing more in a project."""
+
+
+# --- plan ---------------------------------------------------------------------------------------------------------
+
+
+def plan(message: Message, ports: Ports) -> None:
+    """On a tick: commit a point for every instance whose slot has come, then ask `create` to start them, by project."""
+    if not isinstance(message, Tick):
+        raise not_for("plan", message)
+    now = ports.clock.now()
+    fleet = Fleet(ports.documents)
+    requested: dict[str, list[PointRef]] = defaultdict(list)
+    changed: set[str] = set()
+    page: list[Held[d.Instance]] = []
+    for doc in fleet.due("slots", now):
+        page.append(held(d.Instance, doc))
+        if len(page) == 100:
+            _plan_page(fleet, page, now, requested, changed)
+            page = []
+    _plan_page(fleet, page, now, requested, changed)
+    for refs in requested.values():
+        hints.start_points(ports.bus, refs)
+    hints.nudge(ports.bus, changed, "audit", "health")
+
+
+def _plan_page(
+    fleet: Fleet,
+    page: Sequence[Held[d.Instance]],
+    now: datetime,
+    requested: dict[str, list[PointRef]],
+    changed: set[str],
+) -> None:
+    tenants = fleet.tenants_by_id([instance.tenant for instance in page])
+    for instance in page:
+        tenant = tenants[instance.tenant].value
+        points = settle_slots(fleet.tenant(tenant.id), tenant, instance, now)
+        if points:
+            changed.add(tenant.id)
+        for point in points:
+            if point.state == "requested":
+                requested[point.instance.project].append(PointRef(tenant.id, point.id))
+
+
+def settle_slots(
+    store: TenantStore, tenant: d.Tenant, instance: Held[d.Instance], now: datetime, *, missed_only: bool = False
+) -> list[d.Point]:
+    """Commit what the schedule asks of one instance now; returns the points that this made.
+
+    With `missed_only` (health looks after a planner that is dead) slots that can still be taken are left alone.
+    """
+    current: Held[d.Instance] | None = instance
+    for _ in range(CONFLICTS_MAX):
+        if current is None:
+            return []
+        decided = plan_slots(current.value, tenant, now)
+        if missed_only and (decided.take is not None or not decided.missed):
+            return []
+        points = _points_of(decided, tenant, current.value, now)
+        existing = store.get_all(d.Point, "points", [p.id for p in points]) if current is not instance else []
+        taken = {point.value.id for point in existing if point}
+        points = [point for point in points if point.id not in taken]
+        try:
+            _commit_slots(store, tenant, current, decided, points, now)
+        except Conflict:
+            current = store.get(d.Instance, "instances", instance.value.id)
+            continue
+        return points
+    return []
+
+
+def _points_of(decided: SlotPlan, tenant: d.Tenant, instance: d.Instance, now: datetime) -> list[d.Point]:
+    points = [rules.missed_point(tenant, instance, slot, now) for slot in decided.missed]
+    if decided.take:
+        points.append(rules.scheduled_point(tenant, instance, decided.take, now))
+    return points
+
+
+def _commit_slots(
+    store: TenantStore,
+    tenant: d.Tenant,
+    instance: Held[d.Instance],
+    decided: SlotPlan,
+    points: Sequence[d.Point],
+    now: datetime,
+) -> None:
+    after = replace(instance.value, planned_day=decided.planned_day, next_slot_at=decided.next_slot_at)
+    for point in points:
+        after = rules.after_transition(after, tenant, None, point)
+    if not points:
+        if after != instance.value:
+            store.commit(None, instance.replaced(after))
+        return
+    newest = points[-1]
+    missed = [point for point in points if point.state == "missed"]
+    record = Record(
+        at=now,
+        actor=SCHEDULER,
+        action="slots.decided",
+        subject=f"instances/{instance.value.id}",
+        outcome="requested" if newest.state == "requested" else "observed",
+        detail={"points": [{"id": p.id, "state": p.state, "day": p.slot and p.slot.day} for p in points]},
+        event=_missed_event(instance.value, missed) if missed else None,
+    )
+    writes = [created(store.path("points", point.id), point) for point in points]
+    store.commit(record, instance.replaced(after), *writes)
+
+
+def _missed_event(instance: d.Instance, missed: Sequence[d.Point]) -> Event:
+    days = [point.slot.day for point in missed if point.slot]
+    return Event(
+        type="slot.missed",
+        key=f"{instance.id}|{days[-1]}",
+        data={"instance": instance.name, "zone": instance.zone, "days": days, "points": [p.id for p in missed]},
+    )
+
+
+# --- create -------------------------------------------------------------------------------------------------------
+
+
+def create(message: Message, ports: Ports) -> None:
+    """Start requested points. Raises BadMessage for a request that names what does not exist."""
+    now = ports.clock.now()
+    fleet = Fleet(ports.documents)
+    match message:
+        case CreateBatch():
+            points = _requested_points(fleet, message)
+        case CreateRequested():
+            point = _request_on_demand(fleet, message, now)
+            points = [point] if point else []
+        case _:
+            raise not_for("create", message)
+    advance(points, ports)
+
+
+def _requested_points(fleet: Fleet, message: CreateBatch) -> list[Held[d.Point]]:
+    by_tenant: dict[str, list[str]] = defaultdict(list)
+    for ref in message.points:
+        by_tenant[ref.tenant].append(ref.point)
+    found = [
+        point
+        for tenant, ids in by_tenant.items()
+        for point in fleet.tenant(tenant).get_all(d.Point, "points", ids)
+        if point and point.value.state == "requested"
+    ]
+    return found
+
+
+def _request_on_demand(fleet: Fleet, message: CreateRequested, now: datetime) -> Held[d.Point] | None:
+    """Commit the point that a message asks for, once for one id; None if it was asked for before."""
+    tenant = fleet.tenants_by_id([message.tenant]).get(message.tenant)
+    if tenant is None:
+        raise BadMessage(f"tenant: {message.tenant!r} is not a tenant")
+    store = fleet.tenant(message.tenant)
+    request_path = ("requests", digest(message.id))
+    for _ in range(CONFLICTS_MAX):
+        if store.get(d.Request, *request_path):
+            return None
+        instance = _wanted(store, message)
+        point = rules.on_demand_point(
+            tenant.value, instance.value, message.id, message.claimed_actor, message.reason, now
+        )
+        request = d.Request(updated_at=now, subject=f"points/{point.id}", expire_at=now + REQUEST_KEPT)
+        record = Record(
+            at=now,
+            actor=f"claimed:{message.claimed_actor}",
+            action="point.requested",
+            subject=f"points/{point.id}",
+            outcome="requested",
+            detail={"instance": instance.value.name, "reason": message.reason, "request": message.id},
+        )
+        try:
+            store.commit(
+                record,
+                created(store.path("points", point.id), point),
+                created(store.path(*request_path), request),
+                instance.replaced(rules.after_transition(instance.value, tenant.value, None, point)),
+            )
+        except Conflict:
+            continue
+        return store.get(d.Point, "points", point.id)
+    raise Transient(f"request {message.id!r}: others kept changing the same instance")
+
+
+def _wanted(store: TenantStore, message: CreateRequested) -> Held[d.Instance]:
+    wanted = message.data
+    matching = [
+        instance
+        for instance in store.walk(d.Instance, "tenant_instances")
+        if instance.value.lost_at is None
+        and wanted.instance in (instance.value.name, instance.value.id)
+        and wanted.zone in (None, instance.value.zone)
+    ]
+    match matching:
+        case [only]:
+            return only
+        case []:
+            where = f" in {wanted.zone}" if wanted.zone else ""
+            raise BadMessage(f"data.instance: {message.tenant!r} has no instance {wanted.instance!r}{where}")
+        case _:
+            zones = ", ".join(sorted(instance.value.zone for instance in matching))
+            raise BadMessage(f"data.zone: missing; {wanted.instance!r} is in {zones}: name one of them")
+
+
+# --- the step of every living point -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Project:
+    """Points that are read together: their instances lie in one project, their snapshots in one other or the same."""
+
+    instances: str
+    vault: str
+
+
+def advance(points: Sequence[Held[d.Point]], ports: Ports) -> None:
+    """Bring living points one step nearer their end, from what is read back. Nothing here waits for the cloud."""
+    fleet = Fleet(ports.documents)
+    tenants = fleet.tenants_by_id([point.tenant for point in points])
+    controls = fleet.controls()
+    groups: dict[_Project, list[Held[d.Point]]] = defaultdict(list)
+    for point in points:
+        groups[_Project(point.value.instance.project, point.value.vault_project)].append(point)
+    changed: set[str] = set()
+    for project, group in groups.items():
+        changed |= _advance_project(_Run(ports, fleet, tenants, controls), project, group)
+    hints.nudge(ports.bus, changed, "audit", "health")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    ports: Ports
+    fleet: Fleet
+    tenants: dict[str, Held[d.Tenant]]
+    controls: d.Controls | None
+
+    def paused(self, point: Held[d.Point]) -> bool:
+        return self.controls is not None and self.controls.paused.creation.covers(
+            project=point.value.instance.project, tenant=point.tenant
+        )
+
+
+def _advance_project(run: _Run, project: _Project, group: Sequence[Held[d.Point]]) -> set[str]:
+    """One project's points: read, decide, commit, start. Returns the tenants of which a point changed its state."""
+    now = run.ports.clock.now()
+    steps: list[tuple[Held[d.Point], rules.Step]] = []
+    fresh: list[Held[d.Point]] = []
+    begun: list[Held[d.Point]] = []
+    for point in group:
+        late = rules.late_to_start(point.value, now) if point.value.state == "requested" else None
+        if late:
+            steps.append((point, late))
+        elif point.value.state == "requested" and run.paused(point):
+            _postpone(run, point, d.Failure(code="paused", message="creation is paused"), now)
+        elif point.value.state == "requested":
+            fresh.append(point)
+        elif point.value.state == "creating":
+            begun.append(point)
+    for batch, read in ((fresh, _read_instances), (begun, _read_snapshots)):
+        try:
+            steps += read(run, project, batch, now) if batch else []
+        except (Transient, Refused) as fault:
+            log.warning("%s: cannot be read: %s", project, fault)
+            for point in batch:
+                _read_failed(run, point, fault, now, steps)
+    committed = _commit_steps(run, steps, now)
+    _start(run, [(point, step) for point, step in committed if step.starts])
+    return {point.tenant for point, step in committed if step.point.state != point.value.state}
+
+
+def _read_failed(
+    run: _Run,
+    point: Held[d.Point],
+    fault: Transient | Refused,
+    now: datetime,
+    steps: list[tuple[Held[d.Point], rules.Step]],
+) -> None:
+    """Nothing is known of the point now: look again later, unless its time is over (then it ends unverified)."""
+    failure = d.Failure(code=fault.reason or str(fault.code), message=str(fault)[:500])
+    if point.value.state == "creating" and now >= point.value.deadline:
+        steps.append((point, rules.unread(point.value, failure, now)))
+        return
+    _postpone(run, point, failure, now)
+
+
+def _postpone(run: _Run, point: Held[d.Point], failure: d.Failure, now: datetime) -> None:
+    try:
+        later = rules.postponed(point.value, failure, now)
+        run.fleet.tenant(point.tenant).commit(None, point.replaced(later))
+    except Conflict:
+        log.info("%s: someone else took it on", point.path)
+
+
+def _read_instances(
+    run: _Run, project: _Project, points: Sequence[Held[d.Point]], now: datetime
+) -> list[tuple[Held[d.Point], rules.Step]]:
+    compute = run.ports.compute
+    found: dict[str, cloud.Instance] = {}
+    for where in cloud.named(point.value.instance.name for point in points):
+        found |= {instance.link: instance for instance in compute.find(cloud.Instance, project.instances, where)}
+    mine: dict[str, cloud.Instance | None] = {p.path: found.get(_instance_link(p.value.instance)) for p in points}
+    sources = {a.source for instance in mine.values() if instance for a in instance.disks if a.persistent}
+    disks: dict[str, cloud.Disk] = {}
+    for where in cloud.named(source.rsplit("/", 1)[1] for source in sources):
+        disks |= {disk.link: disk for disk in compute.find(cloud.Disk, project.instances, where)}
+    return [(p, rules.begin(p.value, run.tenants[p.tenant].value, mine[p.path], disks, now)) for p in points]
+
+
+def _instance_link(ref: d.InstanceRef) -> str:
+    return f"projects/{ref.project}/zones/{ref.zone}/instances/{ref.name}"
+
+
+def _read_snapshots(
+    run: _Run, project: _Project, points: Sequence[Held[d.Point]], now: datetime
+) -> list[tuple[Held[d.Point], rules.Step]]:
+    compute = run.ports.compute
+    wanted = {disk.snapshot.name: disk for point in points for disk in point.value.disks if not disk.failure}
+    found: dict[str, Snapshot] = {}
+    for where in cloud.named(wanted):
+        found |= {snapshot.name: snapshot for snapshot in compute.find(Snapshot, project.vault, where)}
+    operations: dict[str, Operation | None] = {}
+    for name, disk in wanted.items():
+        if name in found or disk.operation is None:
+            continue
+        operation = operations[disk.operation] = compute.get(Operation, disk.operation)
+        if operation is None or (operation.status == "DONE" and not operation.error_code):
+            # The list may have been read just before the snapshot appeared.
+            snapshot = compute.get(Snapshot, cloud.snapshot_link(project.vault, name))
+            if snapshot:
+                found[name] = snapshot
+    steps = []
+    for point in points:
+        step = rules.judge(point.value, run.tenants[point.tenant].value, found, operations, now)
+        if step.starts and run.paused(point):
+            _postpone(run, point, d.Failure(code="paused", message="creation is paused"), now)
+        else:
+            steps.append((point, step))
+    return steps
+
+
+def _commit_steps(
+    run: _Run, steps: Sequence[tuple[Held[d.Point], rules.Step]], now: datetime
+) -> list[tuple[Held[d.Point], rules.Step]]:
+    """Commit each step with its record; those that someone else has taken meanwhile are left out."""
+    ending = [point for point, step in steps if step.point.next_at is None]
+    instances = {
+        (tenant, instance.value.id): instance
+        for tenant in {point.tenant for point in ending}
+        for instance in run.fleet.tenant(tenant).get_all(
+            d.Instance, "instances", sorted({p.value.instance.id for p in ending if p.tenant == tenant})
+        )
+        if instance
+    }
+    committed = []
+    for point, step in steps:
+        store = run.fleet.tenant(point.tenant)
+        writes: list[Write] = [point.replaced(step.point)]
+        if step.point.next_at is None:
+            instance = instances[point.tenant, point.value.instance.id]
+            after = rules.after_transition(instance.value, run.tenants[point.tenant].value, point.value, step.point)
+            writes.append(instance.replaced(after))
+        try:
+            store.commit(_record(point, step, now), *writes)
+        except Conflict:
+            # Or two points of one instance ended in this run: the second meets the first one's write of the
+            # instance. Its next_at has passed, so that the next tick ends it.
+            log.info("%s: someone else took it on", point.path)
+            continue
+        committed.append((point, step))
+    return committed
+
+
+def _record(point: Held[d.Point], step: rules.Step, now: datetime) -> Record | None:
+    """The audit record of a step; None where no state changed, nothing was asked for and nothing ended."""
+    after = step.point
+    moved = after.state != point.value.state
+    if not moved and not step.intents and not step.outcomes:
+        return None
+    detail: dict[str, Any] = {"instance": after.instance.name, "trigger": after.trigger}
+    if step.intents:
+        detail["changes"] = list(rules.changes_of(step.intents))
+    if step.outcomes:
+        detail["outcomes"] = outcomes_of(step.outcomes)
+    if after.failure:
+        detail["failure"] = {"code": after.failure.code, "message": after.failure.message}
+    if after.state == "verified":
+        detail["snapshots"] = [
+            {"name": disk.snapshot.name, "id": disk.snapshot.id, "disk": disk.id, "location": disk.snapshot.location}
+            for disk in after.disks
+        ]
+    outcome: Outcome
+    match after.state:
+        case "verified":
+            outcome, event = "succeeded", "point.verified"
+        case "failed":
+            outcome, event = "failed", "point.failed"
+        case "missed":
+            outcome, event = "failed", "slot.missed"
+        case _:
+            outcome, event = ("requested" if step.intents else "failed"), ""
+    action = f"point.{after.state}" if moved else "point.retried" if step.intents else "snapshot.ended"
+    data: dict[str, Any] = {
+        "point": after.id,
+        "instance": after.instance.name,
+        "zone": after.instance.zone,
+        **_day(after),
+    }
+    if after.failure:
+        data["failure"] = {"code": after.failure.code, "message": after.failure.message}
+    return Record(
+        at=now,
+        actor=SCHEDULER,
+        action=action,
+        subject=f"points/{after.id}",
+        outcome=outcome,
+        detail=detail,
+        event=Event(type=event, key=f"{after.id}|{after.state}", data=data) if event and moved else None,
+    )
+
+
+def _day(point: d.Point) -> dict[str, str]:
+    return {"day": point.slot.day} if point.slot else {}
+
+
+def outcomes_of(outcomes: Iterable[rules.SnapshotOutcome]) -> list[dict[str, str]]:
+    return [
+        {"name": o.name, "outcome": o.outcome} | ({"code": o.code, "message": o.message} if o.code else {})
+        for o in outcomes
+    ]
+
+
+# --- starting -----------------------------------------------------------------------------------------------------
+
+
+def _start(run: _Run, steps: Sequence[tuple[Held[d.Point], rules.Step]]) -> None:
+    """Ask for the snapshots of committed steps and note what was answered, point by point."""
+    in_a_row = 0
+    exhausted: Transient | None = None
+    for seen, step in steps:
+        answers: dict[str, str | Refused | Transient] = {}
+        for change in step.starts:
+            answers[change.name] = exhausted or _ask(run, change)
+            match answers[change.name]:
+                case Transient() as fault:
+                    in_a_row += 1
+                    if fault.of_project or in_a_row >= FAULTS_IN_A_ROW_MAX:
+                        exhausted = fault
+                case _:
+                    in_a_row = 0
+        _note_answers(run, seen, answers)
+
+
+def _ask(run: _Run, change: InsertSnapshot) -> str | Refused | Transient:
+    try:
+        return run.ports.compute.start(change, cloud.request_id(change))
+    except (Refused, Transient) as answer:
+        return answer
+
+
+def _note_answers(run: _Run, seen: Held[d.Point], answers: dict[str, str | Refused | Transient]) -> None:
+    """Commit what the starts of one point were answered. A Conflict leaves it to read-back, which sees it all anyway."""
+    now = run.ports.clock.now()
+    store = run.fleet.tenant(seen.tenant)
+    current = store.get(d.Point, "points", seen.value.id)
+    if current is None or current.value.state != "creating":
+        return
+    outcomes: list[rules.SnapshotOutcome] = []
+    fault: Transient | None = None
+    disks: list[d.PointDisk] = []
+    for disk in current.value.disks:
+        answer = answers.get(disk.snapshot.name)
+        noted = disk
+        match answer:
+            case str() if disk.operation is None:
+                noted = replace(disk, operation=answer)
+            case Refused(code=409):
+                pass  # something has that name: read-back shows whether it is ours
+            case Refused() if disk.failure is None:
+                noted = rules.refused(disk, answer.reason or str(answer.code), answer.message, now)
+                outcomes.append(
+                    rules.SnapshotOutcome(disk.snapshot.name, "failed", answer.reason, answer.message[:500])
+                )
+            case Transient():
+                fault = answer
+            case _:
+                pass
+        disks.append(noted)
+    point = replace(current.value, disks=disks, updated_at=now)
+    if fault:
+        pause = rules.DISK_RATE_PAUSE if fault.reason == "RESOURCE_OPERATION_RATE_EXCEEDED" else None
+        failure = d.Failure(code=fault.reason or str(fault.code), message=str(fault)[:500])
+        point = rules.postponed(point, failure, now, pause=pause)
+    else:
+        retries = [disk.retry_at for disk in disks if disk.failure and disk.retry_at]
+        dead = any(disk.failure and disk.retry_at is None for disk in disks)
+        point = replace(point, faults=0, next_at=now if dead else min([rules.after_start(point, now), *retries]))
+    try:
+        store.commit(_record(current, rules.Step(point, outcomes=tuple(outcomes)), now), current.replaced(point))
+    except Conflict:
+        log.info("%s: someone else took it on", current.path)

@@ -1,0 +1,662 @@
+"""What a recovery point is made of and when it counts as verified. Pure: facts in, decisions with reasons out.
+
+A point's life: `requested -> creating -> verified | failed`, or `missed` when it was not started in time. `begin`
+takes the first step from what Compute Engine holds of the instance; `judge` takes every later one from what it holds
+of the snapshots. Both return the point as it is to be stored, the snapshots to ask for once that is committed, and
+the outcomes that the commit records, so that every change of the cloud has an intent before it and one outcome after.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from snapkeep import cloud
+from snapkeep.cloud import InsertSnapshot, Operation, Snapshot
+from snapkeep.creation.slots import local_day
+from snapkeep.documents import (
+    DiskRef,
+    Failure,
+    Instance,
+    InstanceRef,
+    Newest,
+    Point,
+    PointDisk,
+    Slot,
+    SnapshotRef,
+    Tally,
+    Tenant,
+    Trigger,
+)
+
+CREATION_DEADLINE: Final = timedelta(hours=12)
+"""From the request of a point until it must be verified. A first snapshot of many TB takes hours."""
+
+ON_DEMAND_START: Final = timedelta(hours=6)
+"""How long a point on demand may wait for its start (creation paused, quota used up)."""
+
+LAST_START: Final = timedelta(minutes=10)
+"""Nothing is started this close to the deadline. Longer than a function may run, so that nothing starts after it."""
+
+UNKNOWN_SETTLED: Final = timedelta(minutes=10)
+"""After that long without a sign of it, a start whose outcome nobody saw has not happened: a function is dead by then."""
+
+REQUEST_GRACE: Final = timedelta(minutes=2)
+"""What the message of a requested point is given to arrive before reconcile starts the point itself."""
+
+CLOCK_SKEW: Final = timedelta(minutes=1)
+"""How far Compute Engine's clock may be behind ours."""
+
+ATTEMPTS_MAX: Final = 5
+"""Snapshots tried for one disk of one point."""
+
+DISKS_MAX: Final = 128
+"""Disks of one instance (Compute Engine's own limit)."""
+
+DEFINITION_BYTES_MAX: Final = 200_000
+"""JSON bytes of a stored definition; Firestore holds 1 MiB in a document."""
+
+FIRST_EXPECTED: Final = timedelta(minutes=3)
+LOOK_MIN: Final = timedelta(seconds=60)
+LOOK_MAX: Final = timedelta(minutes=15)
+RETRY_MIN: Final = timedelta(minutes=1)
+RETRY_MAX: Final = timedelta(minutes=15)
+DISK_RATE_PAUSE: Final = timedelta(minutes=10)
+"""Compute Engine takes one snapshot of a disk in 10 minutes (bursts of 6 in 60)."""
+
+DAYS_SHOWN: Final = 35
+
+# Errors inside a finished operation (or answers to a start) that asking again does not mend. Everything else may pass.
+PERMANENT: Final = frozenset(
+    {"RESOURCE_NOT_FOUND", "notFound", "INVALID_FIELD_VALUE", "invalid", "badRequest", "INVALID_USAGE", "UNSUPPORTED_OPERATION",
+     "invalidParameter", "required"}
+)  # fmt: skip
+
+TRIGGER_LETTER: Final[Mapping[Trigger, str]] = {
+    "scheduled": "s",
+    "pre_maintenance": "m",
+    "on_demand": "o",
+    "pre_restore": "r",
+}
+
+# What a definition keeps of an instance. Everything else is left out by name.
+DEFINITION_FIELDS: Final = (
+    "machineType", "minCpuPlatform", "networkInterfaces", "canIpForward", "tags", "labels", "serviceAccounts",
+    "scheduling", "shieldedInstanceConfig", "confidentialInstanceConfig", "deletionProtection", "guestAccelerators",
+    "resourcePolicies", "hostname", "description", "advancedMachineFeatures", "displayDevice", "reservationAffinity",
+)  # fmt: skip
+
+# Metadata whose values are settings. Any other value may be a secret (startup scripts, SSH keys, passwords).
+METADATA_KEPT: Final = frozenset(
+    {"enable-oslogin", "enable-oslogin-2fa", "block-project-ssh-keys", "serial-port-enable", "enable-guest-attributes",
+     "enable-osconfig", "google-logging-enabled", "google-monitoring-enabled", "VmDnsSetting", "disable-legacy-endpoints",
+     "windows-startup-script-url", "startup-script-url", "shutdown-script-url", "serial-port-logging-enable"}
+)  # fmt: skip
+
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+def point_id(day: str, trigger: Trigger, instance: Instance, purpose: str) -> str:
+    """A point's id. `purpose` is what tells it from the instance's others: the local day, a window, a request id."""
+    identity = "|".join((instance.project, instance.zone, instance.id, purpose))
+    return f"{_compact(day)}-{TRIGGER_LETTER[trigger]}-{_cut(instance.name, 24)}-{_hex(identity, 8)}"
+
+
+def snapshot_name(tenant: str, point: str, instance: str, disk: str, disk_id: str, region: str, attempt: int) -> str:
+    """A snapshot's name, at most 63 characters: derived, so that a retry finds what an earlier try made."""
+    identity = "|".join((tenant, disk_id, point, region, str(attempt)))
+    return f"sk-{_cut(instance, 18)}-{_cut(disk, 18)}-{point[:8]}-{_hex(identity, 10)}"
+
+
+def _cut(name: str, length: int) -> str:
+    return name[:length].rstrip("-")
+
+
+def _hex(text: str, digits: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+def _compact(day: str) -> str:
+    return day.replace("-", "")
+
+
+# --- a new point --------------------------------------------------------------------------------------------------
+
+
+def scheduled_point(tenant: Tenant, instance: Instance, slot: Slot, now: datetime) -> Point:
+    """The point of a slot, as it is first stored."""
+    return _new_point(
+        tenant,
+        instance,
+        "scheduled",
+        slot.day,
+        slot.day,
+        now,
+        slot.at + timedelta(hours=tenant.schedule.catch_up_hours),
+        by="schedule",
+        reason=f"daily point of {slot.day}",
+        slot=slot,
+    )
+
+
+def missed_point(tenant: Tenant, instance: Instance, slot: Slot, now: datetime) -> Point:
+    """The record of a slot whose time ran out before anything was started."""
+    point = scheduled_point(tenant, instance, slot, now)
+    failure = Failure(
+        code="missed", message=f"nothing was started within {tenant.schedule.catch_up_hours} h of the slot"
+    )
+    return replace(point, state="missed", failure=failure, next_at=None)
+
+
+def on_demand_point(tenant: Tenant, instance: Instance, request: str, by: str, reason: str, now: datetime) -> Point:
+    day = local_day(now, tenant.timezone).isoformat()
+    return _new_point(tenant, instance, "on_demand", day, request, now, now + ON_DEMAND_START, by=by, reason=reason)
+
+
+def _new_point(
+    tenant: Tenant,
+    instance: Instance,
+    trigger: Trigger,
+    day: str,
+    purpose: str,
+    now: datetime,
+    start_by: datetime,
+    *,
+    by: str,
+    reason: str,
+    slot: Slot | None = None,
+) -> Point:
+    took = instance.newest_verified.took_s if instance.newest_verified else None
+    return Point(
+        updated_at=now,
+        id=point_id(day, trigger, instance, purpose),
+        trigger=trigger,
+        state="requested",
+        slot=slot,
+        instance=InstanceRef(
+            id=instance.id, name=instance.name, project=instance.project, zone=instance.zone, region=instance.region
+        ),
+        vault_project=tenant.vault_project,
+        requested_at=now,
+        start_after=now,
+        start_by=start_by,
+        deadline=now + CREATION_DEADLINE,
+        lock_until=now + timedelta(days=tenant.retention.lock_days),
+        requested_by=by,
+        reason=reason,
+        expected_s=int(FIRST_EXPECTED.total_seconds()) if took is None else took,
+        next_at=now + REQUEST_GRACE,
+    )
+
+
+# --- decisions ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotOutcome:
+    """How one snapshot that was asked for ended."""
+
+    name: str
+    outcome: Literal["succeeded", "failed"]
+    code: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a point's life. Nothing of it is done yet."""
+
+    point: Point  # to be committed first, `next_at` included
+    intents: tuple[InsertSnapshot, ...] = ()  # asked for the first time: recorded with the commit
+    outcomes: tuple[SnapshotOutcome, ...] = ()  # recorded with the commit
+    starts: tuple[InsertSnapshot, ...] = ()  # to be asked for after the commit (the intents, and repeated asks)
+
+
+def begin(
+    point: Point, tenant: Tenant, found: cloud.Instance | None, disks: Mapping[str, cloud.Disk], now: datetime
+) -> Step:
+    """Take a requested point to `creating`: what is attached now, and the snapshot that each disk gets.
+
+    `disks` are the instance's disks by link, read after the instance. A point that cannot be taken ends here.
+    """
+    refusal = _refusal(point, tenant, found, disks, now)
+    if refusal or found is None:
+        assert refusal
+        return _ended(point, refusal, now)
+    entries = []
+    for attached in found.disks:
+        if attached.persistent:
+            disk = disks[attached.source]
+            entries.append(_entry(point, tenant.id, attached, disk))
+    definition = define(found)
+    if len(msgspec.json.encode(definition)) > DEFINITION_BYTES_MAX:
+        message = f"the instance's definition is larger than {DEFINITION_BYTES_MAX} bytes"
+        return _ended(point, Failure(code="definition_too_large", message=message), now)
+    begun = replace(
+        point,
+        state="creating",
+        disks=entries,
+        definition=definition,
+        started_at=now,
+        updated_at=now,
+        failure=None,
+        faults=0,
+        # Should the starts after this commit be lost, reconcile asks again.
+        next_at=now + REQUEST_GRACE,
+    )
+    intents = tuple(change_for(begun, disk, tenant) for disk in entries)
+    return Step(begun, intents=intents, starts=intents)
+
+
+def _refusal(
+    point: Point, tenant: Tenant, found: cloud.Instance | None, disks: Mapping[str, cloud.Disk], now: datetime
+) -> Failure | None:
+    """Why a point cannot be started at all; None if it can."""
+    ref = point.instance
+    if tenant.consistency != "crash":
+        return Failure(
+            code="consistency_unsupported",
+            message=f"consistency '{tenant.consistency}' is not available yet; set it to 'crash' in the fleet file",
+        )
+    if found is None:
+        return Failure(code="instance_gone", message=f"{ref.name} is not in {ref.project}, zone {ref.zone}")
+    if found.id != ref.id:
+        message = f"{ref.name} in {ref.zone} is another instance now: {found.id}, not {ref.id}"
+        return Failure(code="instance_replaced", message=message)
+    attached = [disk for disk in found.disks if disk.persistent]
+    if not attached:
+        return Failure(code="no_disks", message=f"{ref.name} has no persistent disk")
+    if len(attached) > DISKS_MAX:
+        return Failure(code="too_many_disks", message=f"{ref.name} has {len(attached)} disks; at most {DISKS_MAX}")
+    for disk in attached:
+        if disk.source not in disks:
+            return Failure(code="disk_gone", message=f"{disk.source} is attached but was not found")
+        if disks[disk.source].customer_supplied_key:
+            message = f"{disk.source} has a customer-supplied key (CSEK): a snapshot of it could not be restored"
+            return Failure(code="csek_disk", message=message)
+        if disks[disk.source].region != ref.region:
+            return Failure(code="wrong_region", message=f"{disk.source} is not in {ref.region}")
+    if now > point.deadline - LAST_START:
+        return Failure(code="deadline", message="too late to start")
+    return None
+
+
+def _entry(point: Point, tenant: str, attached: cloud.AttachedDisk, disk: cloud.Disk) -> PointDisk:
+    entry = PointDisk(
+        name=disk.name,
+        id=disk.id,
+        type=disk.type,
+        size_gb=disk.size_gb,
+        device_name=attached.device_name,
+        boot=attached.boot,
+        mode=attached.mode,
+        interface=attached.interface,
+        auto_delete=attached.auto_delete,
+        zone=disk.zone,
+        replica_zones=list(disk.replica_zones),
+        provisioned_iops=disk.provisioned_iops,
+        provisioned_throughput=disk.provisioned_throughput,
+        architecture=disk.architecture,
+        guest_os_features=list(disk.guest_os_features),
+        kms_key=disk.kms_key,
+        snapshot=SnapshotRef(project=point.vault_project, name="", location=point.instance.region),
+        attempts=0,
+    )
+    return _next_attempt(entry, tenant, point)
+
+
+def _next_attempt(disk: PointDisk, tenant: str, point: Point) -> PointDisk:
+    attempt = disk.attempts + 1
+    home = point.instance.region
+    name = snapshot_name(tenant, point.id, point.instance.name, disk.name, disk.id, home, attempt)
+    return replace(
+        disk,
+        snapshot=SnapshotRef(project=point.vault_project, name=name, location=home),
+        attempts=attempt,
+        operation=None,
+        failure=None,
+        retry_at=None,
+    )
+
+
+def change_for(point: Point, disk: PointDisk, tenant: Tenant) -> InsertSnapshot:
+    """The request for a disk's snapshot, the same whenever it is built for the same attempt."""
+    ref = point.instance
+    where = f"zones/{disk.zone}" if disk.zone else f"regions/{ref.region}"
+    return InsertSnapshot(
+        project=disk.snapshot.project,
+        name=disk.snapshot.name,
+        source_disk=f"projects/{ref.project}/{where}/disks/{disk.name}",
+        location=disk.snapshot.location,
+        labels={"snapkeep-tenant": tenant.id, "snapkeep-point": point.id, "snapkeep-role": "home"},
+        description=f"Snapkeep recovery point {point.id} of {ref.name}, disk {disk.device_name}",
+        kms_key=tenant.kms_keys.get(ref.region) or disk.kms_key,
+    )
+
+
+def judge(
+    point: Point,
+    tenant: Tenant,
+    snapshots: Mapping[str, Snapshot],
+    operations: Mapping[str, Operation | None],
+    now: datetime,
+) -> Step:
+    """Take a `creating` point on, from one read of all its snapshots.
+
+    `snapshots` are those of the vault project that carry one of the point's names, by name, whoever made them.
+    `operations` are the operations of the snapshots that were not found, by link, read before the last look for the
+    snapshot; None for one that Compute Engine no longer knows.
+    """
+    disks: list[PointDisk] = []
+    outcomes: list[SnapshotOutcome] = []
+    for disk in point.disks:
+        judged = _judge_disk(disk, point, snapshots.get(disk.snapshot.name), operations, now)
+        if judged.failure and not disk.failure:
+            outcomes.append(_outcome(judged))
+        disks.append(judged)
+
+    if all(_is_ready(disk) for disk in disks):
+        verified = replace(
+            point,
+            state="verified",
+            disks=disks,
+            verified_at=now,
+            updated_at=now,
+            failure=None,
+            faults=0,
+            next_at=None,
+        )
+        return Step(verified, outcomes=(*outcomes, *map(_outcome, disks)))
+
+    hopeless = next((disk.failure for disk in disks if disk.failure and disk.retry_at is None), None)
+    late = now >= point.deadline
+    if hopeless or late:
+        if late or not any(_is_alive(disk, point, now) for disk in disks):
+            why = hopeless or Failure(code="deadline", message=_unfinished(disks, point.deadline))
+            # Every snapshot that was asked for gets its outcome, also those that outlive the point.
+            rest = tuple(_outcome(disk, why) for disk in disks if not disk.failure)
+            ended = replace(point, disks=disks)
+            return _ended(ended, why, now, (*outcomes, *rest))
+        waiting = replace(point, disks=disks, failure=hopeless, updated_at=point.updated_at, next_at=now + LOOK_MIN)
+        return Step(waiting, outcomes=tuple(outcomes))
+
+    starts: list[InsertSnapshot] = []
+    intents: list[InsertSnapshot] = []
+    may_start = now <= point.deadline - LAST_START
+    for index, disk in enumerate(disks):
+        if not may_start:
+            break
+        if disk.failure and disk.retry_at and disk.retry_at <= now:
+            disks[index] = _next_attempt(disk, tenant.id, point)
+            intents.append(change_for(point, disks[index], tenant))
+        elif not disk.failure and disk.snapshot.id is None and disk.operation is None:
+            starts.append(change_for(point, disk, tenant))
+    judged_point = replace(point, disks=disks, failure=_latest_failure(disks) or point.failure)
+    judged_point = replace(judged_point, next_at=_next_look(judged_point, now, starting=bool(starts or intents)))
+    if starts or intents:
+        judged_point = replace(judged_point, updated_at=now)
+    return Step(judged_point, intents=tuple(intents), outcomes=tuple(outcomes), starts=(*intents, *starts))
+
+
+def unread(point: Point, fault: Failure, now: datetime) -> Step:
+    """The end of a point whose snapshots could not be read up to its deadline: what was not read is not verified."""
+    why = Failure(
+        code="deadline", message=f"not read back by the deadline; last met: {fault.code}: {fault.message}"[:500]
+    )
+    outcomes = tuple(
+        SnapshotOutcome(disk.snapshot.name, "failed", why.code, why.message) for disk in point.disks if not disk.failure
+    )
+    return _ended(point, why, now, outcomes)
+
+
+def _judge_disk(
+    disk: PointDisk, point: Point, found: Snapshot | None, operations: Mapping[str, Operation | None], now: datetime
+) -> PointDisk:
+    """What became of the disk's present attempt, as one read shows it."""
+    if disk.failure:
+        return disk
+    if found is None:
+        return _judge_unseen(disk, operations, now)
+    if found.created_at < point.requested_at - CLOCK_SKEW or (
+        found.source_disk_id != disk.id and disk.operation is None
+    ):
+        message = f"{found.link} exists and is not ours: made from disk {found.source_disk_id} at {found.created_at}"
+        return _attempt_failed(disk, "name_taken", message, now, pause=RETRY_MIN)
+    if found.source_disk_id != disk.id:
+        message = f"{disk.name} is another disk now: {found.source_disk_id}, not {disk.id}"
+        return _attempt_failed(disk, "disk_replaced", message, now, pause=None)
+    if found.locations != (disk.snapshot.location,):
+        message = f"{found.link} lies in {', '.join(found.locations)}, not in {disk.snapshot.location}"
+        return _attempt_failed(disk, "wrong_location", message, now, pause=None)
+    seen = replace(
+        disk,
+        snapshot=replace(
+            disk.snapshot, id=found.id, status=found.status, bytes=found.bytes, created_at=found.created_at
+        ),
+    )
+    match found.status:
+        case "READY" | "CREATING" | "UPLOADING":
+            return seen
+        case "FAILED":
+            return _attempt_failed(seen, "snapshot_failed", f"{found.link} is FAILED", now, pause=RETRY_MIN)
+        case status:
+            return _attempt_failed(seen, "snapshot_lost", f"{found.link} is {status}", now, pause=RETRY_MIN)
+
+
+def _judge_unseen(disk: PointDisk, operations: Mapping[str, Operation | None], now: datetime) -> PointDisk:
+    name = disk.snapshot.name
+    if disk.operation is None:
+        if disk.snapshot.id is None:
+            return disk  # not started, or started by a run that died: it is asked for again under the same name
+        return _attempt_failed(disk, "snapshot_lost", f"{name} was there and is gone", now, pause=RETRY_MIN)
+    if disk.operation not in operations:
+        return disk  # its operation was not read; the next look will
+    operation = operations[disk.operation]
+    if operation is not None and operation.status != "DONE":
+        return disk
+    if operation is not None and operation.error_code:
+        permanent = operation.error_code in PERMANENT or operation.http_status in (400, 404)
+        pause = None if permanent else DISK_RATE_PAUSE if "RATE_EXCEEDED" in operation.error_code else RETRY_MIN
+        return _attempt_failed(disk, operation.error_code, operation.error_message or "", now, pause=pause)
+    return _attempt_failed(disk, "snapshot_lost", f"{name} was made and is gone", now, pause=RETRY_MIN)
+
+
+def refused(disk: PointDisk, code: str, message: str, now: datetime) -> PointDisk:
+    """A start that Compute Engine answered with a lasting error."""
+    permanent = code in PERMANENT
+    return _attempt_failed(disk, code, message, now, pause=None if permanent else RETRY_MIN)
+
+
+def _attempt_failed(disk: PointDisk, code: str, message: str, now: datetime, *, pause: timedelta | None) -> PointDisk:
+    """End the disk's present attempt; `pause` until the next one, None where another would not help."""
+    again = pause is not None and disk.attempts < ATTEMPTS_MAX
+    retry_at = now + backoff(disk.attempts - 1, pause) if again and pause is not None else None
+    return replace(disk, failure=Failure(code=code, message=message[:500]), retry_at=retry_at)
+
+
+def backoff(times: int, first: timedelta = RETRY_MIN) -> timedelta:
+    """How long to wait after the `times`-th fault in a row (from 0): doubling, bounded."""
+    return min(first * (1 << min(times, 10)), max(RETRY_MAX, first))
+
+
+def _is_ready(disk: PointDisk) -> bool:
+    return disk.failure is None and disk.snapshot.status == "READY" and disk.snapshot.id is not None
+
+
+def _is_alive(disk: PointDisk, point: Point, now: datetime) -> bool:
+    """True while the disk's present attempt may still make or finish a snapshot."""
+    if disk.failure or _is_ready(disk):
+        return False
+    if disk.operation is None and disk.snapshot.id is None:
+        return now - point.updated_at < UNKNOWN_SETTLED
+    return True
+
+
+def _outcome(disk: PointDisk, otherwise: Failure | None = None) -> SnapshotOutcome:
+    failure = disk.failure or (None if _is_ready(disk) else otherwise)
+    if failure:
+        return SnapshotOutcome(disk.snapshot.name, "failed", failure.code, failure.message)
+    return SnapshotOutcome(disk.snapshot.name, "succeeded")
+
+
+def _unfinished(disks: Sequence[PointDisk], deadline: datetime) -> str:
+    left = ", ".join(f"{disk.name} ({disk.snapshot.status or 'not started'})" for disk in disks if not _is_ready(disk))
+    return f"not complete by {deadline:%Y-%m-%d %H:%M} UTC: {left}"
+
+
+def _latest_failure(disks: Sequence[PointDisk]) -> Failure | None:
+    return next((disk.failure for disk in disks if disk.failure), None)
+
+
+def _next_look(point: Point, now: datetime, *, starting: bool) -> datetime:
+    """When the point is worth looking at again: once it may be ready, or a retry is due."""
+    if starting:
+        return now + REQUEST_GRACE
+    times = [disk.retry_at for disk in point.disks if disk.failure and disk.retry_at]
+    if any(not disk.failure and not _is_ready(disk) for disk in point.disks):
+        running = now - (point.started_at or now)
+        times.append(now + min(max(running / 2, LOOK_MIN), LOOK_MAX))
+    return min(max(min(times, default=now + LOOK_MIN), now + timedelta(seconds=1)), max(point.deadline, now + LOOK_MIN))
+
+
+def after_start(point: Point, now: datetime) -> datetime:
+    """The first look after every disk was started: when such a point was ready before, never sooner than useful."""
+    return now + min(max(timedelta(seconds=point.expected_s), LOOK_MIN), LOOK_MAX)
+
+
+def late_to_start(point: Point, now: datetime) -> Step | None:
+    """The end of a requested point that was not started in time; None while it still may be."""
+    if now <= point.start_by and now <= point.deadline - LAST_START:
+        return None
+    why = f"not started by {point.start_by:%Y-%m-%d %H:%M} UTC"
+    if point.failure:
+        why += f"; last met: {point.failure.code}: {point.failure.message}"
+    if point.trigger == "scheduled":
+        ended = replace(
+            point, state="missed", failure=Failure(code="missed", message=why[:500]), updated_at=now, next_at=None
+        )
+        return Step(ended)
+    return _ended(point, Failure(code="not_started", message=why[:500]), now)
+
+
+def _ended(point: Point, why: Failure, now: datetime, outcomes: tuple[SnapshotOutcome, ...] = ()) -> Step:
+    return Step(replace(point, state="failed", failure=why, updated_at=now, next_at=None), outcomes=outcomes)
+
+
+def postponed(point: Point, failure: Failure, now: datetime, *, pause: timedelta | None = None) -> Point:
+    """The same point, to be looked at later: something stood in the way that may pass."""
+    wait = pause if pause is not None else backoff(point.faults)
+    return replace(point, failure=failure, faults=point.faults + 1, next_at=min(now + wait, _must_end(point, now)))
+
+
+def _must_end(point: Point, now: datetime) -> datetime:
+    """When the point is to be looked at in any case, since its time runs out then."""
+    end = point.start_by if point.state == "requested" else point.deadline
+    return max(end, now + LOOK_MIN)
+
+
+# --- what is kept of an instance ----------------------------------------------------------------------------------
+
+
+def define(instance: cloud.Instance) -> dict[str, Any]:
+    """How to build the instance again, without secrets; `left_out` names what is missing from it."""
+    whole = instance.definition
+    kept = {name: whole[name] for name in DEFINITION_FIELDS if name in whole}
+    left_out = [f"disk {disk.device_name} (local SSD)" for disk in instance.disks if not disk.persistent]
+    metadata = {}
+    items = whole.get("metadata", {}).get("items", [])
+    for item in items:
+        if item.get("key") in METADATA_KEPT:
+            metadata[item["key"]] = item.get("value", "")
+        else:
+            left_out.append(f"metadata {item.get('key')}")
+    ignored = {*DEFINITION_FIELDS, "metadata", *_IDENTITY_FIELDS}
+    left_out += [name for name in sorted(whole) if name not in ignored]
+    return {**kept, "metadata": metadata, "left_out": sorted(left_out)}
+
+
+# What a point stores elsewhere, or what says nothing about how to build the instance.
+_IDENTITY_FIELDS: Final = frozenset(
+    {"id", "name", "zone", "disks", "status", "statusMessage", "kind", "selfLink", "selfLinkWithId", "creationTimestamp",
+     "labelFingerprint", "fingerprint", "lastStartTimestamp", "lastStopTimestamp", "cpuPlatform", "startRestricted"}
+)  # fmt: skip
+
+
+# --- an instance's own bookkeeping --------------------------------------------------------------------------------
+
+
+def disk_refs(found: cloud.Instance, disks: Mapping[str, cloud.Disk]) -> list[DiskRef]:
+    return [DiskRef(name=disks[a.source].name, id=disks[a.source].id) for a in found.disks if a.source in disks]
+
+
+def after_transition(instance: Instance, tenant: Tenant | None, before: Point | None, after: Point) -> Instance:
+    """The instance with its tally, and its newest verified point, after a point of it changed its state."""
+    tally = _tallied(instance.tally, before, after)
+    changed = replace(instance, tally=tally, updated_at=after.updated_at)
+    if after.state != "verified" or after.verified_at is None:
+        return changed
+    at = taken_at(after)
+    if instance.newest_verified is not None and instance.newest_verified.at >= at:
+        return changed
+    took = after.verified_at - (after.started_at or after.verified_at)
+    # A little less than it took to notice, or the pace could only ever slow down.
+    took_s = max(int(took.total_seconds() * 0.9), 1)
+    changed = replace(changed, newest_verified=Newest(point=after.id, at=at, took_s=took_s))
+    if instance.breach_at is None and instance.lost_at is None and tenant is not None:
+        changed = replace(changed, breach_due_at=breach_due(changed, tenant))
+    return changed
+
+
+def taken_at(point: Point) -> datetime:
+    """The moment that a point can bring back: that of its earliest snapshot. Ages and RPOs are measured from it."""
+    return min((d.snapshot.created_at for d in point.disks if d.snapshot.created_at), default=point.requested_at)
+
+
+def breach_due(instance: Instance, tenant: Tenant) -> datetime | None:
+    """When the instance is in breach of its RPO unless a point is verified before; None if nothing is promised."""
+    if instance.lost_at is not None or not tenant.vendor_managed:
+        return None
+    since = instance.newest_verified.at if instance.newest_verified else instance.seen_at
+    return since + timedelta(hours=tenant.rpo_hours)
+
+
+_RUNNING: Final = frozenset({"requested", "creating"})
+
+
+def _tallied(tally: Tally, before: Point | None, after: Point) -> Tally:
+    running = tally.running + (after.state in _RUNNING) - (before is not None and before.state in _RUNNING)
+    days = dict(tally.days)
+    if after.slot and after.state in ("verified", "failed", "missed"):
+        days[after.slot.day] = after.state
+        for old in sorted(days)[:-DAYS_SHOWN]:
+            del days[old]
+    return Tally(
+        running=max(running, 0),
+        verified=tally.verified + (after.state == "verified"),
+        failed=tally.failed + (after.state == "failed"),
+        missed=tally.missed + (after.state == "missed"),
+        bytes=tally.bytes + (sum(d.snapshot.bytes for d in after.disks) if after.state == "verified" else 0),
+        days=days,
+    )
+
+
+def changes_of(intents: Sequence[InsertSnapshot]) -> Iterator[dict[str, Any]]:
+    """The changes as an audit record keeps them."""
+    for change in intents:
+        yield {
+            "change": "InsertSnapshot",
+            "project": change.project,
+            "name": change.name,
+            "source_disk": change.source_disk,
+            "location": change.location,
+            "labels": dict(change.labels),
+            "kms_key": change.kms_key,
+            "request_id": cloud.request_id(change),
+        }

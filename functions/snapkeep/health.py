@@ -1,0 +1,231 @@
+"""Function `health`: what dashboards read, and the alerts that time alone brings.
+
+Everything here is rebuilt from the tenants' and instances' documents, which carry their own tallies, so that one
+tenant's health costs as many reads as it has instances. Ages and states are derived when read (`state`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+
+from msgspec.structs import replace
+
+from snapkeep import documents as d
+from snapkeep import hints
+from snapkeep.creation.handler import settle_slots
+from snapkeep.creation.rules import DAYS_SHOWN, breach_due
+from snapkeep.messages import Message, Nudge, Tick, not_for
+from snapkeep.ports import Conflict, Documents, Ports
+from snapkeep.store import Event, Fleet, Held, Record, TenantStore, held, put
+
+log: Final = logging.getLogger(__name__)
+
+ACTOR: Final = "snapkeep"
+
+OVERLAP: Final = timedelta(minutes=10)
+"""How far a tick looks back behind the last one: longer than a function may run, so that no late write is missed."""
+
+REJECTED_SHOWN: Final = timedelta(days=7)
+
+State = Literal["protected", "at_risk", "breached", "client_managed"]
+
+_WORST: Final = ("verified", "failed", "missed")
+"""States of a day, from the best to the worst."""
+
+_LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def health(message: Message, ports: Ports) -> None:
+    """A nudge recomputes the tenants it names; a tick those that changed since the last one, and the fleet's page."""
+    now = ports.clock.now()
+    fleet = Fleet(ports.documents)
+    match message:
+        case Nudge():
+            _refresh(fleet, ports, [t for t in message.tenants if t != "_system"], now)
+        case Tick():
+            before = fleet.fleet_health()
+            since = before.value.computed_at - OVERLAP if before else _LONG_AGO
+            changed, complete_to = fleet.changed_since(since)
+            _refresh(fleet, ports, sorted(changed | _due_tenants(fleet, now)), now)
+            # With more changes than one run reads, the next one continues where this one stopped.
+            _write_fleet(fleet, ports.documents, complete_to or now, now)
+        case _:
+            raise not_for("health", message)
+
+
+def _due_tenants(fleet: Fleet, now: datetime) -> set[str]:
+    """Tenants with an instance that comes into breach, or whose slot nobody has decided in time."""
+    late = {doc.path.split("/")[1] for doc in fleet.due("breaches", now, pages=5)}
+    return late | {doc.path.split("/")[1] for doc in fleet.due("slots", now - timedelta(hours=1), pages=5)}
+
+
+def _refresh(fleet: Fleet, ports: Ports, ids: Sequence[str], now: datetime) -> None:
+    changed: set[str] = set()
+    for tenant in fleet.tenants_by_id(ids).values():
+        store = fleet.tenant(tenant.value.id)
+        instances = list(store.walk(d.Instance, "tenant_instances"))
+        current = []
+        for instance in instances:
+            after, news = _watch(store, tenant.value, instance, now)
+            current.append(after)
+            if news:
+                changed.add(tenant.value.id)
+        _write_tenant(ports.documents, tenant.value, current, now)
+    hints.nudge(ports.bus, changed, "audit")
+
+
+# --- alerts that time brings --------------------------------------------------------------------------------------
+
+
+def _watch(store: TenantStore, tenant: d.Tenant, instance: Held[d.Instance], now: datetime) -> tuple[d.Instance, bool]:
+    """Raise or end the instance's breach, and record slots that a dead planner let pass."""
+    if instance.value.next_slot_at is not None and instance.value.next_slot_at <= now:
+        if settle_slots(store, tenant, instance, now, missed_only=True):
+            again = store.get(d.Instance, "instances", instance.value.id)
+            instance = again or instance
+    decided = _breach(tenant, instance.value, now)
+    if decided is None:
+        return instance.value, False
+    after, record = decided
+    try:
+        store.commit(record, instance.replaced(after))
+    except Conflict:
+        return instance.value, False  # it has just changed; the change brings its own nudge
+    return after, True
+
+
+def _breach(tenant: d.Tenant, instance: d.Instance, now: datetime) -> tuple[d.Instance, Record] | None:
+    """The instance and the record of its coming into breach or out of it; None where nothing changes."""
+    due = breach_due(instance, tenant)
+    in_breach = due is not None and due <= now
+    if in_breach == (instance.breach_at is not None):
+        return None
+    data = {
+        "instance": instance.name,
+        "zone": instance.zone,
+        "rpo_hours": tenant.rpo_hours,
+        "newest_verified_at": instance.newest_verified and instance.newest_verified.at,
+    }
+    if in_breach:
+        after = replace(instance, breach_at=due, breach_due_at=None, updated_at=now)
+        event = Event("rpo.breached", f"{instance.id}|{due}", data)
+    else:
+        after = replace(instance, breach_at=None, breach_due_at=due, updated_at=now)
+        event = Event("rpo.restored", f"{instance.id}|{instance.breach_at}", data)
+    record = Record(
+        at=now,
+        actor=ACTOR,
+        action=event.type,
+        subject=f"instances/{instance.id}",
+        outcome="observed",
+        detail=data,
+        event=event,
+    )
+    return after, record
+
+
+# --- what dashboards read -----------------------------------------------------------------------------------------
+
+
+def compute(tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime) -> d.TenantHealth:
+    """One tenant's health from its documents. Pure."""
+    protected = [i for i in instances if i.lost_at is None] if tenant.vendor_managed else []
+    newest = [i.newest_verified.at for i in protected if i.newest_verified]
+    without = [f"{i.name} in {i.zone}" for i in protected if i.newest_verified is None]
+    days: dict[str, str] = {}
+    for instance in instances:
+        for day, state in instance.tally.days.items():
+            days[day] = max(days.get(day, "verified"), state, key=_WORST.index)
+    return d.TenantHealth(
+        updated_at=now,
+        name=tenant.name,
+        deployment=tenant.deployment,
+        newest_verified_at=min(newest) if newest and not without else None,
+        breach_at=min((i.breach_at for i in instances if i.breach_at), default=None),
+        unprotected=sorted([*without, *(tenant.unmatched if tenant.vendor_managed else [])]),
+        days={day: days[day] for day in sorted(days)[-DAYS_SHOWN:]},
+        counts={
+            "instances": sum(i.lost_at is None for i in instances),
+            "lost": sum(i.lost_at is not None for i in instances),
+            "verified": sum(i.tally.verified for i in instances),
+            "failed": sum(i.tally.failed for i in instances),
+            "missed": sum(i.tally.missed for i in instances),
+        },
+        bytes=sum(i.tally.bytes for i in instances),
+        copies={},
+        running=sum(i.tally.running for i in instances),
+        computed_at=now,
+    )
+
+
+def state(tenant: d.TenantHealth) -> State:
+    """How a tenant stands. `at_risk`: something is unprotected, or the last day that ended has no point."""
+    if tenant.deployment == "private_saas":
+        return "client_managed"
+    if tenant.breach_at is not None:
+        return "breached"
+    last = max(tenant.days, default=None)
+    if tenant.unprotected or (last is not None and tenant.days[last] != "verified"):
+        return "at_risk"
+    return "protected"
+
+
+def _write_tenant(documents: Documents, tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime) -> None:
+    path = f"health/{tenant.id}"
+    (seen,) = documents.get(path)
+    after = compute(tenant, instances, now)
+    if seen:
+        before = held(d.TenantHealth, seen).value
+        if replace(before, updated_at=now, computed_at=now) == after:
+            return
+    put(documents, path, seen, after)
+
+
+def _write_fleet(fleet: Fleet, documents: Documents, computed: datetime, now: datetime) -> None:
+    (seen,) = documents.get("health/_fleet")
+    everyone = [h.value for h in fleet.health()]
+    after = summarise(
+        everyone,
+        rejected=len(fleet.rejected("rejected", now - REJECTED_SHOWN)),
+        dead_letters=len(fleet.rejected("dead_letter", now - REJECTED_SHOWN)),
+        ticks=fleet.ticks(),
+        computed=computed,
+        now=now,
+    )
+    put(documents, "health/_fleet", seen, after)
+
+
+def summarise(
+    tenants: Iterable[d.TenantHealth],
+    *,
+    rejected: int,
+    dead_letters: int,
+    ticks: dict[str, datetime],
+    computed: datetime,
+    now: datetime,
+) -> d.FleetHealth:
+    """The fleet's health from its tenants'. Pure."""
+    tenants = list(tenants)
+    states = Counter(state(tenant) for tenant in tenants)
+    counts: Counter[str] = Counter()
+    for tenant in tenants:
+        counts.update(tenant.counts)
+    return d.FleetHealth(
+        updated_at=now,
+        tenants=len(tenants),
+        instances=counts.pop("instances", 0),
+        breached=states["breached"],
+        unprotected=sum(len(tenant.unprotected) for tenant in tenants),
+        client_managed=states["client_managed"],
+        running=sum(tenant.running for tenant in tenants),
+        counts=dict(counts),
+        bytes=sum(tenant.bytes for tenant in tenants),
+        rejected=rejected,
+        dead_letters=dead_letters,
+        ticks=ticks,
+        computed_at=computed,
+    )

@@ -1,0 +1,36 @@
+"""Messages from one function to another. They are hints: when one is lost, the ticks find the work all the same."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from snapkeep import messages
+from snapkeep.ports import Bus, Transient
+
+log: Final = logging.getLogger(__name__)
+
+
+def nudge(bus: Bus, tenants: Iterable[str], *functions: str) -> None:
+    """Ask functions to look at these tenants now."""
+    ids = sorted(set(tenants))
+    size = messages.TENANTS_PER_MESSAGE_MAX
+    for start in range(0, len(ids), size):
+        for function in functions:
+            send(bus, function, messages.Nudge(tenants=ids[start : start + size]))
+
+
+def start_points(bus: Bus, refs: Sequence[messages.PointRef]) -> None:
+    """Ask `create` to start requested points; they should share a project."""
+    size = messages.POINTS_PER_MESSAGE_MAX
+    for start in range(0, len(refs), size):
+        send(bus, "create", messages.CreateBatch(points=list(refs[start : start + size])))
+
+
+def send(bus: Bus, function: str, message: messages.Message) -> None:
+    try:
+        bus.publish(f"snapkeep-{function}", messages.encode(message))
+    except Transient as fault:
+        # What the message points at is committed; failing now would only repeat the work before it.
+        log.warning("a hint to %s was not published: %s", function, fault)

@@ -1,0 +1,323 @@
+"""Reading and writing what is stored: a repository bound to one tenant, and the few questions about the whole fleet.
+
+A change of state and its audit record are one commit (`TenantStore.commit` takes both). Code that acts for a tenant
+holds a TenantStore and so cannot reach another's documents; `Fleet` is what schedulers and dashboards use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, Generic, Literal, TypeVar
+
+import msgspec
+
+from snapkeep import documents as d
+from snapkeep.ports import SERVER_TIME, Conflict, Create, Direction, Doc, Documents, Operator, Query, Replace, Write
+
+T = TypeVar("T", bound=d.Stored)
+
+SYSTEM: Final = "_system"
+"""The tenant of acts that belong to no tenant. No fleet file can name it."""
+
+PAGE: Final = 200
+"""Documents in one page of a query."""
+
+PAGES_MAX: Final = 50
+"""Pages that one walk reads at the most: 10,000 documents; what is left waits for the next run."""
+
+REQUEST_KEPT: Final = timedelta(days=30)
+INBOX_KEPT: Final = timedelta(days=30)
+REJECTED_KEPT: Final = timedelta(days=30)
+
+Outcome = Literal["requested", "succeeded", "failed", "refused", "observed"]
+
+
+# --- queries: the only place that builds one, and what the deployed indexes are made from -------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a query compares and how it is sorted; the values come with the call."""
+
+    collection: str
+    where: tuple[tuple[str, Operator], ...] = ()
+    order: tuple[tuple[str, Direction], ...] = ()
+    group: bool = False
+    limit: int = PAGE
+
+
+QUERIES: Final[Mapping[str, Shape]] = {
+    # Over the whole fleet.
+    "discovery": Shape("tenants", (("discover_at", "<="),), (("discover_at", "asc"),)),
+    "slots": Shape("instances", (("next_slot_at", "<="),), (("next_slot_at", "asc"),), group=True),
+    "breaches": Shape("instances", (("breach_due_at", "<="),), (("breach_due_at", "asc"),), group=True),
+    "points": Shape("points", (("next_at", "<="),), (("next_at", "asc"),), group=True),
+    "inbox": Shape("inbox", (("next_at", "<="),), (("next_at", "asc"),), group=True),
+    "instances_changed": Shape("instances", (("updated_at", ">="),), (("updated_at", "asc"),), group=True),
+    "tenants_changed": Shape("tenants", (("updated_at", ">="),), (("updated_at", "asc"),)),
+    "tenants": Shape("tenants", order=(("id", "asc"),)),
+    "health": Shape("health", (("kind", "=="),)),
+    "rejected": Shape("rejected", (("kind", "=="), ("at", ">=")), (("at", "desc"),), limit=100),
+    "ticks": Shape("system", order=(("at", "asc"),)),
+    # Within one tenant.
+    "tenant_instances": Shape("instances", order=(("id", "asc"),)),
+    "tenant_points": Shape("points", order=(("requested_at", "desc"),)),
+    "unnumbered": Shape("inbox", (("seq", "=="),), (("committed_at", "asc"),), limit=100),
+    "unpublished": Shape("inbox", (("next_at", "<="),), (("next_at", "asc"),), limit=100),
+    "numbered_from": Shape("inbox", (("seq", ">="),), (("seq", "asc"),)),
+    "audit_head": Shape("audit", order=(("seq", "desc"),), limit=1),
+    "audit": Shape("audit", (("seq", ">="),), (("seq", "asc"),)),
+}
+
+Due = Literal["discovery", "slots", "breaches", "points", "inbox"]
+
+
+def query(name: str, *values: Any, parent: str = "", after: Doc | None = None) -> Query:
+    shape = QUERIES[name]
+    where = tuple((f, op, value) for (f, op), value in zip(shape.where, values, strict=True))
+    return Query(parent + shape.collection, shape.group, where, shape.order, shape.limit, after)
+
+
+# --- what was read ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Held(Generic[T]):
+    """A document as it was read: its value, and the version that a Replace must still find."""
+
+    path: str
+    value: T
+    version: object = field(compare=False)
+
+    @property
+    def tenant(self) -> str:
+        """The tenant that the document belongs to (`tenants/{t}/...`)."""
+        return self.path.split("/", 2)[1]
+
+    def replaced(self, value: T) -> Replace:
+        return Replace(self.path, d.to_data(value), self.version)
+
+
+def held(kind: type[T], doc: Doc) -> Held[T]:
+    return Held(doc.path, d.from_data(kind, doc.data), doc.version)
+
+
+def created(path: str, value: d.Stored) -> Create:
+    return Create(path, d.to_data(value))
+
+
+# --- audit records ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What others are told once the record is numbered. `key` names the transition, so that its id is derived."""
+
+    type: str
+    key: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One act, for the audit chain: who did what to what, with which outcome, and the details that prove it."""
+
+    at: datetime
+    actor: str
+    action: str  # point.requested, point.creating, instance.seen, ...
+    subject: str  # path of the document it is about, below its tenant
+    outcome: Outcome
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    event: Event | None = None
+
+    @property
+    def key(self) -> str:
+        """The idempotency key. Two records of one act on one subject at one instant are the same record."""
+        return f"{self.subject}|{self.action}|{self.outcome}|{timestamp(self.at)}"
+
+
+def timestamp(at: datetime) -> str:
+    """RFC 3339 in UTC with microseconds, always: equal instants have equal bytes."""
+    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def canonical(value: Any) -> bytes:
+    """Deterministic JSON: keys sorted, no spaces. What is hashed."""
+    return msgspec.json.encode(value, order="deterministic")
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _inbox(tenant: str, record: Record) -> Create:
+    body = canonical(
+        {
+            "at": timestamp(record.at),
+            "actor": record.actor,
+            "action": record.action,
+            "subject": record.subject,
+            "outcome": record.outcome,
+            "tenant": tenant,
+            "detail": record.detail,
+        }
+    )
+    event = _event(tenant, record, record.event) if record.event else None
+    entry = d.InboxRecord(updated_at=record.at, bytes=body, committed_at=record.at, event=event, next_at=record.at)
+    data = d.to_data(entry) | {"committed_at": SERVER_TIME}
+    return Create(f"tenants/{tenant}/inbox/{digest(record.key)}", data)
+
+
+def _event(tenant: str, record: Record, event: Event) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "id": digest(f"{tenant}|{event.type}|{event.key}")[:32],
+        "type": event.type,
+        "tenant": tenant,
+        "at": timestamp(record.at),
+        "subject": record.subject,
+        "data": dict(event.data),
+    }
+
+
+# --- one tenant ---------------------------------------------------------------------------------------------------
+
+
+class TenantStore:
+    """One tenant's documents. It has no way to name another's."""
+
+    def __init__(self, documents: Documents, tenant: str) -> None:
+        self._documents = documents
+        self.tenant = tenant
+        self._root = f"tenants/{tenant}"
+
+    def path(self, *parts: str) -> str:
+        return "/".join((self._root, *parts))
+
+    def get(self, kind: type[T], *parts: str) -> Held[T] | None:
+        (doc,) = self._documents.get(self.path(*parts))
+        return held(kind, doc) if doc else None
+
+    def get_all(self, kind: type[T], collection: str, ids: Sequence[str]) -> list[Held[T] | None]:
+        docs = self._documents.get(*(self.path(collection, id) for id in ids)) if ids else []
+        return [held(kind, doc) if doc else None for doc in docs]
+
+    def page(self, kind: type[T], name: str, *values: Any) -> list[Held[T]]:
+        """The first page of one of the tenant's own queries."""
+        docs = self._documents.find(query(name, *values, parent=f"{self._root}/"))
+        return [held(kind, doc) for doc in docs]
+
+    def walk(self, kind: type[T], name: str, *values: Any) -> Iterator[Held[T]]:
+        """Every document of one of the tenant's own queries, page by page, at most PAGES_MAX pages."""
+        for doc in _walk(self._documents, name, *values, parent=f"{self._root}/"):
+            yield held(kind, doc)
+
+    def commit(self, record: Record | None, *writes: Write) -> None:
+        """All writes and the record that tells of them, or nothing. Without a record: only what is bookkeeping.
+
+        Raises Conflict, Transient.
+        """
+        for write in writes:
+            if write.path != self._root and not write.path.startswith(f"{self._root}/"):
+                raise ValueError(f"{write.path} is not of tenant {self.tenant}")
+        self._documents.commit(*writes, *((_inbox(self.tenant, record),) if record else ()))
+
+
+# --- the whole fleet ----------------------------------------------------------------------------------------------
+
+
+class Fleet:
+    """The questions that no single tenant can answer."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+
+    def tenant(self, tenant: str) -> TenantStore:
+        return TenantStore(self._documents, tenant)
+
+    def commit(self, record: Record, *writes: Write) -> None:
+        """Write documents of no tenant with their record in the chain of `_system`. Raises Conflict, Transient."""
+        self._documents.commit(*writes, _inbox(SYSTEM, record))
+
+    def due(self, kind: Due, now: datetime, pages: int = PAGES_MAX) -> Iterator[Doc]:
+        """Work of one kind whose time has come, longest due first, whichever tenant's it is."""
+        yield from _walk(self._documents, kind, now, pages=pages)
+
+    def tenants(self) -> Iterator[Held[d.Tenant]]:
+        for doc in _walk(self._documents, "tenants"):
+            yield held(d.Tenant, doc)
+
+    def tenants_by_id(self, ids: Sequence[str]) -> dict[str, Held[d.Tenant]]:
+        """The tenants that exist among these, in one round trip."""
+        unique = sorted(set(ids))
+        docs = self._documents.get(*(f"tenants/{id}" for id in unique)) if unique else []
+        return {doc.path.split("/")[1]: held(d.Tenant, doc) for doc in docs if doc}
+
+    def changed_since(self, since: datetime) -> tuple[set[str], datetime | None]:
+        """Tenants whose own document or an instance's was written since then.
+
+        Also the instant up to which these are all, when there are more than one walk reads; None when these are all.
+        """
+        tenants: set[str] = set()
+        complete_to: datetime | None = None
+        for name in ("tenants_changed", "instances_changed"):
+            docs = list(_walk(self._documents, name, since))
+            tenants |= {doc.path.split("/")[1] for doc in docs}
+            if len(docs) == PAGES_MAX * PAGE:
+                last = docs[-1].data["updated_at"]
+                complete_to = min(complete_to or last, last)
+        return tenants, complete_to
+
+    def health(self) -> Iterator[Held[d.TenantHealth]]:
+        for doc in _walk(self._documents, "health", "tenant"):
+            yield held(d.TenantHealth, doc)
+
+    def fleet_health(self) -> Held[d.FleetHealth] | None:
+        (doc,) = self._documents.get("health/_fleet")
+        return held(d.FleetHealth, doc) if doc else None
+
+    def tenant_health(self, tenant: str) -> Held[d.TenantHealth] | None:
+        (doc,) = self._documents.get(f"health/{tenant}")
+        return held(d.TenantHealth, doc) if doc else None
+
+    def rejected(self, kind: str, since: datetime) -> list[Held[d.Rejected]]:
+        """Kept records of bad messages since then, newest first, at most 100."""
+        return [held(d.Rejected, doc) for doc in self._documents.find(query("rejected", kind, since))]
+
+    def controls(self) -> d.Controls | None:
+        (doc,) = self._documents.get("system/controls")
+        return d.from_data(d.Controls, doc.data) if doc else None
+
+    def ticks(self) -> dict[str, datetime]:
+        """When each function last carried out its tick to the end."""
+        docs = self._documents.find(query("ticks"))
+        return {doc.path.removeprefix("system/tick-"): doc.data["at"] for doc in docs}
+
+    def ticked(self, function: str, now: datetime) -> None:
+        """Note that a function carried out its tick. A Conflict is another run of it saying the same."""
+        path = f"system/tick-{function}"
+        (doc,) = self._documents.get(path)
+        put(self._documents, path, doc, d.Tick(updated_at=now, at=now))
+
+
+def put(documents: Documents, path: str, seen: Doc | None, value: d.Stored) -> bool:
+    """Write a derived document whatever it held; False when another writer came between (his is as good as ours)."""
+    data = d.to_data(value)
+    try:
+        documents.commit(Replace(path, data, seen.version) if seen else Create(path, data))
+    except Conflict:
+        return False
+    return True
+
+
+def _walk(documents: Documents, name: str, *values: Any, parent: str = "", pages: int = PAGES_MAX) -> Iterator[Doc]:
+    after: Doc | None = None
+    for _ in range(pages):
+        page = documents.find(query(name, *values, parent=parent, after=after))
+        yield from page
+        if len(page) < QUERIES[name].limit:
+            return
+        after = page[-1]
