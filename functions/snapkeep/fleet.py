@@ -102,9 +102,14 @@ def clip(text: str) -> str:
     return text if len(text) <= SHOWN_CHARS_MAX else text[: SHOWN_CHARS_MAX - 1] + "…"
 
 
+RAW_KEY: Final = re.compile(r"[A-Za-z0-9+/]{43}=|[A-Za-z0-9+/]{342}==")  # 256 bits, or 2048 bits wrapped by RSA
+
+
 def shown(value: object) -> str:
-    """A value as a message repeats it: short, on one line, in the words of YAML."""
+    """A value as a message repeats it: short, on one line, in the words of YAML, and never a secret."""
     match value:
+        case str() if RAW_KEY.fullmatch(value):
+            return "what looks like a raw key"
         case None:
             return "null"
         case bool():
@@ -557,7 +562,6 @@ NO_CSEK: Final = (
     "customer-supplied encryption keys (CSEK) are refused: Google does not keep them, so nobody could restore from the"
     " points without the customer; expected a Cloud KMS key under kms_keys (the value is not repeated here)"
 )
-RAW_KEY: Final = re.compile(r"[A-Za-z0-9+/]{43}=|[A-Za-z0-9+/]{300,}={0,2}")  # 256 bits, or 2048 bits wrapped by RSA
 KMS_KEY: Final = re.compile(
     rf"projects/{PROJECT_WORD}/locations/(?P<location>[a-z0-9-]{{2,40}})/keyRings/[\w-]{{1,63}}/cryptoKeys/[\w-]{{1,63}}",
     re.ASCII,
