@@ -914,7 +914,7 @@ def read(path: Path) -> Reading:
             continue
         room -= len(content)
         if room < 0:
-            at.wrong(f"not read: the files together are larger than {FLEET_BYTES_MAX} bytes")
+            at.wrong(f"not read, nor any file after it: the files together are larger than {FLEET_BYTES_MAX} bytes")
             break
         contents[str(file)] = content
     reading = parse(contents)

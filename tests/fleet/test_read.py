@@ -700,7 +700,7 @@ def test_a_fleet_of_too_many_bytes_is_not_read_to_its_end(tmp_path: Path) -> Non
         (tmp_path / f"{index}.yaml").write_bytes(content)
     reading = fleet.read(tmp_path)
     assert str(reading.mistakes[0]) == (
-        f"{tmp_path / '8.yaml'}: not read: the files together are larger than 33554432 bytes"
+        f"{tmp_path / '8.yaml'}: not read, nor any file after it: the files together are larger than 33554432 bytes"
     )
 
 
