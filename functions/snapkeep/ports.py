@@ -13,7 +13,6 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 
 from snapkeep.cloud import Change, Resource
 
-
 R = TypeVar("R", bound=Resource)
 
 

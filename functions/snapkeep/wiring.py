@@ -25,16 +25,17 @@ CLOCK_TIMEOUT_S: Final = 10
 
 
 @lru_cache(maxsize=2)
-def ports(*, compute: bool) -> Ports:
+def ports(*, compute: bool, quiet: bool = False) -> Ports:
     """The ports of this process. Without `compute`, Compute Engine is out of reach, by mistake too.
 
-    Raises config.ConfigError.
+    A function logs to standard output; `quiet` is for the command line. Raises config.ConfigError.
     """
     from snapkeep.gcp.firestore import GoogleDocuments
     from snapkeep.gcp.pubsub import GoogleBus
 
     settings = config.read(os.environ)
-    log_as_json()
+    if not quiet:
+        log_as_json()
     return Ports(
         documents=GoogleDocuments(settings.project, settings.database),
         compute=google_compute(settings) if compute else OutOfReach(),

@@ -45,19 +45,22 @@ def link(prev: bytes, body: bytes) -> bytes:
     return hashlib.sha256(prev + hashlib.sha256(body).digest()).digest()
 
 
-def append(head: Head, bodies: Sequence[bytes], now: datetime) -> list[AuditRecord]:
-    """The records that continue a chain with these bodies, in this order. `now` is only their `updated_at`."""
+def append(head: Head, bodies: Sequence[bytes]) -> list[AuditRecord]:
+    """The records that continue a chain with these bodies, in this order.
+
+    Every field follows from the body and the record before it, so that whoever numbers writes the same.
+    """
     records = []
     for body in bodies:
         fields = json.loads(body)
         hashed = link(bytes.fromhex(head.hash), body).hex()
         record = AuditRecord(
-            updated_at=now,
+            updated_at=instant(fields["at"]),
             seq=head.seq + 1,
             bytes=body,
             prev=head.hash,
             hash=hashed,
-            at=_instant(fields["at"]),
+            at=instant(fields["at"]),
             actor=fields["actor"],
             action=fields["action"],
             subject=fields["subject"],
@@ -101,18 +104,20 @@ def _problems(record: AuditRecord, tenant: str) -> Iterable[str]:
     try:
         fields: dict[str, Any] = json.loads(record.bytes)
         said = {name: fields[name] for name in INDEXED} | {"tenant": fields["tenant"]}
-        said["at"] = _instant(said["at"])
+        said["at"] = instant(said["at"])
     except (ValueError, KeyError, TypeError):
         yield "its bytes are not an audit record"
         return
     for name in INDEXED:
         if said[name] != getattr(record, name):
             yield f"{name} differs from what its bytes say"
+    if record.updated_at != record.at:
+        yield "updated_at differs from what its bytes say"
     if said["tenant"] != tenant:
         yield f"belongs to tenant {said['tenant']}"
     if record.schema != 1:
         yield f"schema {record.schema} is unknown"
 
 
-def _instant(text: str) -> datetime:
+def instant(text: str) -> datetime:
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)

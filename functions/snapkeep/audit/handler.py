@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -49,7 +49,7 @@ def number(store: TenantStore, now: datetime) -> None:
             return
         last = store.page(d.AuditRecord, "audit_head")
         head = chain.Head(last[0].value.seq, last[0].value.hash) if last else chain.EMPTY
-        links = chain.append(head, [record.value.bytes for record in inbox], now)
+        links = chain.append(head, [record.value.bytes for record in inbox])
         writes = [created(store.path("audit", f"{link.seq:012d}"), link) for link in links]
         numbered = [
             record.replaced(
@@ -101,9 +101,9 @@ class Verdict:
         return not self.findings
 
 
-def verify(store: TenantStore) -> Verdict:
-    """Walk the chain as it is stored, and compare it with what the inbox still knows of its numbering."""
-    records = _all(store)
+def verify(store: TenantStore, noted: Mapping[str, chain.Head] | None = None) -> Verdict:
+    """Walk the chain as it is stored; compare it with heads noted earlier and with what the inbox still knows."""
+    records = list(records_of(store))
     head, findings = chain.verify(records, store.tenant)
     bodies = {record.seq: record.bytes for record in records}
     for numbered in _numbered(store):
@@ -114,7 +114,8 @@ def verify(store: TenantStore) -> Verdict:
             findings.append(chain.Finding(seq, "was numbered, and is missing from the end of the chain"))
         elif seq in bodies and bodies[seq] != numbered.value.bytes:
             findings.append(chain.Finding(seq, "differs from the record that was numbered"))
-    return Verdict(store.tenant, len(records), head, tuple(sorted(findings, key=lambda f: f.seq)))
+    verdict = Verdict(store.tenant, len(records), head, tuple(sorted(findings, key=lambda f: f.seq)))
+    return against(verdict, noted or {}, {record.seq: record.hash for record in records})
 
 
 def against(verdict: Verdict, noted: Mapping[str, chain.Head], hashes: Mapping[int, str]) -> Verdict:
@@ -132,18 +133,14 @@ def against(verdict: Verdict, noted: Mapping[str, chain.Head], hashes: Mapping[i
     return Verdict(verdict.tenant, verdict.records, verdict.head, findings)
 
 
-def _all(store: TenantStore) -> list[d.AuditRecord]:
-    return [h.value for h in _walk_from(store)]
-
-
-def _walk_from(store: TenantStore) -> Iterable[Held[d.AuditRecord]]:
-    """Every record of the chain, however long it is: page by page from the number that follows the last."""
+def records_of(store: TenantStore) -> Iterator[d.AuditRecord]:
+    """Every record of the chain, however long it is: walk by walk from the number that follows the last."""
     following = 1
     while True:
         count = 0
         for record in store.walk(d.AuditRecord, "audit", following):
             count += 1
-            yield record
+            yield record.value
             last = record.value.seq
         if count == 0:
             return

@@ -1,0 +1,5 @@
+"""`python -m snapkeep.cli`."""
+
+from snapkeep.cli import main
+
+main()

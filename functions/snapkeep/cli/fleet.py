@@ -1,0 +1,240 @@
+"""`snapkeep fleet apply | list | show | health`."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import click
+
+from snapkeep import commands, health
+from snapkeep import fleet as fleet_file
+from snapkeep.cli import target
+from snapkeep.cli.output import Output, age, fail, moment, size
+
+BAD_MESSAGES_SHOWN: Final = timedelta(days=7)
+POINTS_SHOWN: Final = 10
+STRIP: Final = {"verified": "■", "failed": "✗", "missed": "✗"}
+
+
+@click.group()
+def fleet() -> None:
+    """The tenants: what the fleet file says of them and how they stand."""
+
+
+@fleet.command()
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Say what would change and change nothing.")
+@click.option("--keep-going", is_flag=True, help="Apply the valid tenants of a file that has mistakes.")
+@click.pass_obj
+def apply(output: Output, path: Path, dry_run: bool, keep_going: bool) -> None:
+    """Apply a fleet file, or every fleet file in a folder.
+
+    Mistakes are listed one a line on standard error, and nothing of a file that has one is applied.
+    """
+    reading = fleet_file.read(path)
+    for mistake in reading.mistakes:
+        click.echo(str(mistake), err=True)
+    for warning in reading.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    usable = reading.valid if keep_going else reading.clean
+    applied = None
+    if usable:
+        applied = commands.apply_fleet(target.ports(), reading, _actor(), dry_run=dry_run, keep_going=keep_going)
+    if output.as_json:
+        output.json(
+            {
+                "changes": [
+                    {"tenant": c.tenant, "field": c.field, "old": c.old, "new": c.new}
+                    for c in (applied.changes if applied else ())
+                ],
+                "unchanged": applied.unchanged if applied else (),
+                "left_out": applied.left_out if applied else [entry.id for entry in reading.valid],
+                "mistakes": [str(mistake) for mistake in reading.mistakes],
+                "warnings": [str(warning) for warning in reading.warnings],
+                "dry_run": dry_run,
+            }
+        )
+    elif applied:
+        for change in applied.changes:
+            output.line(str(change))
+        changed = len({change.tenant for change in applied.changes})
+        said = "would change" if dry_run else "changed"
+        output.line(f"{changed} tenants {said}, {len(applied.unchanged)} unchanged")
+    if reading.mistakes:
+        count = len(reading.mistakes)
+        if not keep_going:
+            fail(f"{count} mistake{'s' * (count > 1)}; nothing of a file with a mistake was applied")
+        fail(f"{count} mistake{'s' * (count > 1)}; {len(usable)} valid tenants were applied (--keep-going)")
+
+
+@fleet.command("list")
+@click.pass_obj
+def list_(output: Output) -> None:
+    """Every tenant, how it stands, and its newest verified point."""
+    ports = target.ports()
+    rows = commands.list_tenants(ports)
+    now = ports.clock.now()
+    if output.as_json:
+        output.json(
+            [
+                {
+                    "id": tenant.id,
+                    "name": tenant.name,
+                    "deployment": tenant.deployment,
+                    "state": health.state(h) if h else None,
+                    "newest_verified_at": h.newest_verified_at if h else None,
+                    "unprotected": h.unprotected if h else [],
+                    "instances": h.counts["instances"] if h else 0,
+                    "bytes": h.bytes if h else 0,
+                }
+                for tenant, h in rows
+            ]
+        )
+        return
+    output.table(
+        ("TENANT", "NAME", "DEPLOYMENT", "STATE", "NEWEST VERIFIED", "INSTANCES", "BYTES"),
+        [
+            (
+                tenant.id,
+                tenant.name,
+                tenant.deployment,
+                health.state(h) if h else "unknown",
+                age(h.newest_verified_at, now) if h else "",
+                h.counts["instances"] if h else "",
+                size(h.bytes) if h else "",
+            )
+            for tenant, h in rows
+        ],
+        right=("INSTANCES", "BYTES"),
+    )
+
+
+@fleet.command()
+@click.argument("tenant")
+@click.pass_obj
+def show(output: Output, tenant: str) -> None:
+    """One tenant: its policy, its instances and its newest points."""
+    ports = target.ports()
+    view = commands.show_tenant(ports, tenant)
+    if view is None:
+        fail(f"{tenant!r} is not a tenant; `snapkeep fleet list` names them")
+    if output.as_json:
+        output.json(
+            {
+                "tenant": view.tenant,
+                "instances": view.instances,
+                "points": view.newest_points,
+                "health": view.health,
+                "state": health.state(view.health) if view.health else None,
+            }
+        )
+        return
+    now = ports.clock.now()
+    t, r = view.tenant, view.tenant.retention
+    output.line(f"{t.id} · {t.name} · {t.deployment} · {health.state(view.health) if view.health else 'unknown'}")
+    output.line(f"project {t.project}, snapshots in {t.vault_project}")
+    output.line(
+        f"daily at {t.schedule.daily_at} {t.timezone}, spread {t.schedule.spread_minutes} min, "
+        f"catch-up {t.schedule.catch_up_hours} h, RPO {t.rpo_hours} h, consistency {t.consistency}"
+    )
+    output.line(
+        f"keep last {r.keep_last}, daily {r.keep_daily}, weekly {r.keep_weekly}, monthly {r.keep_monthly}, "
+        f"yearly {r.keep_yearly}, lock {r.lock_days} days"
+    )
+    for missing in t.unmatched:
+        output.line(f"not found: {missing}")
+    if t.discovery_failure:
+        output.line(f"cannot be read: {t.discovery_failure.code}: {t.discovery_failure.message}")
+    output.line("")
+    output.table(
+        ("INSTANCE", "ZONE", "ID", "DISKS", "NEWEST VERIFIED", "NEXT SLOT", "NOTE"),
+        [
+            (
+                i.name,
+                i.zone,
+                i.id,
+                len(i.disks),
+                age(i.newest_verified.at, now) if i.newest_verified else "never",
+                moment(i.next_slot_at) if i.next_slot_at else "none",
+                (i.lost_reason or "") if i.lost_at else f"in breach since {moment(i.breach_at)}" if i.breach_at else "",
+            )
+            for i in view.instances
+        ],
+        right=("DISKS",),
+    )
+    output.line("")
+    output.table(
+        ("POINT", "TRIGGER", "STATE", "REQUESTED", "DISKS", "BYTES", "WHY"),
+        [
+            (
+                p.id,
+                p.trigger,
+                p.state,
+                moment(p.requested_at),
+                len(p.disks),
+                size(sum(disk.snapshot.bytes for disk in p.disks)),
+                f"{p.failure.code}: {p.failure.message}" if p.failure else p.reason,
+            )
+            for p in view.newest_points[:POINTS_SHOWN]
+        ],
+        right=("DISKS", "BYTES"),
+    )
+
+
+@fleet.command("health")
+@click.pass_obj
+def health_(output: Output) -> None:
+    """The fleet at a glance: totals, breaches first, the last tick of each function, bad messages."""
+    ports = target.ports()
+    view = commands.fleet_health(ports, BAD_MESSAGES_SHOWN)
+    if view.fleet is None:
+        fail("health has not been computed yet: the function `health` runs every 5 minutes once it is deployed")
+    if output.as_json:
+        output.json(
+            {
+                "fleet": view.fleet,
+                "tenants": [{"id": id, "state": health.state(h), "health": h} for id, h in view.tenants],
+                "bad_messages": view.bad_messages,
+            }
+        )
+        return
+    now, f = ports.clock.now(), view.fleet
+    output.line(
+        f"{f.tenants} tenants, {f.instances} instances: {f.breached} breached, {f.unprotected} unprotected, "
+        f"{f.client_managed} client-managed; {f.running} points running; {size(f.bytes)}"
+    )
+    output.line(f"{f.rejected} rejected messages, {f.dead_letters} dead letters in 7 days")
+    output.line("")
+    order = {"breached": 0, "at_risk": 1, "protected": 2, "client_managed": 3}
+    rows = sorted(view.tenants, key=lambda row: (order[health.state(row[1])], row[0]))
+    output.table(
+        ("TENANT", "STATE", "NEWEST VERIFIED", "RUNNING", "LAST DAYS", "UNPROTECTED"),
+        [
+            (
+                id,
+                health.state(h),
+                age(h.newest_verified_at, now),
+                h.running,
+                "".join(STRIP[h.days[day]] for day in sorted(h.days)[-14:]),
+                ", ".join(h.unprotected),
+            )
+            for id, h in rows
+        ],
+        right=("RUNNING",),
+    )
+    output.line("")
+    output.table(("FUNCTION", "LAST TICK"), [(name, f"{age(at, now)} ago") for name, at in sorted(f.ticks.items())])
+    if view.bad_messages:
+        output.line("")
+        output.table(
+            ("BAD MESSAGE AT", "KIND", "FUNCTION", "REASON"),
+            [(moment(b.at), b.kind, b.function, b.reason) for b in view.bad_messages],
+        )
+
+
+def _actor() -> str:
+    """Who is written down as having applied: a claim, as long as Firestore's own audit log is what proves it."""
+    return f"claimed:{getpass.getuser()}"

@@ -1,0 +1,88 @@
+"""What the command line prints: tables for people, JSON for scripts, failures in one line on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NoReturn
+
+import click
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+WIDTH_WITHOUT_TERMINAL: Final = 160
+
+STYLES: Final = {
+    "protected": "green",
+    "verified": "green",
+    "intact": "green",
+    "at_risk": "yellow",
+    "creating": "cyan",
+    "requested": "cyan",
+    "breached": "bold red",
+    "failed": "red",
+    "missed": "red",
+    "client_managed": "dim",
+}
+
+
+class Output:
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
+        self.console = Console(width=width, highlight=False, soft_wrap=False)
+
+    def json(self, value: Any) -> None:
+        encoded = msgspec.json.encode(value, order="sorted")
+        click.echo(msgspec.json.format(encoded, indent=2).decode())
+
+    def line(self, text: str) -> None:
+        click.echo(text)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+        """Print a table; the words of STYLES are coloured where a terminal shows colours."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in columns:
+            table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(_cell(value) for value in row))
+        self.console.print(table)
+
+
+def fail(message: str) -> NoReturn:
+    """End with status 1 and one line that says what, where and what to do."""
+    click.echo(f"snapkeep: {message}", err=True)
+    sys.exit(1)
+
+
+def _cell(value: object) -> str:
+    text = escape(str(value))
+    style = STYLES.get(str(value))
+    return f"[{style}]{text}[/]" if style else text
+
+
+def size(count: int) -> str:
+    """Bytes in the unit that leaves one to three digits before the point: `12.4 GiB`."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if amount < 1000 or unit == "TiB":
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    raise AssertionError
+
+
+def moment(at: datetime | None) -> str:
+    return "never" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M}Z"
+
+
+def age(at: datetime | None, now: datetime) -> str:
+    """How long ago, in the two largest units: `5h 10m`, `3d 4h`."""
+    if at is None:
+        return "never"
+    minutes = max((now - at) // timedelta(minutes=1), 0)
+    days, rest = divmod(minutes, 24 * 60)
+    hours, minutes = divmod(rest, 60)
+    return f"{days}d {hours}h" if days else f"{hours}h {minutes}m" if hours else f"{minutes}m"

@@ -1,0 +1,59 @@
+"""infra/functions.yaml as the local cloud reads it, and which functions Cloud Scheduler would wake at a minute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+FUNCTIONS_YAML: Final = Path(__file__).parents[2] / "functions.yaml"
+
+TICK: Final = b'{"schema":1,"type":"tick"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    name: str
+    entry_point: str
+    topic: str
+    schedule: str | None
+    every_min: int | None  # minutes between ticks; None: never
+
+
+@lru_cache(maxsize=1)
+def document() -> dict[str, Any]:
+    """infra/functions.yaml, whole."""
+    content = yaml.safe_load(FUNCTIONS_YAML.read_text(encoding="utf-8"))
+    assert isinstance(content, dict)
+    return content
+
+
+@lru_cache(maxsize=1)
+def functions() -> tuple[Function, ...]:
+    return tuple(
+        Function(name, f["entry_point"], f["topic"], f["schedule"], every_min(f["schedule"]))
+        for name, f in document()["functions"].items()
+    )
+
+
+def every_min(cron: str | None) -> int | None:
+    """The period in minutes of the cron forms that functions.yaml uses: `* * * * *` and `*/N * * * *`.
+
+    Raises ValueError for any other form, which the local scheduler does not know.
+    """
+    if cron is None:
+        return None
+    minute, *rest = cron.split()
+    period = "1" if minute == "*" else minute.removeprefix("*/")
+    if rest != ["*"] * 4 or not period.isdigit() or not 1 <= int(period) <= 59 or 60 % int(period):
+        raise ValueError(f"functions.yaml: schedule {cron!r}: expected '* * * * *' or '*/N * * * *', N dividing 60")
+    return int(period)
+
+
+def ticking(at: datetime) -> list[Function]:
+    """The functions that are woken at this minute (UTC)."""
+    return [f for f in functions() if f.every_min is not None and at.minute % f.every_min == 0]
