@@ -27,7 +27,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def to_data(document: Stored) -> dict[str, Any]:
-    """The document as plain maps, lists, strings, numbers, times and bytes. Lists, not tuples, as Firestore has them."""
+    """The document as plain maps, lists, strings, numbers, times and bytes, as Firestore has them."""
     data = msgspec.to_builtins(document, builtin_types=(datetime, bytes))
     assert isinstance(data, dict)
     return data
@@ -314,7 +314,7 @@ class Point(Stored, frozen=True, kw_only=True):
 
 
 class InboxRecord(Stored, frozen=True, kw_only=True):
-    """`tenants/{t}/inbox/{sha256 of the idempotency key}`: committed with the change that it tells of, numbered later."""
+    """`tenants/{t}/inbox/{sha256 of its key}`: committed with the change that it tells of, numbered later."""
 
     bytes: Raw
     committed_at: datetime  # the database's time

@@ -83,10 +83,9 @@ def _refresh(fleet: Fleet, ports: Ports, ids: Sequence[str], now: datetime) -> N
 
 def _watch(store: TenantStore, tenant: d.Tenant, instance: Held[d.Instance], now: datetime) -> tuple[d.Instance, bool]:
     """Raise or end the instance's breach, and record slots that a dead planner let pass."""
-    if instance.value.next_slot_at is not None and instance.value.next_slot_at <= now:
-        if settle_slots(store, tenant, instance, now, missed_only=True):
-            again = store.get(d.Instance, "instances", instance.value.id)
-            instance = again or instance
+    slot_has_come = instance.value.next_slot_at is not None and instance.value.next_slot_at <= now
+    if slot_has_come and settle_slots(store, tenant, instance, now, missed_only=True):
+        instance = store.get(d.Instance, "instances", instance.value.id) or instance
     decided = _breach(tenant, instance.value, now)
     if decided is None:
         return instance.value, False

@@ -71,9 +71,7 @@ def export_(output: Output, folder: Path) -> None:
     if output.as_json:
         output.json({"folder": str(folder), "chains": len(chains)})
     else:
-        output.line(
-            f"{len(chains)} chains written to {folder}; verify them with `snapkeep audit verify --from {folder}`"
-        )
+        output.line(f"{len(chains)} chains in {folder}; verify them with `snapkeep audit verify --from {folder}`")
 
 
 def _as_json(verdict: handler.Verdict) -> dict[str, object]:

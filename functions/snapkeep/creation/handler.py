@@ -172,13 +172,12 @@ def _requested_points(fleet: Fleet, message: CreateBatch) -> list[Held[d.Point]]
     by_tenant: dict[str, list[str]] = defaultdict(list)
     for ref in message.points:
         by_tenant[ref.tenant].append(ref.point)
-    found = [
+    return [
         point
         for tenant, ids in by_tenant.items()
         for point in fleet.tenant(tenant).get_all(d.Point, "points", ids)
         if point and point.value.state == "requested"
     ]
-    return found
 
 
 def _request_on_demand(fleet: Fleet, message: CreateRequested, now: datetime) -> Held[d.Point] | None:
@@ -493,7 +492,7 @@ def _ask(run: _Run, change: InsertSnapshot) -> str | Refused | Transient:
 
 
 def _note_answers(run: _Run, seen: Held[d.Point], answers: dict[str, str | Refused | Transient]) -> None:
-    """Commit what the starts of one point were answered. A Conflict leaves it to read-back, which sees it all anyway."""
+    """Commit what the starts of one point were answered. After a Conflict, read-back finds it out all the same."""
     now = run.ports.clock.now()
     store = run.fleet.tenant(seen.tenant)
     current = store.get(d.Point, "points", seen.value.id)

@@ -45,7 +45,7 @@ LAST_START: Final = timedelta(minutes=10)
 """Nothing is started this close to the deadline. Longer than a function may run, so that nothing starts after it."""
 
 UNKNOWN_SETTLED: Final = timedelta(minutes=10)
-"""After that long without a sign of it, a start whose outcome nobody saw has not happened: a function is dead by then."""
+"""A start that left no sign for so long has not happened: the function that was to ask for it is dead by then."""
 
 REQUEST_GRACE: Final = timedelta(minutes=2)
 """What the message of a requested point is given to arrive before reconcile starts the point itself."""
@@ -74,8 +74,8 @@ DAYS_SHOWN: Final = 35
 
 # Errors inside a finished operation (or answers to a start) that asking again does not mend. Everything else may pass.
 PERMANENT: Final = frozenset(
-    {"RESOURCE_NOT_FOUND", "notFound", "INVALID_FIELD_VALUE", "invalid", "badRequest", "INVALID_USAGE", "UNSUPPORTED_OPERATION",
-     "invalidParameter", "required"}
+    {"RESOURCE_NOT_FOUND", "notFound", "INVALID_FIELD_VALUE", "INVALID_USAGE", "UNSUPPORTED_OPERATION",
+     "invalid", "badRequest", "invalidParameter", "required"}
 )  # fmt: skip
 
 TRIGGER_LETTER: Final[Mapping[Trigger, str]] = {
@@ -95,8 +95,9 @@ DEFINITION_FIELDS: Final = (
 # Metadata whose values are settings. Any other value may be a secret (startup scripts, SSH keys, passwords).
 METADATA_KEPT: Final = frozenset(
     {"enable-oslogin", "enable-oslogin-2fa", "block-project-ssh-keys", "serial-port-enable", "enable-guest-attributes",
-     "enable-osconfig", "google-logging-enabled", "google-monitoring-enabled", "VmDnsSetting", "disable-legacy-endpoints",
-     "windows-startup-script-url", "startup-script-url", "shutdown-script-url", "serial-port-logging-enable"}
+     "enable-osconfig", "google-logging-enabled", "google-monitoring-enabled", "VmDnsSetting",
+     "disable-legacy-endpoints", "windows-startup-script-url", "startup-script-url", "shutdown-script-url",
+     "serial-port-logging-enable"}
 )  # fmt: skip
 
 
@@ -584,8 +585,9 @@ def define(instance: cloud.Instance) -> dict[str, Any]:
 
 # What a point stores elsewhere, or what says nothing about how to build the instance.
 _IDENTITY_FIELDS: Final = frozenset(
-    {"id", "name", "zone", "disks", "status", "statusMessage", "kind", "selfLink", "selfLinkWithId", "creationTimestamp",
-     "labelFingerprint", "fingerprint", "lastStartTimestamp", "lastStopTimestamp", "cpuPlatform", "startRestricted"}
+    {"id", "name", "zone", "disks", "status", "statusMessage", "kind", "selfLink", "selfLinkWithId",
+     "creationTimestamp", "labelFingerprint", "fingerprint", "lastStartTimestamp", "lastStopTimestamp", "cpuPlatform",
+     "startRestricted"}
 )  # fmt: skip
 
 
