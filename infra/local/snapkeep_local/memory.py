@@ -300,6 +300,9 @@ class MemoryDocuments:
             self._commits += 1
             for path, data, raw in prepared:
                 group = _place(path)[0]
+                before = self._stored.get(path)
+                if before is not None and before.raw == raw:
+                    continue  # as in Firestore, a write that changes nothing leaves the version as it was
                 self._stored[path] = _Stored(raw, self._commits)
                 self._groups.setdefault(group, set()).add(path)
                 for index in self._indexes_of.get(group, ()):
@@ -379,7 +382,7 @@ def _prepare(write: Write, at: datetime) -> tuple[Data, bytes]:
     if any(isinstance(value, ServerTime) for value in data.values()):
         data = {name: at if value is SERVER_TIME else value for name, value in data.items()}
     _check_map(data, write.path, 1)
-    raw = msgspec.msgpack.encode(data)
+    raw = msgspec.msgpack.encode(data, order="deterministic")
     if len(raw) > DOCUMENT_BYTES_MAX:
         raise ValueError(f"{write.path}: {len(raw)} bytes, at most {DOCUMENT_BYTES_MAX} fit a document")
     return data, raw
