@@ -46,7 +46,9 @@ def apply_fleet(
     changes: list[Difference] = []
     unchanged: list[str] = []
     for entry in entries:
-        differences = _apply(fleet.tenant(entry.id), entry, actor, now, dry_run=dry_run)
+        # A key of its own: a person may apply one thing, another, and the first again within one instant.
+        key = f"apply|{entry.id}|{ports.clock.token()}"
+        differences = _apply(fleet.tenant(entry.id), entry, actor, now, key=key, dry_run=dry_run)
         changes += differences
         if not differences:
             unchanged.append(entry.id)
@@ -58,7 +60,7 @@ def apply_fleet(
     return Applied(tuple(changes), tuple(unchanged), left_out)
 
 
-def _apply(store: TenantStore, entry: Entry, actor: str, now: datetime, *, dry_run: bool) -> list[Difference]:
+def _apply(store: TenantStore, entry: Entry, actor: str, now: datetime, *, key: str, dry_run: bool) -> list[Difference]:
     for _ in range(CONFLICTS_MAX):
         before = store.get(d.Tenant)
         after = entry.tenant(applied_at=now, applied_by=actor, before=before.value if before else None)
@@ -73,6 +75,7 @@ def _apply(store: TenantStore, entry: Entry, actor: str, now: datetime, *, dry_r
             subject=".",
             outcome="succeeded",
             detail={"file": entry.file, "changes": [str(difference) for difference in differences]},
+            key=key,
         )
         try:
             store.commit(record, before.replaced(after) if before else created(store.path(), after))
