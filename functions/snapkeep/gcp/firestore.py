@@ -93,9 +93,11 @@ class GoogleDocuments:
     exception: it is a mistake of ours or of the set-up, not an answer to decide on.
     """
 
-    def __init__(self, project: str, database: str) -> None:
+    def __init__(self, project: str, database: str, *, calls_timeout_s: float = CALLS_TIMEOUT_S) -> None:
         self._project = project
         self._database = database
+        self._read_retry = _READ_RETRY.with_timeout(calls_timeout_s)
+        self._commit_retry = _COMMIT_RETRY.with_timeout(calls_timeout_s)
 
     @cached_property
     def _client(self) -> firestore.Client:
@@ -110,7 +112,7 @@ class GoogleDocuments:
             snapshots = self._client.get_all(references, retry=_NO_RETRY, timeout=CALL_TIMEOUT_S)
             return {doc.path: doc for doc in _docs(snapshots)}
 
-        found = _called(_READ_RETRY(read))
+        found = _called(self._read_retry(read))
         return [found.get(path) for path in paths]
 
     def find(self, query: Query) -> list[Doc]:
@@ -119,7 +121,7 @@ class GoogleDocuments:
         def read() -> list[Doc]:
             return list(_docs(islice(built.stream(retry=_NO_RETRY, timeout=CALL_TIMEOUT_S), query.limit)))
 
-        return _called(_READ_RETRY(read))
+        return _called(self._read_retry(read))
 
     def _build(self, query: Query) -> Any:
         """The client's query. Ties are ordered by __name__ and what Firestore implies is said: cursors need both."""
@@ -162,7 +164,7 @@ class GoogleDocuments:
                     seen = self._client.write_option(last_update_time=version.updated_at)
                     batch.update(reference, fields, option=seen)
         try:
-            _called(lambda: batch.commit(retry=_COMMIT_RETRY, timeout=CALL_TIMEOUT_S))
+            _called(lambda: batch.commit(retry=self._commit_retry, timeout=CALL_TIMEOUT_S))
         except (errors.AlreadyExists, errors.FailedPrecondition, errors.NotFound) as fault:
             raise Conflict(f"{', '.join(write.path for write in writes)}: {fault.message}") from fault
 
@@ -172,8 +174,9 @@ def _called(call: Callable[[], T]) -> T:
     try:
         return call()
     except _PASSING as fault:
-        # RetryError and TransportError carry no code: both mean that nobody answered in time.
-        raise Transient(str(fault), code=int(getattr(fault, "code", None) or 504)) from fault
+        lasting = fault.cause if isinstance(fault, errors.RetryError) else fault
+        # Unknown and TransportError carry no code: nobody who could give one answered.
+        raise Transient(str(fault), code=int(getattr(lasting, "code", None) or 503)) from fault
 
 
 def _field(name: str) -> str:

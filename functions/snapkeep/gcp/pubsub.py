@@ -53,8 +53,9 @@ class GoogleBus:
     What no retry mends (permission, a topic that does not exist, an empty body) rises as google.api_core's exception.
     """
 
-    def __init__(self, project: str) -> None:
+    def __init__(self, project: str, *, calls_timeout_s: float = CALLS_TIMEOUT_S) -> None:
         self._project = project
+        self._retry = _RETRY.with_timeout(calls_timeout_s)
 
     @cached_property
     def _client(self) -> PublisherClient:
@@ -64,7 +65,8 @@ class GoogleBus:
     def publish(self, topic: str, body: bytes) -> None:
         name = f"projects/{self._project}/topics/{topic}"
         try:
-            self._client.publish(name, body, retry=_RETRY, timeout=CALL_TIMEOUT_S).result(timeout=ANSWER_TIMEOUT_S)
+            self._client.publish(name, body, retry=self._retry, timeout=CALL_TIMEOUT_S).result(timeout=ANSWER_TIMEOUT_S)
         except (*_PASSING, errors.RetryError, TransportError, NotInTime) as fault:
-            # Those without a code mean that nobody answered in time.
-            raise Transient(f"{name}: {fault}", code=int(getattr(fault, "code", None) or 504)) from fault
+            lasting = fault.cause if isinstance(fault, errors.RetryError) else fault
+            # Those without a code: nobody who could give one answered.
+            raise Transient(f"{name}: {fault}", code=int(getattr(lasting, "code", None) or 503)) from fault

@@ -62,6 +62,11 @@ class Emulator:
         """`host:port`, as `variable` is to hold it."""
         return f"{HOST}:{self.port}"
 
+    @property
+    def group(self) -> int | None:
+        """The process group that it runs in; None while it does not."""
+        return self._process.pid if self._process else None
+
     def start(self) -> Self:
         """Start it and wait until it answers.
 
