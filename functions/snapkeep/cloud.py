@@ -160,6 +160,11 @@ def partial_link(url: str) -> str:
     return url[at:] if at >= 0 else ""
 
 
+def key_without_version(key: str) -> str:
+    """A Cloud KMS key's resource name without the version that resources report it with."""
+    return key.partition("/cryptoKeyVersions/")[0]
+
+
 def named(names: Iterable[str]) -> Iterator[str]:
     """List filters that together match exactly these names, at most NAMES_PER_FILTER in each."""
     ordered = sorted(set(names))

@@ -7,18 +7,20 @@ demo and the fault tests run on this; with one seed, everything that happens is 
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from snapkeep import commands, fleet
 from snapkeep.commands import Applied
 from snapkeep.documents import Tenant
 from snapkeep.entry import ENTRIES
-from snapkeep.ports import Bus, Compute, Documents, Ports
+from snapkeep.ports import Ports
 from snapkeep.store import canonical
-from snapkeep_local import schedule
+from snapkeep_local import example, schedule
 from snapkeep_local.cloud import Cloud
 from snapkeep_local.compute import LocalCompute
 from snapkeep_local.memory import MemoryBus, MemoryDocuments
@@ -30,12 +32,43 @@ EVENTS: Final = "snapkeep-events"
 Wrap = Callable[[Ports], Ports]
 
 
+def populate(cloud: Cloud, tenants: Iterable[Tenant], seed: int) -> None:
+    """Make the instances and disks that a fleet file implies."""
+    for spec in example.inventory(tenants, seed):
+        disks = [
+            cloud.add_disk(
+                project=spec.project,
+                zone=spec.zone,
+                name=disk.name,
+                type=disk.type,
+                size_gb=disk.size_gb,
+                replica_zones=disk.replica_zones,
+                kms_key=disk.kms_key,
+                boot=disk.boot,
+            )
+            for disk in spec.disks
+            if disk.persistent
+        ]
+        cloud.add_instance(
+            project=spec.project,
+            zone=spec.zone,
+            name=spec.name,
+            disks=disks,
+            labels=spec.labels,
+            metadata=spec.metadata,
+            machine_type=spec.machine_type,
+            local_ssds=sum(not disk.persistent for disk in spec.disks),
+            tags=spec.tags,
+            service_account=spec.service_account,
+        )
+
+
 class SimClock:
     """The state machine's clock as the functions see it; tokens come from the seed."""
 
     def __init__(self, cloud: Cloud, seed: int) -> None:
         self._cloud = cloud
-        self._random = random.Random(f"tokens:{seed}")
+        self._random = random.Random(f"tokens:{seed}")  # noqa: S311 - seeded on purpose
 
     def now(self) -> datetime:
         return self._cloud.now
@@ -52,17 +85,17 @@ class System:
         self.cloud = Cloud(seed, start)
         self.clock = SimClock(self.cloud, seed)
         self.documents = MemoryDocuments(self.clock.now)
-        self.bus = MemoryBus(self.clock.now, random=random.Random(f"bus:{seed}"), project=PROJECT)
+        order = random.Random(f"bus:{seed}")  # noqa: S311 - seeded on purpose
+        self.bus = MemoryBus(self.clock.now, random=order, project=PROJECT)
         self.ports = Ports(
-            documents=_documents(self.documents),
-            compute=_compute(LocalCompute(self.cloud)),
-            bus=_bus(self.bus),
+            documents=self.documents,
+            compute=LocalCompute(self.cloud),
+            bus=self.bus,
             clock=self.clock,
         )
         seen_by_functions = wrap(self.ports) if wrap else self.ports
         for function in schedule.functions():
-            entry = ENTRIES[function.name]
-            self.bus.subscribe(function.topic, lambda envelope, entry=entry: entry(envelope, seen_by_functions))
+            self.bus.subscribe(function.topic, partial(_deliver, function.name, seen_by_functions))
 
     def apply(self, reading: fleet.Reading, actor: str = "operator:demo") -> Applied:
         """Build the cloud that a fleet file implies, then apply the file."""
@@ -75,24 +108,19 @@ class System:
 
     def minute(self) -> None:
         """Let one minute pass: the clock, the scheduler's ticks of that minute, and every delivery that is due."""
-        self.step(ticks=True)
-
-    def step(self, *, ticks: bool) -> None:
         self.cloud.advance(self.cloud.now + MINUTE)
-        if ticks:
-            for function in schedule.ticking(self.cloud.now):
-                self.bus.publish(function.topic, schedule.TICK)
-        self.deliver()
-
-    def deliver(self) -> None:
+        for function in schedule.ticking(self.cloud.now):
+            self.bus.publish(function.topic, schedule.TICK)
         self.bus.pump()
 
-    def run(self, duration: timedelta, each: Callable[[], None] | None = None) -> None:
+    def run(self, duration: timedelta) -> None:
         end = self.cloud.now + duration
         while self.cloud.now < end:
             self.minute()
-            if each:
-                each()
+
+    def events(self) -> list[dict[str, Any]]:
+        """What was published for others, oldest first."""
+        return [json.loads(body) for body in self.bus.outbox(EVENTS)]
 
     def digest(self) -> str:
         """One hash over everything that happened: every document, every event, every change of the cloud."""
@@ -105,13 +133,5 @@ class System:
         return whole.hexdigest()
 
 
-def _documents(port: Documents) -> Documents:
-    return port
-
-
-def _compute(port: Compute) -> Compute:
-    return port
-
-
-def _bus(port: Bus) -> Bus:
-    return port
+def _deliver(function: str, ports: Ports, envelope: Any) -> None:
+    ENTRIES[function](envelope, ports)

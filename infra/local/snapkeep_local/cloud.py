@@ -1,0 +1,869 @@
+"""Compute Engine as a state machine: pure, seeded, with its own clock.
+
+What Snapkeep depends on is as Google documents it: snapshots that pass through CREATING and UPLOADING, operations that
+are DONE with an error inside, reasons and codes of refusals, quotas by project and minute, the pace of one disk's
+snapshots, request ids, label fingerprints, paging, numeric ids that change under a name, incremental chains, and the
+contents that a snapshot keeps. Time passes only in `advance`; chance comes from the seed alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import heapq
+import itertools
+import json
+import random
+import re
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+from snapkeep.cloud import NAME, region_of
+from snapkeep_local import faults as fault_rules
+from snapkeep_local import filters
+from snapkeep_local.errors import ApiError, Json, already_exists, invalid, not_found, not_ready
+from snapkeep_local.faults import Fault, Struck
+from snapkeep_local.limits import DEFAULT, Group, Limits, Pace, Quota
+
+API: Final = "https://www.googleapis.com/compute/v1/"
+PAGE_MAX: Final = 500
+REQUEST_REMEMBERED: Final = timedelta(hours=1)
+GIB: Final = 1 << 30
+
+FIRST_BYTES_PER_S: Final = 200 * (1 << 20)
+"""What a full upload moves in a second; a first snapshot of 100 GiB with half of it in use takes about 4 minutes."""
+
+Kind = Literal["instances", "disks", "snapshots"]
+
+
+@dataclass(slots=True)
+class Disk:
+    id: str
+    name: str
+    project: str
+    zone: str | None
+    region: str
+    replica_zones: tuple[str, ...]
+    type: str
+    size_gb: int
+    created_at: datetime
+    content: str
+    labels: dict[str, str]
+    kms_key: str | None = None
+    customer_supplied_key: bool = False
+    architecture: str = "X86_64"
+    guest_os_features: tuple[str, ...] = ()
+    provisioned_iops: int | None = None
+    provisioned_throughput: int | None = None
+    status: str = "READY"
+    users: list[str] = field(default_factory=list)
+    written: int = 0  # bytes changed by hand since the last snapshot, beside the daily change
+    changes_per_day: float = 0.02  # share of what is in use that changes in a day
+
+    @property
+    def link(self) -> str:
+        where = f"zones/{self.zone}" if self.zone else f"regions/{self.region}"
+        return f"projects/{self.project}/{where}/disks/{self.name}"
+
+
+@dataclass(slots=True)
+class Attached:
+    device_name: str
+    source: str
+    boot: bool
+    mode: str = "READ_WRITE"
+    interface: str = "SCSI"
+    auto_delete: bool = True
+    persistent: bool = True
+
+
+@dataclass(slots=True)
+class Instance:
+    id: str
+    name: str
+    project: str
+    zone: str
+    created_at: datetime
+    disks: list[Attached]
+    labels: dict[str, str]
+    definition: Json
+    status: str = "RUNNING"
+
+    @property
+    def link(self) -> str:
+        return f"projects/{self.project}/zones/{self.zone}/instances/{self.name}"
+
+
+@dataclass(slots=True)
+class Snapshot:
+    id: str
+    name: str
+    project: str
+    status: str
+    source: str
+    source_id: str
+    location: str
+    size_gb: int
+    created_at: datetime
+    bytes: int
+    content: str
+    labels: dict[str, str]
+    description: str
+    kms_key: str | None
+    order: int  # in its chain, oldest first
+    fingerprint: str
+
+    @property
+    def link(self) -> str:
+        return f"projects/{self.project}/global/snapshots/{self.name}"
+
+
+@dataclass(slots=True)
+class Operation:
+    id: str
+    name: str
+    link: str
+    kind: str
+    target: str
+    target_id: str
+    request_id: str | None
+    asked_at: datetime
+    status: str = "PENDING"
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    error: tuple[str, str, int | None] | None = None
+
+
+class Cloud:
+    """All projects of the simulated Compute Engine. Not safe for threads: callers hold a lock."""
+
+    def __init__(self, seed: int, now: datetime, limits: Limits = DEFAULT) -> None:
+        self.now = now
+        self.calls: Counter[str] = Counter()
+        self.log: list[Json] = []
+        """Every accepted change: method, link, request id, the time, and the numeric id that it made."""
+        self._chance = random.Random(f"cloud:{seed}")  # noqa: S311 - a seeded simulation, not a secret
+        self._ids = random.Random(f"ids:{seed}")  # noqa: S311 - a seeded simulation, not a secret
+        self._faults = fault_rules.Faults(random.Random(f"faults:{seed}"))  # noqa: S311 - likewise
+        self._quota = Quota(limits)
+        self._limits = limits
+        self._pace = Pace(limits)
+        self._disks: dict[str, Disk] = {}
+        self._instances: dict[str, Instance] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+        self._operations: dict[str, Operation] = {}
+        self._by_project: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
+        self._chains: dict[tuple[str, str], list[Snapshot]] = defaultdict(list)
+        self._requests: dict[tuple[str, str], tuple[datetime, str]] = {}
+        self._agenda: list[tuple[datetime, int, Callable[[], None]]] = []
+        self._order = itertools.count(1)
+
+    # --- time -------------------------------------------------------------------------------------------------
+
+    def advance(self, to: datetime) -> None:
+        """Let time pass; what falls due meanwhile happens in its order. Raises ValueError for a time that has been."""
+        if to < self.now:
+            raise ValueError(f"the clock stands at {self.now} and does not go back to {to}")
+        while self._agenda and self._agenda[0][0] <= to:
+            self.now, _, happen = heapq.heappop(self._agenda)
+            happen()
+        self.now = to
+
+    def _at(self, when: datetime, happen: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, (when, next(self._order), happen))
+
+    def _id(self) -> str:
+        """A numeric id as Compute Engine has them: up to 2**64 - 1, so that half of them fit no int64."""
+        return str(self._ids.getrandbits(64) | 1)
+
+    # --- the fleet, as its owners change it ---------------------------------------------------------------------
+
+    def add_disk(
+        self,
+        *,
+        project: str,
+        zone: str,
+        name: str,
+        type: str = "pd-balanced",
+        size_gb: int = 20,
+        content: str | None = None,
+        replica_zones: tuple[str, ...] = (),
+        labels: Mapping[str, str] | None = None,
+        kms_key: str | None = None,
+        customer_supplied_key: bool = False,
+        boot: bool = False,
+    ) -> str:
+        """Make a disk, regional if it has `replica_zones`; returns its link. Raises ApiError if it exists."""
+        disk = Disk(
+            id=self._id(),
+            name=name,
+            project=project,
+            zone=None if replica_zones else zone,
+            region=region_of(zone),
+            replica_zones=replica_zones,
+            type=type,
+            size_gb=size_gb,
+            created_at=self.now,
+            content=content if content is not None else f"{self._chance.getrandbits(64):016x}",
+            labels=dict(labels or {}),
+            kms_key=kms_key,
+            customer_supplied_key=customer_supplied_key,
+            guest_os_features=("VIRTIO_SCSI_MULTIQUEUE", "UEFI_COMPATIBLE") if boot else (),
+            changes_per_day=self._chance.uniform(0.002, 0.05),
+        )
+        if disk.link in self._disks:
+            raise already_exists(disk.link)
+        self._disks[disk.link] = disk
+        self._by_project[project, "disks"][disk.link] = disk
+        return disk.link
+
+    def add_instance(
+        self,
+        *,
+        project: str,
+        zone: str,
+        name: str,
+        disks: Iterable[str] = (),
+        labels: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        machine_type: str = "e2-standard-2",
+        local_ssds: int = 0,
+        tags: Iterable[str] = (),
+        service_account: str | None = None,
+    ) -> str:
+        """Make a running instance with these disks (links) attached, the first as its boot disk; returns its link."""
+        attached = [
+            Attached(
+                device_name="persistent-disk-0" if index == 0 else disk.rsplit("/", 1)[1],
+                source=disk,
+                boot=index == 0,
+                auto_delete=index == 0,
+            )
+            for index, disk in enumerate(disks)
+        ]
+        attached += [
+            Attached(f"local-ssd-{n}", "", boot=False, interface="NVME", persistent=False) for n in range(local_ssds)
+        ]
+        instance = Instance(
+            id=self._id(),
+            name=name,
+            project=project,
+            zone=zone,
+            created_at=self.now,
+            disks=attached,
+            labels=dict(labels or {}),
+            definition=self._define(project, zone, machine_type, metadata or {}, tags, service_account),
+        )
+        if instance.link in self._instances:
+            raise already_exists(instance.link)
+        for one in attached:
+            if one.persistent:
+                self._disk(one.source).users.append(instance.link)
+        self._instances[instance.link] = instance
+        self._by_project[project, "instances"][instance.link] = instance
+        return instance.link
+
+    def _define(
+        self,
+        project: str,
+        zone: str,
+        machine_type: str,
+        metadata: Mapping[str, str],
+        tags: Iterable[str],
+        service_account: str | None,
+    ) -> Json:
+        address = ".".join(str(self._chance.randrange(2, 250)) for _ in range(2))
+        region = region_of(zone)
+        return {
+            "machineType": f"{API}projects/{project}/zones/{zone}/machineTypes/{machine_type}",
+            "canIpForward": False,
+            "deletionProtection": False,
+            "networkInterfaces": [
+                {
+                    "name": "nic0",
+                    "network": f"{API}projects/{project}/global/networks/default",
+                    "subnetwork": f"{API}projects/{project}/regions/{region}/subnetworks/default",
+                    "networkIP": f"10.128.{address}",
+                    "stackType": "IPV4_ONLY",
+                }
+            ],
+            "tags": {"items": sorted(tags), "fingerprint": "42WmSpB8rSM="},
+            "metadata": {
+                "fingerprint": "5Pw0wJB7bAY=",
+                "items": [{"key": key, "value": value} for key, value in sorted(metadata.items())],
+            },
+            "serviceAccounts": [
+                {"email": service_account, "scopes": ["https://www.googleapis.com/auth/cloud-platform"]}
+            ]
+            if service_account
+            else [],
+            "scheduling": {"automaticRestart": True, "onHostMaintenance": "MIGRATE", "preemptible": False},
+            "shieldedInstanceConfig": {"enableSecureBoot": True, "enableVtpm": True, "enableIntegrityMonitoring": True},
+        }
+
+    def remove_instance(self, link: str) -> None:
+        """Delete an instance; its disks stay."""
+        instance = self._instance(link)
+        for attached in instance.disks:
+            if attached.persistent:
+                self._disk(attached.source).users.remove(link)
+        del self._instances[link]
+        del self._by_project[instance.project, "instances"][link]
+
+    def replace_instance(self, link: str) -> None:
+        """Delete an instance and make one of the same name with the same disks: its numeric id is another."""
+        self._instance(link).id = self._id()
+        self._instance(link).created_at = self.now
+
+    def attach_disk(self, instance: str, disk: str) -> None:
+        attached = Attached(disk.rsplit("/", 1)[1], disk, boot=False, auto_delete=False)
+        self._instance(instance).disks.append(attached)
+        self._disk(disk).users.append(instance)
+
+    def detach_disk(self, instance: str, disk: str) -> None:
+        one = self._instance(instance)
+        one.disks = [attached for attached in one.disks if attached.source != disk]
+        self._disk(disk).users.remove(instance)
+
+    def remove_disk(self, link: str) -> None:
+        """Delete a disk. Raises ApiError while it is attached."""
+        disk = self._disk(link)
+        if disk.users:
+            raise ApiError(400, "resourceInUseByAnotherResource", f"'{link}' is in use by '{disk.users[0]}'")
+        del self._disks[link]
+        del self._by_project[disk.project, "disks"][link]
+
+    def replace_disk(self, link: str) -> None:
+        """Another disk under the same name, attached where the old one was: its numeric id and contents are new."""
+        disk = self._disk(link)
+        disk.id = self._id()
+        disk.created_at = self.now
+        disk.content = f"{self._chance.getrandbits(64):016x}"
+
+    def resize_disk(self, link: str, *, size_gb: int) -> None:
+        """Grow a disk. Raises ApiError for a size below its own."""
+        disk = self._disk(link)
+        if size_gb < disk.size_gb:
+            raise invalid("sizeGb", size_gb, "A disk cannot be made smaller.")
+        disk.size_gb = size_gb
+
+    def write(self, link: str, content: str) -> None:
+        """Write new contents to a disk."""
+        disk = self._disk(link)
+        disk.written += 64 << 20
+        disk.content = content
+
+    def plant_snapshot(self, *, project: str, name: str) -> None:
+        """A READY snapshot made by somebody else, of a disk that is none of ours; nothing if the name is taken."""
+        link = f"projects/{project}/global/snapshots/{name}"
+        if link not in self._snapshots:
+            foreign = f"projects/{project}/zones/us-east4-a/disks/foreign"
+            self._store_snapshot(
+                Snapshot(
+                    self._id(), name, project, "READY", foreign, self._id(), "us-east4", 10, self.now, 1 << 20,
+                    "foreign", {}, "", None, 0, self._fingerprint({}),
+                )
+            )  # fmt: skip
+
+    # --- reads ------------------------------------------------------------------------------------------------
+
+    def get(self, kind: Kind, link: str) -> Json:
+        """`instances.get`, `disks.get`, `snapshots.get`. Raises ApiError."""
+        self._call(f"{kind}.get", _project_of(link), "reads", (link,))
+        found = self._table(kind).get(link)
+        if found is None:
+            raise not_found(link)
+        return self._render(found)
+
+    def get_operation(self, link: str) -> Json:
+        """`globalOperations.get`. Raises ApiError."""
+        self._call("globalOperations.get", _project_of(link), "reads", (link,))
+        found = self._operations.get(link)
+        if found is None:
+            raise not_found(link)
+        return self._render(found)
+
+    def page(
+        self, kind: Kind, project: str, *, filter: str = "", max_results: int = PAGE_MAX, page_token: str = ""
+    ) -> tuple[list[Json], str]:
+        """One page of a project's resources, of all zones and regions, and the token of the next ("": none).
+
+        The method is `snapshots.list`, else `{kind}.aggregatedList`. Raises ApiError.
+        """
+        method = "snapshots.list" if kind == "snapshots" else f"{kind}.aggregatedList"
+        self._call(method, project, "lists", (f"projects/{project}",))
+        if not 1 <= max_results <= PAGE_MAX:
+            raise invalid("maxResults", max_results, f"It must be between 1 and {PAGE_MAX}.")
+        wanted = filters.parse(filter)
+        after = _unpack(page_token)
+        page: list[Json] = []
+        for link, resource in self._candidates(kind, project, wanted):
+            if link <= after:
+                continue
+            rendered = self._render(resource)
+            if wanted.matches(rendered):
+                if len(page) == max_results:
+                    return page, _pack(_partial(page[-1]["selfLink"]))
+                page.append(rendered)
+        return page, ""
+
+    def _candidates(self, kind: Kind, project: str, wanted: filters.Filter) -> Iterator[tuple[str, Any]]:
+        table = self._by_project[project, kind]
+        if wanted.names is None:
+            yield from sorted(table.items())
+        elif kind == "snapshots":
+            for name in sorted(wanted.names):
+                link = f"projects/{project}/global/snapshots/{name}"
+                if link in table:
+                    yield link, table[link]
+        else:
+            yield from sorted((link, found) for link, found in table.items() if found.name in wanted.names)
+
+    # --- changes ----------------------------------------------------------------------------------------------
+
+    def insert_snapshot(self, project: str, body: Mapping[str, Any], request_id: str | None = None) -> Json:
+        """`snapshots.insert`: returns its operation. Raises ApiError."""
+        name = str(body.get("name", ""))
+        link = f"projects/{project}/global/snapshots/{name}"
+        source = _partial(str(body.get("sourceDisk", "")))
+        struck = self._call(fault_rules.INSERT, project, "mutations", (link, source))
+        repeated = self._repeated(fault_rules.INSERT, request_id)
+        if repeated:
+            return self._answer(repeated, struck)
+        if not NAME.fullmatch(name):
+            raise invalid("resource.name", name, f"Must be a match of regex '{NAME.pattern}'")
+        locations = list(body.get("storageLocations") or [])
+        if len(locations) > 1:
+            raise invalid("resource.storageLocations", locations, "At most one storage location can be given.")
+        if link in self._snapshots:
+            raise already_exists(link)
+        disk = self._disk(source)
+        if disk.status != "READY":
+            raise not_ready(source)
+        in_pace = self._pace.take(disk.id, self.now)
+        too_often = ("RESOURCE_OPERATION_RATE_EXCEEDED", f"Operation rate exceeded for resource '{source}'.")
+        if not in_pace and self._limits.snapshot_rate_answer == "call":
+            raise ApiError(429, *too_often)
+        operation = self._operate(fault_rules.INSERT, project, link, request_id)
+        if not in_pace:
+            self._finish(operation, timedelta(seconds=1), (*too_often, None))
+            return self._answer(operation, struck)
+        if struck.fails and struck.fails.snapshot == "absent":
+            error = (struck.fails.code, struck.fails.message, struck.fails.http_status)
+            self._finish(operation, timedelta(seconds=self._chance.uniform(2, 30)), error)
+            return self._answer(operation, struck)
+        self._take_snapshot(project, disk, body, locations, operation, struck)
+        return self._answer(operation, struck)
+
+    def _take_snapshot(
+        self,
+        project: str,
+        disk: Disk,
+        body: Mapping[str, Any],
+        locations: list[str],
+        operation: Operation,
+        struck: Struck,
+    ) -> None:
+        location = locations[0] if locations else _multi_region(disk.region)
+        chain = self._chains[disk.id, location]
+        changed = self._changed(disk, chain)
+        labels = dict(body.get("labels") or {})
+        key = (body.get("snapshotEncryptionKey") or {}).get("kmsKeyName") or disk.kms_key
+        snapshot = Snapshot(
+            id=operation.target_id,
+            name=str(body["name"]),
+            project=project,
+            status="CREATING",
+            source=disk.link,
+            source_id=disk.id,
+            location=location,
+            size_gb=disk.size_gb,
+            created_at=self.now,
+            bytes=changed,
+            content=disk.content,
+            labels=labels,
+            description=str(body.get("description", "")),
+            kms_key=key,
+            order=next(self._order),
+            fingerprint=self._fingerprint(labels),
+        )
+        disk.written = 0
+        self._store_snapshot(snapshot)
+        chain.append(snapshot)
+        self.log.append(
+            {
+                "method": fault_rules.INSERT,
+                "link": snapshot.link,
+                "id": snapshot.id,
+                "request_id": operation.request_id,
+                "at": self.now,
+                "source_disk_id": disk.id,
+            }
+        )
+        seconds = (self._chance.uniform(20, 90) + changed / FIRST_BYTES_PER_S) * struck.slow
+        create, whole = timedelta(seconds=min(seconds, 10)), timedelta(seconds=seconds)
+        if struck.vanishes_after_s is not None:
+            self._at(self.now + timedelta(seconds=struck.vanishes_after_s), lambda: self._vanish(snapshot))
+        if struck.stuck:
+            operation.status, operation.started_at = "RUNNING", self.now
+            if struck.stuck.snapshot == "UPLOADING":
+                self._at(self.now + create, lambda: self._turn(snapshot, "UPLOADING"))
+            return
+        bad = struck.snapshot_fails or struck.fails is not None
+        self._at(self.now + create, lambda: self._turn(snapshot, "UPLOADING"))
+        self._at(self.now + whole, lambda: self._turn(snapshot, "FAILED" if bad else "READY"))
+        fails = struck.fails
+        self._finish(operation, whole, (fails.code, fails.message, fails.http_status) if fails else None)
+
+    def delete_snapshot(self, link: str, request_id: str | None = None) -> Json:
+        """`snapshots.delete`: its bytes that later snapshots need move to the next of its chain. Raises ApiError."""
+        project = _project_of(link)
+        struck = self._call("snapshots.delete", project, "mutations", (link,))
+        repeated = self._repeated("snapshots.delete", request_id)
+        if repeated:
+            return self._answer(repeated, struck)
+        snapshot = self._snapshots.get(link)
+        if snapshot is None:
+            raise not_found(link)
+        if snapshot.status in ("CREATING", "DELETING"):
+            raise not_ready(link)
+        operation = self._operate("snapshots.delete", project, link, request_id, snapshot.id)
+        if struck.stuck:
+            operation.status, operation.started_at = "RUNNING", self.now
+            return self._answer(operation, struck)
+        took = timedelta(seconds=self._chance.uniform(2, 20) * struck.slow)
+        if struck.fails:
+            self._finish(operation, took, (struck.fails.code, struck.fails.message, struck.fails.http_status))
+            return self._answer(operation, struck)
+        snapshot.status = "DELETING"
+        self.log.append(
+            {"method": "snapshots.delete", "link": link, "id": snapshot.id, "request_id": request_id, "at": self.now}
+        )
+        self._at(self.now + took, lambda: self._vanish(snapshot))
+        self._finish(operation, took, None)
+        return self._answer(operation, struck)
+
+    def set_snapshot_labels(
+        self, link: str, labels: Mapping[str, str], fingerprint: str, request_id: str | None = None
+    ) -> Json:
+        """`snapshots.setLabels`. Raises ApiError, 412 `conditionNotMet` for labels that were changed meanwhile."""
+        project = _project_of(link)
+        struck = self._call("snapshots.setLabels", project, "mutations", (link,))
+        repeated = self._repeated("snapshots.setLabels", request_id)
+        if repeated:
+            return self._answer(repeated, struck)
+        snapshot = self._snapshots.get(link)
+        if snapshot is None:
+            raise not_found(link)
+        if fingerprint != snapshot.fingerprint:
+            raise ApiError(412, "conditionNotMet", "Supplied fingerprint does not match current metadata fingerprint.")
+        snapshot.labels = dict(labels)
+        snapshot.fingerprint = self._fingerprint(snapshot.labels)
+        operation = self._operate("snapshots.setLabels", project, link, request_id, snapshot.id)
+        self._finish(operation, timedelta(seconds=1), None)
+        return self._answer(operation, struck)
+
+    # --- faults, and what a judge may look at -------------------------------------------------------------------
+
+    def add_fault(self, fault: Fault) -> int:
+        """Put a fault in force; returns its number."""
+        return self._faults.add(fault)
+
+    def clear_faults(self, number: int | None = None) -> None:
+        """End one fault, or all. Raises KeyError for one that is not in force."""
+        self._faults.clear(number)
+
+    def faults(self) -> list[Json]:
+        return self._faults.list()
+
+    def instances(self) -> list[Instance]:
+        return list(self._instances.values())
+
+    def snapshots(self) -> list[Json]:
+        """Every snapshot that there is now, in its REST shape; no call is counted."""
+        return [self._render(snapshot) for snapshot in self._snapshots.values()]
+
+    def snapshot(self, project: str, name: str) -> Json | None:
+        found = self._snapshots.get(f"projects/{project}/global/snapshots/{name}")
+        return self._render(found) if found else None
+
+    def attached_disk_ids(self, project: str, zone: str, name: str) -> set[str]:
+        """The numeric ids of the persistent disks attached to an instance now."""
+        instance = self._instance(f"projects/{project}/zones/{zone}/instances/{name}")
+        return {self._disk(attached.source).id for attached in instance.disks if attached.persistent}
+
+    def content(self, snapshot_link: str) -> str:
+        """What a snapshot holds."""
+        return self._snapshots[snapshot_link].content
+
+    def state(self) -> Json:
+        """Everything, in JSON's types."""
+        return {
+            "now": _time(self.now),
+            "instances": [self._render(one) for _, one in sorted(self._instances.items())],
+            "disks": [self._render(one) | {"content": one.content} for _, one in sorted(self._disks.items())],
+            "snapshots": [self._render(one) | {"content": one.content} for _, one in sorted(self._snapshots.items())],
+            "operations": [self._render(one) for _, one in sorted(self._operations.items())],
+            "faults": self.faults(),
+            "calls": dict(sorted(self.calls.items())),
+            "log": [entry | {"at": _time(entry["at"])} for entry in self.log],
+        }
+
+    # --- within -----------------------------------------------------------------------------------------------
+
+    def _call(self, method: str, project: str, group: Group, links: tuple[str, ...]) -> Struck:
+        self.calls[method] += 1
+        self._quota.spend(project, group, self.now)
+        struck = self._faults.strike(method, links)
+        if struck.error and method not in fault_rules.MUTATIONS:
+            raise struck.error
+        return struck
+
+    def _answer(self, operation: Operation, struck: Struck) -> Json:
+        if struck.error:
+            raise struck.error
+        return self._render(operation)
+
+    def _repeated(self, method: str, request_id: str | None) -> Operation | None:
+        """The operation that this very request started before. Raises ApiError for an id that is no UUID."""
+        if request_id is None:
+            return None
+        try:
+            uuid.UUID(request_id)
+        except ValueError:
+            raise invalid("requestId", request_id, "It must be a valid UUID.") from None
+        known = self._requests.get((method, request_id))
+        if known is None or self.now - known[0] > REQUEST_REMEMBERED:
+            return None
+        return self._operations[known[1]]
+
+    def _operate(
+        self, kind: str, project: str, target: str, request_id: str | None, target_id: str | None = None
+    ) -> Operation:
+        id = self._id()
+        name = f"operation-{int(self.now.timestamp() * 1000)}-{id[:12]}"
+        link = f"projects/{project}/global/operations/{name}"
+        operation = Operation(id, name, link, kind, target, target_id or self._id(), request_id, asked_at=self.now)
+        self._operations[link] = operation
+        if request_id is not None:
+            self._requests[kind, request_id] = (self.now, link)
+        return operation
+
+    def _finish(self, operation: Operation, after: timedelta, error: tuple[str, str, int | None] | None) -> None:
+        operation.status, operation.started_at = "RUNNING", self.now
+
+        def end() -> None:
+            operation.status, operation.ended_at, operation.error = "DONE", self.now, error
+
+        self._at(self.now + after, end)
+
+    def _turn(self, snapshot: Snapshot, status: str) -> None:
+        if snapshot.status in ("CREATING", "UPLOADING"):
+            snapshot.status = status
+
+    def _vanish(self, snapshot: Snapshot) -> None:
+        if self._snapshots.get(snapshot.link) is not snapshot:
+            return
+        del self._snapshots[snapshot.link]
+        del self._by_project[snapshot.project, "snapshots"][snapshot.link]
+        chain = self._chains[snapshot.source_id, snapshot.location]
+        if snapshot in chain:
+            at = chain.index(snapshot)
+            del chain[at]
+            if at < len(chain):
+                # What the next one shared with it is now its own.
+                chain[at].bytes += snapshot.bytes
+
+    def _changed(self, disk: Disk, chain: list[Snapshot]) -> int:
+        """Bytes that a snapshot of the disk holds: all that is in use, or what changed since the last in its chain."""
+        used = disk.size_gb * GIB // 2
+        if not chain:
+            return used
+        days = (self.now - chain[-1].created_at) / timedelta(days=1)
+        return min(int(used * disk.changes_per_day * days) + disk.written, used)
+
+    def _store_snapshot(self, snapshot: Snapshot) -> None:
+        self._snapshots[snapshot.link] = snapshot
+        self._by_project[snapshot.project, "snapshots"][snapshot.link] = snapshot
+
+    def _disk(self, link: str) -> Disk:
+        disk = self._disks.get(link)
+        if disk is None:
+            raise not_found(link)
+        return disk
+
+    def _instance(self, link: str) -> Instance:
+        instance = self._instances.get(link)
+        if instance is None:
+            raise not_found(link)
+        return instance
+
+    def _table(self, kind: Kind) -> Mapping[str, Any]:
+        match kind:
+            case "instances":
+                return self._instances
+            case "disks":
+                return self._disks
+            case "snapshots":
+                return self._snapshots
+
+    @staticmethod
+    def _fingerprint(labels: Mapping[str, str]) -> str:
+        text = json.dumps(labels, sort_keys=True)
+        return base64.b64encode(uuid.uuid5(uuid.NAMESPACE_OID, text).bytes[:8]).decode()
+
+    def _render(self, resource: Any) -> Json:
+        match resource:
+            case Instance():
+                return _instance_json(resource, self._disks, self._fingerprint(resource.labels))
+            case Disk():
+                return _disk_json(resource, self._fingerprint(resource.labels))
+            case Snapshot():
+                return _snapshot_json(resource)
+            case Operation():
+                return _operation_json(resource)
+        raise TypeError(type(resource))
+
+
+# --- the REST shape -----------------------------------------------------------------------------------------------
+
+
+def _instance_json(one: Instance, disks: Mapping[str, Disk], fingerprint: str) -> Json:
+    return {
+        "kind": "compute#instance",
+        "id": one.id,
+        "name": one.name,
+        "creationTimestamp": _time(one.created_at),
+        "zone": f"{API}projects/{one.project}/zones/{one.zone}",
+        "selfLink": API + one.link,
+        "status": one.status,
+        "labels": dict(one.labels),
+        "labelFingerprint": fingerprint,
+        "disks": [
+            {
+                "kind": "compute#attachedDisk",
+                "type": "PERSISTENT" if attached.persistent else "SCRATCH",
+                "mode": attached.mode,
+                "deviceName": attached.device_name,
+                "index": index,
+                "boot": attached.boot,
+                "autoDelete": attached.auto_delete,
+                "interface": attached.interface,
+            }
+            | ({"source": API + attached.source, "diskSizeGb": str(disks[attached.source].size_gb)}
+               if attached.persistent else {"diskSizeGb": "375"})
+            for index, attached in enumerate(one.disks)
+        ],
+        **one.definition,
+    }  # fmt: skip
+
+
+def _disk_json(one: Disk, fingerprint: str) -> Json:
+    where = f"zones/{one.zone}" if one.zone else f"regions/{one.region}"
+    scope = {"zone": f"{API}projects/{one.project}/{where}"} if one.zone else {
+        "region": f"{API}projects/{one.project}/{where}",
+        "replicaZones": [f"{API}projects/{one.project}/zones/{zone}" for zone in one.replica_zones],
+    }  # fmt: skip
+    key: Json = {}
+    if one.kms_key:
+        key = {"diskEncryptionKey": {"kmsKeyName": f"{one.kms_key}/cryptoKeyVersions/1"}}
+    elif one.customer_supplied_key:
+        key = {"diskEncryptionKey": {"sha256": "esTuF7d4eatX4cnc4JsiEiaI+Rff78JgPhA/v1zxX9E="}}
+    limits = {"provisionedIops": one.provisioned_iops, "provisionedThroughput": one.provisioned_throughput}
+    return {
+        "kind": "compute#disk",
+        "id": one.id,
+        "name": one.name,
+        "creationTimestamp": _time(one.created_at),
+        "selfLink": API + one.link,
+        "status": one.status,
+        "sizeGb": str(one.size_gb),
+        "type": f"{API}projects/{one.project}/{where}/diskTypes/{one.type}",
+        "labels": dict(one.labels),
+        "labelFingerprint": fingerprint,
+        "users": [API + user for user in one.users],
+        "architecture": one.architecture,
+        "guestOsFeatures": [{"type": feature} for feature in one.guest_os_features],
+        **scope,
+        **key,
+        **{name: str(value) for name, value in limits.items() if value is not None},
+    }
+
+
+def _snapshot_json(one: Snapshot) -> Json:
+    return {
+        "kind": "compute#snapshot",
+        "id": one.id,
+        "name": one.name,
+        "description": one.description,
+        "creationTimestamp": _time(one.created_at),
+        "selfLink": API + one.link,
+        "status": one.status,
+        "sourceDisk": API + one.source,
+        "sourceDiskId": one.source_id,
+        "diskSizeGb": str(one.size_gb),
+        "storageBytes": str(one.bytes if one.status == "READY" else 0),
+        "storageBytesStatus": "UP_TO_DATE" if one.status == "READY" else "UPDATING",
+        "storageLocations": [one.location],
+        "labels": dict(one.labels),
+        "labelFingerprint": one.fingerprint,
+        **({"snapshotEncryptionKey": {"kmsKeyName": f"{one.kms_key}/cryptoKeyVersions/1"}} if one.kms_key else {}),
+    }
+
+
+def _operation_json(one: Operation) -> Json:
+    error: Json = {}
+    if one.error:
+        code, message, status = one.error
+        error = {"error": {"errors": [{"code": code, "message": message}]}}
+        if status is not None:
+            error |= {"httpErrorStatusCode": status, "httpErrorMessage": code}
+    return {
+        "kind": "compute#operation",
+        "id": one.id,
+        "name": one.name,
+        "operationType": one.kind.partition(".")[2],
+        "selfLink": API + one.link,
+        "targetLink": API + one.target,
+        "targetId": one.target_id,
+        "status": one.status,
+        "progress": 100 if one.status == "DONE" else 0,
+        "insertTime": _time(one.asked_at),
+        **({"clientOperationId": one.request_id} if one.request_id else {}),
+        **({"startTime": _time(one.started_at)} if one.started_at else {}),
+        **({"endTime": _time(one.ended_at)} if one.ended_at else {}),
+        **error,
+    }
+
+
+def _time(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds")
+
+
+def _project_of(link: str) -> str:
+    return link.split("/")[1]
+
+
+def _partial(url: str) -> str:
+    at = url.find("projects/")
+    return url[at:] if at >= 0 else url
+
+
+def _multi_region(region: str) -> str:
+    """Where Compute Engine stores a snapshot that names no place: the multi-region nearest to the disk."""
+    continent = re.split(r"[-\d]", region)[0]
+    return {"europe": "eu", "asia": "asia"}.get(continent, "us")
+
+
+def _pack(link: str) -> str:
+    return base64.urlsafe_b64encode(link.encode()).decode()
+
+
+def _unpack(token: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(token.encode()).decode()
+    except ValueError:
+        raise invalid("pageToken", token, "It is not a token of this list.") from None

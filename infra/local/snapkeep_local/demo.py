@@ -1,0 +1,156 @@
+"""`snapkeep demo`: the main job on a fleet file, fast-forwarded in one process, with a few seeded faults.
+
+The real handlers run behind the real message codec; only the ports are in memory. The same seed gives the same run,
+byte for byte, which the printed digest shows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from snapkeep import commands, fleet, health
+from snapkeep import documents as d
+from snapkeep.audit import export
+from snapkeep.audit.handler import Verdict
+from snapkeep.store import SYSTEM
+from snapkeep_local import faults
+from snapkeep_local.sim import System
+
+EXAMPLE: Final = Path(__file__).parents[3] / "examples" / "fleet.yaml"
+START: Final = datetime(2026, 10, 1, tzinfo=UTC)
+QUIET: Final = timedelta(days=1)
+"""The last day goes without new faults, so that the end shows what was recovered."""
+
+FAULTS_PER_DAY: Final = 0.7
+DAYS_MAX: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How one tenant stands at the end."""
+
+    tenant: str
+    name: str
+    deployment: str
+    state: str
+    newest_verified_at: datetime | None
+    instances: int
+    points: dict[str, int]  # by state
+    bytes: int
+    faults: int  # calls for this tenant that met a planted fault
+    audit_records: int
+    chain_intact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    seed: int
+    days: int
+    ended_at: datetime
+    tenants: tuple[Row, ...]
+    calls: dict[str, int]
+    events: dict[str, int]
+    digest: str
+    audit_folder: str
+
+    @property
+    def protected(self) -> bool:
+        """Whether every vendor-managed tenant ended protected, with its chain intact."""
+        return all(row.state in ("protected", "client_managed") and row.chain_intact for row in self.tenants)
+
+
+def run(
+    reading: fleet.Reading, *, days: int, seed: int, audit_folder: Path, progress: Callable[[float], None]
+) -> Report:
+    """Let `days` days pass over a fleet; `progress` is told the share that is done. Writes the audit chains."""
+    system = System(seed=seed, start=START)
+    system.apply(reading)
+    chance = random.Random(f"demo:{seed}")  # noqa: S311 - a seeded simulation, not a secret
+    tenants = [entry.id for entry in reading.valid]
+    projects = {entry.id: str(entry.normal["project"]) for entry in reading.valid}
+    vaults = {entry.id: str(entry.normal["vault_project"]) for entry in reading.valid}
+    planted: dict[int, str] = {}
+    minutes = days * 24 * 60
+    for minute in range(minutes):
+        if minute % 60 == 0:
+            progress(minute / minutes)
+            quiet = minute > minutes - QUIET // timedelta(minutes=1)
+            if not quiet and chance.random() < FAULTS_PER_DAY / 24:
+                tenant = chance.choice(tenants)
+                number = system.cloud.add_fault(_fault(chance, (projects[tenant], vaults[tenant])))
+                planted[number] = tenant
+        system.minute()
+    progress(1.0)
+    return _report(system, days=days, planted=planted, audit_folder=audit_folder)
+
+
+def _fault(chance: random.Random, projects: tuple[str, str]) -> faults.Fault:
+    """Something of what goes wrong in a month, for one tenant's projects."""
+    effect = chance.choice(
+        (
+            faults.ErrorBefore(status=503, reason="backendError"),
+            faults.ErrorBefore(status=403, reason="rateLimitExceeded", message="Quota exceeded, per minute"),
+            faults.ErrorAfter(status=503, reason="backendError"),
+            faults.Slow(factor=8),
+            faults.OperationFails(),
+            faults.SnapshotFails(),
+            faults.SnapshotVanishes(after_s=30),
+        )
+    )
+    where = "|".join(f"projects/{project}/" for project in projects)
+    return faults.Fault(effect=effect, method="snapshots.insert", resource=where, count=chance.randint(1, 3))
+
+
+def _report(system: System, *, days: int, planted: dict[int, str], audit_folder: Path) -> Report:
+    met: Counter[str] = Counter()
+    for fault in system.cloud.faults():
+        met[planted[fault["id"]]] += fault["struck"]
+    export.write(audit_folder, commands.audit_chains(system.ports))
+    verdicts = {verdict.tenant: verdict for verdict in commands.verify_audit(system.ports, (), {})}
+    rows = [
+        _row(system, tenant, stands, met[tenant.id], verdicts[tenant.id])
+        for tenant, stands in commands.list_tenants(system.ports)
+    ]
+    events = Counter(str(event["type"]) for event in system.events())
+    return Report(
+        seed=system.seed,
+        days=days,
+        ended_at=system.clock.now(),
+        tenants=tuple(rows),
+        calls=dict(sorted(system.cloud.calls.items())),
+        events=dict(sorted(events.items())),
+        digest=system.digest(),
+        audit_folder=str(audit_folder),
+    )
+
+
+def _row(system: System, tenant: d.Tenant, stands: d.TenantHealth | None, faults_met: int, verdict: Verdict) -> Row:
+    assert tenant.id != SYSTEM
+    view = commands.show_tenant(system.ports, tenant.id)
+    assert view is not None
+    assert stands is not None
+    tallies = [instance.tally for instance in view.instances]
+    return Row(
+        tenant=tenant.id,
+        name=tenant.name,
+        deployment=tenant.deployment,
+        state=health.state(stands),
+        newest_verified_at=stands.newest_verified_at,
+        instances=len(view.instances),
+        points={
+            "verified": sum(t.verified for t in tallies),
+            "failed": sum(t.failed for t in tallies),
+            "missed": sum(t.missed for t in tallies),
+            "running": sum(t.running for t in tallies),
+        },
+        bytes=sum(t.bytes for t in tallies),
+        faults=faults_met,
+        audit_records=verdict.records,
+        chain_intact=verdict.intact,
+    )

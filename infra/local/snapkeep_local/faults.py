@@ -1,0 +1,179 @@
+"""Faults as data: what goes wrong, with which calls, how often. Chance comes from the cloud's seed alone.
+
+A fault is a msgspec Struct, so the same value is written in a test and read from JSON:
+`{"method": "snapshots.insert", "resource": "acme-db", "count": 2, "effect": {"kind": "error_after", "status": 503}}`.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Final, Literal
+
+import msgspec
+
+from snapkeep_local.errors import ApiError, Json
+
+INSERT: Final = "snapshots.insert"
+MUTATIONS: Final = (INSERT, "snapshots.delete", "snapshots.setLabels")
+
+
+class _Effect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    pass
+
+
+class ErrorBefore(_Effect, frozen=True, kw_only=True, tag="error_before"):
+    """The call answers with an error and does nothing."""
+
+    status: int = 503
+    reason: str = "backendError"
+    message: str = "Backend Error"
+
+
+class ErrorAfter(_Effect, frozen=True, kw_only=True, tag="error_after"):
+    """The call does what was asked and then answers with an error: the caller cannot know."""
+
+    status: int = 503
+    reason: str = "backendError"
+    message: str = "Backend Error"
+
+
+class Slow(_Effect, frozen=True, kw_only=True, tag="slow"):
+    """The operation, and a snapshot that it makes, take `factor` times as long."""
+
+    factor: float
+
+
+class Stuck(_Effect, frozen=True, kw_only=True, tag="stuck"):
+    """The operation never ends; a snapshot that it makes stays as `snapshot` says."""
+
+    snapshot: Literal["CREATING", "UPLOADING"] = "UPLOADING"
+
+
+class OperationFails(_Effect, frozen=True, kw_only=True, tag="operation_fails"):
+    """The operation ends in an error. A snapshot that it made is then absent, or FAILED; one to delete stays.
+
+    `http_status` becomes its httpErrorStatusCode; without it the operation carries `error.errors` alone.
+    """
+
+    code: str = "INTERNAL_ERROR"
+    message: str = "Internal error. Please try again or contact Google Support."
+    http_status: int | None = None
+    snapshot: Literal["absent", "FAILED"] = "absent"
+
+
+class SnapshotFails(_Effect, frozen=True, kw_only=True, tag="snapshot_fails"):
+    """The snapshot turns FAILED where it would have become READY, though its operation ends well."""
+
+
+class SnapshotVanishes(_Effect, frozen=True, kw_only=True, tag="snapshot_vanishes"):
+    """The snapshot is gone `after_s` seconds after it was asked for, without any call."""
+
+    after_s: float
+
+
+Effect = ErrorBefore | ErrorAfter | Slow | Stuck | OperationFails | SnapshotFails | SnapshotVanishes
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Strikes calls whose method matches the glob `method` and whose resource's link holds the regex `resource`.
+
+    The links of a `snapshots.insert` are the snapshot's and its source disk's; that of a list is `projects/P`.
+    A matching call is struck with `probability`, `count` times at most (None: without end). An effect that means
+    nothing to a call (a slow operation to a read) does not strike it.
+    """
+
+    effect: Effect
+    method: str = "*"
+    resource: str = ""
+    probability: float = 1.0
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"probability: {self.probability} is not between 0 and 1")
+        if self.count is not None and self.count < 1:
+            raise ValueError(f"count: {self.count} is not a number of times; leave it out for no end")
+        try:
+            re.compile(self.resource)
+        except re.error as error:
+            raise ValueError(f"resource: '{self.resource}' is not a regular expression: {error}") from None
+
+    def concerns(self, method: str, links: Iterable[str]) -> bool:
+        match self.effect:
+            case SnapshotFails() | SnapshotVanishes():
+                possible = method == INSERT
+            case Slow() | Stuck() | OperationFails():
+                possible = method in MUTATIONS
+            case ErrorBefore() | ErrorAfter():
+                possible = True
+        return possible and fnmatchcase(method, self.method) and any(re.search(self.resource, link) for link in links)
+
+
+@dataclass(slots=True)
+class Struck:
+    """What one call meets. `error` is raised once the call has taken effect."""
+
+    slow: float = 1.0
+    stuck: Stuck | None = None
+    fails: OperationFails | None = None
+    snapshot_fails: bool = False
+    vanishes_after_s: float | None = None
+    error: ApiError | None = None
+
+
+@dataclass(slots=True)
+class Faults:
+    """The faults in force, each with the number of calls that it has struck."""
+
+    rng: random.Random
+    active: dict[int, tuple[Fault, int]] = field(default_factory=dict)
+    added: int = 0
+
+    def add(self, fault: Fault) -> int:
+        self.added += 1
+        self.active[self.added] = (fault, 0)
+        return self.added
+
+    def clear(self, number: int | None = None) -> None:
+        """End one fault, or all. Raises KeyError for a fault that is not in force."""
+        if number is None:
+            self.active.clear()
+        else:
+            del self.active[number]
+
+    def strike(self, method: str, links: tuple[str, ...]) -> Struck:
+        """Draw what this call meets. Raises ApiError for an error before the effect."""
+        struck = Struck()
+        for number, (fault, times) in self.active.items():
+            if (fault.count is not None and times >= fault.count) or not fault.concerns(method, links):
+                continue
+            if fault.probability < 1 and self.rng.random() >= fault.probability:
+                continue
+            self.active[number] = (fault, times + 1)
+            match fault.effect:
+                case ErrorBefore(status=status, reason=reason, message=message):
+                    raise ApiError(status, reason, message)
+                case ErrorAfter(status=status, reason=reason, message=message):
+                    struck.error = ApiError(status, reason, message)
+                case Slow(factor=factor):
+                    struck.slow *= factor
+                case Stuck() as stuck:
+                    struck.stuck = stuck
+                case OperationFails() as fails:
+                    struck.fails = fails
+                case SnapshotFails():
+                    struck.snapshot_fails = True
+                case SnapshotVanishes(after_s=after_s):
+                    struck.vanishes_after_s = after_s
+        return struck
+
+    def list(self) -> list[Json]:
+        """Each fault in its JSON shape with its `id` and how many calls it has `struck`."""
+        return [
+            {"id": number, **msgspec.to_builtins(fault), "struck": times}
+            for number, (fault, times) in self.active.items()
+        ]
