@@ -1,0 +1,55 @@
+# Everything a newcomer needs: Python 3.11 or newer and access to the Python package index.
+# `make` alone lists the targets. Options for the program behind a target go in ARGS: make demo ARGS="--days 7".
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
+PIP_VERSION := 26.3
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check lint fmt clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.runtime ## Fast-forward the example fleet in one process
+	@$(BIN)/snapkeep demo $(ARGS)
+
+up: $(VENV)/.runtime ## Start the local cloud: emulators, simulator, every function (Ctrl-C stops it)
+	@$(BIN)/snapkeep up $(ARGS)
+
+test: $(VENV)/.dev ## Run every test and say how many of each kind ran
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+check: lint ## Formatting, lint, types, and the tests that are quick
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not e2e and not slow" $(ARGS)
+
+lint: $(VENV)/.dev ## Formatting, lint and types only
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+fmt: $(VENV)/.dev ## Format the code and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove the virtual environment and everything that was built or cached
+	rm -rf $(VENV) .snapkeep build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find functions infra tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: made once, and anew when the requirements change.
+$(VENV)/.runtime: requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on the path: Snapkeep needs Python 3.11 or newer; name one with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Snapkeep needs Python 3.11 or newer, and $(PYTHON) is %d.%d: name another one with PYTHON=..." % sys.version_info[:2])'
+	@echo "Setting up $(VENV) (once)" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install pip==$(PIP_VERSION)
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	@echo "Installing what the tests and checks use (once)" >&2
+	@$(PIP) install --group dev
+	@touch $@
