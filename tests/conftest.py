@@ -7,7 +7,7 @@ pytest-xdist this runs in the process that collects the workers' reports.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,13 +35,13 @@ LEFT_OUT: Final = pytest.StashKey[Counter[str]]()
 
 
 def kind_of(nodeid: str, keywords: Iterable[str] = ()) -> str:
-    """`tests/contract/test_bus.py::test_x[emulator]` -> `contract`, or `contract on emulators` where it is marked so."""
+    """`tests/contract/test_bus.py::test_x[emulator]` -> `contract`, or where marked e2e `contract on emulators`."""
     parts = nodeid.split("::", 1)[0].split("/")
     folder = parts[1] if len(parts) > 2 else "tests"
     return f"{folder} on emulators" if "e2e" in keywords and folder != "e2e" else folder
 
 
-def count(stats: dict[str, Sequence[Any]]) -> tuple[dict[str, Counter[str]], dict[str, Counter[str]]]:
+def count(stats: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Counter[str]], dict[str, Counter[str]]]:
     """How many tests of each kind ended how; and of those that did not run, how many of each kind for each reason.
 
     A test counts once, and as failed if anything of it failed: its set-up, itself, or its tear-down.
@@ -71,7 +71,6 @@ def _reason(report: Any) -> str:
     return text.removeprefix("Skipped: ").removeprefix("NOT RUN: ").strip() or "no reason given"
 
 
-@pytest.hookimpl
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     for item in items:
         stash = item.config.stash
@@ -82,7 +81,7 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output["snapkeep_left_out"] = dict(session.config.stash.get(LEFT_OUT, Counter()))
+        output["snapkeep_left_out"] = dict(session.config.stash.setdefault(LEFT_OUT, Counter()))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -95,7 +94,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     counts, reasons = count(terminalreporter.stats)
-    for kind, number in config.stash.get(LEFT_OUT, Counter()).items():
+    for kind, number in config.stash.setdefault(LEFT_OUT, Counter()).items():
         counts.setdefault(kind, Counter())[DESELECTED] += number
     if not counts:
         return
