@@ -36,7 +36,7 @@ from snapkeep.documents import (
 )
 
 CREATION_DEADLINE: Final = timedelta(hours=12)
-"""From the request of a point until it must be verified. A first snapshot of many TB takes hours."""
+"""From the start of a point until it must be verified. A first snapshot of many TB takes hours."""
 
 ON_DEMAND_START: Final = timedelta(hours=6)
 """How long a point on demand may wait for its start (creation paused, quota used up)."""
@@ -188,7 +188,8 @@ def _new_point(
         requested_at=now,
         start_after=now,
         start_by=start_by,
-        deadline=now + CREATION_DEADLINE,
+        # The latest that it can be; the start sets it, so that a late start has the time that a snapshot takes.
+        deadline=start_by + CREATION_DEADLINE,
         lock_until=now + timedelta(days=tenant.retention.lock_days),
         requested_by=by,
         reason=reason,
@@ -227,7 +228,7 @@ def begin(
 
     `disks` are the instance's disks by link, read after the instance. A point that cannot be taken ends here.
     """
-    refusal = _refusal(point, tenant, found, disks, now)
+    refusal = _refusal(point, tenant, found, disks)
     if refusal or found is None:
         assert refusal
         return _ended(point, refusal, now)
@@ -246,6 +247,7 @@ def begin(
         disks=entries,
         definition=definition,
         started_at=now,
+        deadline=min(now + CREATION_DEADLINE, point.deadline),
         updated_at=now,
         failure=None,
         faults=0,
@@ -257,7 +259,7 @@ def begin(
 
 
 def _refusal(
-    point: Point, tenant: Tenant, found: cloud.Instance | None, disks: Mapping[str, cloud.Disk], now: datetime
+    point: Point, tenant: Tenant, found: cloud.Instance | None, disks: Mapping[str, cloud.Disk]
 ) -> Failure | None:
     """Why a point cannot be started at all; None if it can."""
     ref = point.instance
@@ -284,8 +286,6 @@ def _refusal(
             return Failure(code="csek_disk", message=message)
         if disks[disk.source].region != ref.region:
             return Failure(code="wrong_region", message=f"{disk.source} is not in {ref.region}")
-    if now > point.deadline - LAST_START:
-        return Failure(code="deadline", message="too late to start")
     return None
 
 
@@ -534,7 +534,7 @@ def after_start(point: Point, now: datetime) -> datetime:
 
 def late_to_start(point: Point, now: datetime) -> Step | None:
     """The end of a requested point that was not started in time; None while it still may be."""
-    if now <= point.start_by and now <= point.deadline - LAST_START:
+    if now <= point.start_by:
         return None
     why = f"not started by {point.start_by:%Y-%m-%d %H:%M} UTC"
     if point.failure:
