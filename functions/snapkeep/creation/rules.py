@@ -457,11 +457,13 @@ def _judge_unseen(disk: PointDisk, operations: Mapping[str, Operation | None], n
         if disk.snapshot.id is None:
             return disk  # not started, or started by a run that died: it is asked for again under the same name
         return _attempt_failed(disk, "snapshot_lost", f"{name} was there and is gone", now, pause=RETRY_MIN)
+    # Whatever an earlier look saw: what this one did not read as READY must not count as such.
+    unseen = replace(disk, snapshot=replace(disk.snapshot, status=None))
     if disk.operation not in operations:
-        return disk  # its operation was not read; the next look will
+        return unseen  # its operation was not read; the next look will
     operation = operations[disk.operation]
     if operation is not None and operation.status != "DONE":
-        return disk
+        return unseen
     if operation is not None and operation.error_code:
         permanent = operation.error_code in PERMANENT or operation.http_status in (400, 404)
         pause = None if permanent else DISK_RATE_PAUSE if "RATE_EXCEEDED" in operation.error_code else RETRY_MIN
