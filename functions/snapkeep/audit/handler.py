@@ -44,7 +44,7 @@ def audit(message: Message, ports: Ports) -> None:
 def number(store: TenantStore, now: datetime) -> None:
     """Append what is in the inbox to the chain, in the order in which the database committed it."""
     for _ in range(BATCHES_PER_RUN_MAX):
-        inbox = store.page(d.InboxRecord, "unnumbered")
+        inbox = store.page(d.InboxRecord, "unnumbered", None)
         if not inbox:
             return
         last = store.page(d.AuditRecord, "audit_head")
