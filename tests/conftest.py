@@ -32,6 +32,7 @@ CATEGORIES: Final = {
 """pytest's words for how a test ended -> ours."""
 
 LEFT_OUT: Final = pytest.StashKey[Counter[str]]()
+NOTHING: Final[Counter[str]] = Counter()
 
 
 def kind_of(nodeid: str, keywords: Iterable[str] = ()) -> str:
@@ -74,14 +75,15 @@ def _reason(report: Any) -> str:
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     for item in items:
         stash = item.config.stash
-        marks = {mark.name for mark in item.iter_markers()}
-        stash.setdefault(LEFT_OUT, Counter())[kind_of(item.nodeid, marks)] += 1
+        marks = [mark.name for mark in item.iter_markers()]
+        stash[LEFT_OUT] = stash.get(LEFT_OUT, NOTHING) + Counter([kind_of(item.nodeid, marks)])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output["snapkeep_left_out"] = dict(session.config.stash.setdefault(LEFT_OUT, Counter()))
+        left_out = session.config.stash.get(LEFT_OUT, NOTHING)
+        output["snapkeep_left_out"] = dict(left_out)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -94,7 +96,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     counts, reasons = count(terminalreporter.stats)
-    for kind, number in config.stash.setdefault(LEFT_OUT, Counter()).items():
+    for kind, number in config.stash.get(LEFT_OUT, NOTHING).items():
         counts.setdefault(kind, Counter())[DESELECTED] += number
     if not counts:
         return

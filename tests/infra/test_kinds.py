@@ -6,7 +6,7 @@ from tests.conftest import count, kind_of
 
 
 def report(nodeid: str, *marks: str, skipped: str = "") -> SimpleNamespace:
-    return SimpleNamespace(nodeid=nodeid, keywords={mark: 1 for mark in marks}, longrepr=("file", 1, skipped))
+    return SimpleNamespace(nodeid=nodeid, keywords=dict.fromkeys(marks, 1), longrepr=("file", 1, skipped))
 
 
 def test_a_kind_is_the_folder_under_tests() -> None:
