@@ -509,7 +509,8 @@ def _note_answers(run: _Run, seen: Held[d.Point], answers: dict[str, str | Refus
                 noted = replace(disk, operation=answer)
             case Refused(code=409):
                 pass  # something has that name: read-back shows whether it is ours
-            case Refused() if disk.failure is None:
+            case Refused() if disk.failure is None and disk.operation is None:
+                # Where an operation is noted, another run asked for the same and was heard.
                 noted = rules.refused(disk, answer.reason or str(answer.code), answer.message, now)
                 outcomes.append(
                     rules.SnapshotOutcome(disk.snapshot.name, "failed", answer.reason, answer.message[:500])
