@@ -1,0 +1,301 @@
+"""The local cloud's part of the command line: `snapkeep up` and `snapkeep sim ...`. A plug-in of `snapkeep.cli`."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import threading
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from snapkeep.cli import target
+from snapkeep.cli.output import Output, fail
+
+if TYPE_CHECKING:
+    from snapkeep_local.timekeeper import Mode
+
+EXAMPLE: Final = Path(__file__).parents[3] / "examples" / "fleet.yaml"
+
+TIMEOUT_S: Final = 30
+POLL_S: Final = 0.2
+"""Between two looks at how far the clock has come."""
+
+UNITS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1), "s": timedelta(seconds=1)}
+DURATION: Final = re.compile(r"(?:\d{1,6}[dhms])+")
+
+EFFECTS: Final = (
+    "error_before",
+    "error_after",
+    "slow",
+    "stuck",
+    "operation_fails",
+    "snapshot_fails",
+    "snapshot_vanishes",
+)
+
+
+def register(root: click.Group) -> None:
+    """Add the local cloud's commands to the root command."""
+    root.add_command(up)
+    root.add_command(sim)
+
+
+# --- what is typed ------------------------------------------------------------------------------------------------
+
+
+class Duration(click.ParamType[timedelta]):
+    """`26h`, `90m`, `1d12h`: whole numbers of days, hours, minutes and seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        if not DURATION.fullmatch(value):
+            self.fail(f"{value!r} is not a duration such as 26h, 90m or 1d12h", param, ctx)
+        parts = re.findall(r"(\d+)([dhms])", value)
+        duration = sum((int(number) * UNITS[unit] for number, unit in parts), timedelta())
+        if not duration:
+            self.fail(f"{value!r} is no time at all", param, ctx)
+        return duration
+
+
+class Moment(click.ParamType[datetime]):
+    """An instant: `2026-11-22T00:00:00Z`."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            at = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a time such as 2026-11-22T00:00:00Z", param, ctx)
+        if at.tzinfo is None:
+            self.fail(f"{value!r} has no time zone; {value}Z would be UTC", param, ctx)
+        return at.astimezone(UTC)
+
+
+class Setting(click.ParamType[tuple[str, Any]]):
+    """`NAME=VALUE`; the value is JSON, or else text."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = value.partition("=")
+        if not name or not equals:
+            self.fail(f"{value!r} is not NAME=VALUE", param, ctx)
+        try:
+            return name, json.loads(text)
+        except ValueError:
+            return name, text
+
+
+# --- up -----------------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.option(
+    "--fleet",
+    type=click.Path(exists=True, path_type=Path),
+    default=EXAMPLE,
+    help="The fleet file, or a folder of them.  [default: examples/fleet.yaml]",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: a free one.")
+@click.option(
+    "--clock",
+    type=click.Choice(["simulated", "system"]),
+    default="simulated",
+    show_default=True,
+    help="simulated: time stands still but for `snapkeep sim advance`. system: the machine's own.",
+)
+@click.option("--start", type=Moment(), help="Where a simulated clock begins.  [default: now]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all chance in the simulated Compute Engine.")
+def up(fleet: Path, port: int, clock: Mode, start: datetime | None, seed: int) -> None:
+    """Run the whole of Snapkeep on this machine, with Google's emulators, until Ctrl-C.
+
+    Prints one line of JSON when all is ready; every function's log is in .snapkeep/up.
+    """
+    if start and clock == "system":
+        raise click.UsageError("--start goes with --clock simulated: the machine's own clock begins where it is")
+    # Imported here, or every other command would wait for Google's clients.
+    from snapkeep_local import runner
+    from snapkeep_local.emulators import EmulatorFailed, EmulatorsMissing
+    from snapkeep_local.processes import CannotStart
+
+    try:
+        runner.up(runner.Settings(fleet=fleet, port=port, clock=clock, start=start, seed=seed))
+    except (runner.CannotRun, EmulatorFailed, EmulatorsMissing, CannotStart) as reason:
+        fail(str(reason))
+
+
+# --- sim ----------------------------------------------------------------------------------------------------------
+
+
+@click.group()
+def sim() -> None:
+    """Control a local cloud that runs (SNAPKEEP_API says where; http://127.0.0.1:8080 otherwise)."""
+
+
+@sim.command()
+@click.pass_obj
+def status(output: Output) -> None:
+    """Its time, what was delivered to each function, and the calls to Compute Engine."""
+    clock = _ask("GET", "/_sim/clock")
+    deliveries = _ask("GET", "/_sim/deliveries")
+    calls = _ask("GET", "/_sim/calls")
+    if output.as_json:
+        output.json({"clock": clock, "functions": deliveries, "calls": calls})
+        return
+    moving = f", on its way to {clock['target']}" if clock["running"] else ""
+    output.line(f"{clock['now']} ({clock['mode']}{moving})")
+    if clock["failure"]:
+        output.line(f"time stopped: {clock['failure']}")
+    columns = ("delivered", "failed", "in_flight", "restarts", "pid")
+    output.table(
+        ("FUNCTION", *(column.upper().replace("_", " ") for column in columns)),
+        [(name, *(of[column] for column in columns)) for name, of in deliveries.items()],
+        right=("DELIVERED", "FAILED", "IN FLIGHT", "RESTARTS", "PID"),
+    )
+    output.table(("CALL", "COUNT"), sorted(calls.items()), right=("COUNT",))
+
+
+@sim.command()
+@click.argument("duration", type=Duration())
+@click.pass_obj
+def advance(output: Output, duration: timedelta) -> None:
+    """Let DURATION pass (26h, 90m, 1d12h), and return when every message of that time is answered."""
+    began = datetime.fromisoformat(_ask("GET", "/_sim/clock")["now"])
+    clock = _ask("POST", "/_sim/clock", {"advance_seconds": duration.total_seconds()})
+    shown = sys.stderr.isatty()
+    pause = threading.Event()
+    while clock["running"]:
+        if shown:
+            _show_progress(began, clock)
+        pause.wait(POLL_S)
+        clock = _ask("GET", "/_sim/clock")
+    if shown:
+        click.echo("\r\x1b[K", err=True, nl=False)
+    if clock["failure"]:
+        fail(f"time stopped at {clock['now']}: {clock['failure']}")
+    if output.as_json:
+        output.json(clock)
+    else:
+        output.line(f"it is {clock['now']}")
+
+
+def _show_progress(began: datetime, clock: dict[str, Any]) -> None:
+    now, end = datetime.fromisoformat(clock["now"]), datetime.fromisoformat(clock["target"])
+    share = (now - began) / (end - began) if end > began else 1.0
+    click.echo(f"\r\x1b[K{now:%Y-%m-%d %H:%M}Z  {share:4.0%}", err=True, nl=False)
+
+
+# --- sim fault ----------------------------------------------------------------------------------------------------
+
+
+@sim.group()
+def fault() -> None:
+    """What is to go wrong in the simulated Compute Engine."""
+
+
+@fault.command("add")
+@click.argument("effect", type=click.Choice(EFFECTS))
+@click.option("--method", help="Only calls of this method; a glob: snapshots.*")
+@click.option("--resource", help="Only calls about a link that this regular expression is found in.")
+@click.option("--probability", type=click.FloatRange(0, 1), help="How likely such a call meets it.  [default: 1]")
+@click.option("--count", type=click.IntRange(min=1), help="How many calls meet it.  [default: without end]")
+@click.option("--set", "settings", type=Setting(), multiple=True, help="Of the effect: status=503, factor=20, ...")
+@click.pass_obj
+def add_fault(
+    output: Output,
+    effect: str,
+    method: str | None,
+    resource: str | None,
+    probability: float | None,
+    count: int | None,
+    settings: tuple[tuple[str, Any], ...],
+) -> None:
+    """Have calls meet EFFECT from now on."""
+    given = {"method": method, "resource": resource, "probability": probability, "count": count}
+    body: dict[str, Any] = {"effect": {"kind": effect, **dict(settings)}}
+    body |= {name: value for name, value in given.items() if value is not None}
+    added = _ask("POST", "/_sim/faults", body)
+    if output.as_json:
+        output.json(added)
+    else:
+        output.line(f"fault {added['id']} is in force")
+
+
+@fault.command("list")
+@click.pass_obj
+def list_faults(output: Output) -> None:
+    """The faults in force, and how many calls each has struck."""
+    faults = _ask("GET", "/_sim/faults")
+    if output.as_json:
+        output.json(faults)
+        return
+    output.table(
+        ("ID", "EFFECT", "METHOD", "RESOURCE", "PROBABILITY", "COUNT", "STRUCK"),
+        [
+            (f["id"], _effect(f["effect"]), f["method"], f["resource"], f["probability"], f["count"] or "", f["struck"])
+            for f in faults
+        ],
+        right=("ID", "PROBABILITY", "COUNT", "STRUCK"),
+    )
+
+
+def _effect(effect: dict[str, Any]) -> str:
+    settings = [f"{name}={value}" for name, value in effect.items() if name != "kind"]
+    return " ".join([effect["kind"], *settings])
+
+
+@fault.command("clear")
+@click.argument("number", type=int, required=False)
+@click.pass_obj
+def clear_faults(output: Output, number: int | None) -> None:
+    """End the fault NUMBER, or all of them."""
+    _ask("DELETE", "/_sim/faults" if number is None else f"/_sim/faults/{number}")
+    if output.as_json:
+        output.json({"cleared": number or "all"})
+    else:
+        output.line("no fault is in force" if number is None else f"fault {number} is over")
+
+
+# --- asking -------------------------------------------------------------------------------------------------------
+
+
+def _ask(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """The JSON that the local cloud answers. Ends with status 1 and one line where there is none, or it refuses."""
+    url = target.api() + path
+    if not url.startswith(("http://", "https://")):
+        fail(f"SNAPKEEP_API: {target.api()!r} is not an http(s) URL")
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"} if data else {}
+    request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - the scheme was checked
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - likewise
+            content = answer.read()
+        return json.loads(content) if content else {}
+    except urllib.error.HTTPError as refusal:
+        fail(f"{path}: {_said(refusal)}")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        fail(f"no local cloud at {target.api()} ({reason}): start one with `snapkeep up`, or set SNAPKEEP_API")
+
+
+def _said(refusal: urllib.error.HTTPError) -> str:
+    """What the simulator has against a request, in one line."""
+    try:
+        error = json.loads(refusal.read())["error"]
+    except (ValueError, KeyError, TypeError, OSError):
+        return f"{refusal.code} {refusal.reason}"
+    return str(error["message"] if isinstance(error, dict) and "message" in error else error)

@@ -1,0 +1,295 @@
+"""Pub/Sub's part of the local cloud: topics, push subscriptions, and an account of which messages are on their way.
+
+The runner stands on both sides of the emulator. Functions publish through `Broker.address` and are pushed to through
+`Broker.push`, so it is known exactly which messages nobody has answered yet: simulated time waits for them.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import logging
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import grpc  # type: ignore[import-untyped]
+from google.api_core import exceptions as errors
+from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient  # type: ignore[import-untyped]
+from google.pubsub_v1.types import PublishRequest, PublishResponse
+
+from snapkeep.ports import Transient
+from snapkeep_local.schedule import Function
+
+log: Final = logging.getLogger(__name__)
+
+HOST: Final = "127.0.0.1"
+PUBLISHER: Final = "google.pubsub.v1.Publisher"
+CALL_TIMEOUT_S: Final = 30.0
+"""One call to the emulator."""
+
+FRONT_THREADS: Final = 8
+FRONT_STOP_S: Final = 1.0
+
+REMEMBERED_MAX: Final = 10_000
+"""Answered messages that are remembered, to know them when word of their publication comes late."""
+
+BAD_GATEWAY: Final = 502
+GATEWAY_TIMEOUT: Final = 504
+
+Key = tuple[str, str]
+"""A message: the short name of its topic, and the id that the broker gave it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Deliveries of one topic so far."""
+
+    delivered: int
+    failed: int  # answered with an error: they come again, and in the end go to the dead letters
+    in_flight: int
+
+
+class Ledger:
+    """Which messages are on their way: published and not answered yet. Safe for threads.
+
+    A message that was answered with an error is not: the broker brings it again when its backoff is over.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._expected: set[Key] = set()
+        self._in_flight: Counter[Key] = Counter()
+        self._given_up: set[Key] = set()
+        self._answered: OrderedDict[Key, None] = OrderedDict()
+        self._delivered: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+
+    def published(self, topic: str, ids: Iterable[str]) -> None:
+        with self._changed:
+            # The push may have been faster than the broker's answer to the publisher.
+            self._expected.update((topic, id) for id in ids if (topic, id) not in self._answered)
+
+    def arrived(self, topic: str, id: str) -> None:
+        with self._changed:
+            self._in_flight[topic, id] += 1
+
+    def answered(self, topic: str, id: str, *, well: bool) -> None:
+        key = (topic, id)
+        with self._changed:
+            self._in_flight[key] -= 1
+            if self._in_flight[key] <= 0:
+                del self._in_flight[key]
+                self._given_up.discard(key)
+            self._expected.discard(key)
+            self._answered[key] = None
+            if len(self._answered) > REMEMBERED_MAX:
+                self._answered.popitem(last=False)
+            (self._delivered if well else self._failed)[topic] += 1
+            self._changed.notify_all()
+
+    def wait_quiet(self, timeout_s: float) -> int:
+        """Return once nothing is on its way: 0, or after `timeout_s` how many messages still are.
+
+        Those are not waited for again.
+        """
+        with self._changed:
+            if self._changed.wait_for(lambda: not self._waiting(), timeout_s):
+                return 0
+            late = self._waiting()
+            self._expected -= late
+            self._given_up |= self._in_flight.keys()
+            return len(late)
+
+    def busy(self, topic: str) -> bool:
+        """Whether a message of the topic is being handled now."""
+        with self._changed:
+            return any(of == topic for of, _ in self._in_flight)
+
+    def count(self, topic: str) -> Count:
+        with self._changed:
+            in_flight = sum(number for (of, _), number in self._in_flight.items() if of == topic)
+            return Count(self._delivered[topic], self._failed[topic], in_flight)
+
+    def _waiting(self) -> set[Key]:
+        return (self._expected | self._in_flight.keys()) - self._given_up
+
+
+class Broker:
+    """The Pub/Sub emulator with Snapkeep's topics and subscriptions, and the gateway on both of its sides."""
+
+    def __init__(self, emulator: str, project: str, gateway: str, ports: Mapping[str, int]) -> None:
+        """`emulator` is its HOST:PORT, `gateway` the URL below which pushes come in, `ports` each function's own."""
+        self.ledger = Ledger()
+        self._project = project
+        self._gateway = gateway
+        self._ports = ports
+        self._timeouts: dict[str, int] = {}
+        self._channel = grpc.insecure_channel(emulator)
+        self._publish = self._channel.unary_unary(f"/{PUBLISHER}/Publish")
+        self._subscriber: Any = None
+        self._pushed: dict[str, str] = {}  # topic -> function
+        self._looks = itertools.count()
+        self._front = grpc.server(ThreadPoolExecutor(FRONT_THREADS, thread_name_prefix="publish"))
+        handler = grpc.unary_unary_rpc_method_handler(self._pass_on)  # without codecs: bytes in, bytes out
+        self._front.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(PUBLISHER, {"Publish": handler})])
+        self.address = f"{HOST}:{self._front.add_insecure_port(f'{HOST}:0')}"
+        """Where functions publish: as PUBSUB_EMULATOR_HOST is to hold it."""
+
+    def start(self, functions: Iterable[Function], document: Mapping[str, Any]) -> None:
+        """Make the topics and subscriptions of infra/functions.yaml and begin to take messages.
+
+        PUBSUB_EMULATOR_HOST must name the emulator. What an emulator that ran before already has is taken over.
+        """
+        delivery = document["subscription"]
+        publisher = PublisherClient()
+        self._subscriber = SubscriberClient()
+        functions = list(functions)
+        dead_letters = str(delivery["dead_letter_topic"])
+        for topic in sorted({*(f.topic for f in functions), *document["topics_out"], dead_letters}):
+            try:
+                publisher.create_topic(name=self._topic(topic), timeout=CALL_TIMEOUT_S)
+            except errors.AlreadyExists:
+                log.info("topic %s is there already", topic)
+        publisher.stop()
+        for function in functions:
+            self._pushed[function.topic] = function.name
+            self._timeouts[function.name] = int(document["functions"][function.name]["timeout_s"])
+            request = self._subscription(function.topic, delivery)
+            request["push_config"] = {"push_endpoint": self._endpoint(function.topic)}
+            if function.topic != dead_letters:
+                request["dead_letter_policy"] = {
+                    "dead_letter_topic": self._topic(dead_letters),
+                    "max_delivery_attempts": delivery["max_delivery_attempts"],
+                }
+            self._subscribe(request)
+        for topic in document["topics_out"]:
+            # Without a subscription nobody could ever read them; pulled by whoever wants to.
+            self._subscribe(self._subscription(topic, delivery))
+        self._front.start()
+
+    def _subscription(self, topic: str, delivery: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "name": self._subscription_name(topic),
+            "topic": self._topic(topic),
+            "ack_deadline_seconds": delivery["ack_deadline_s"],
+            "message_retention_duration": timedelta(days=delivery["retention_days"]),
+            "retry_policy": {
+                "minimum_backoff": timedelta(seconds=delivery["retry_min_s"]),
+                "maximum_backoff": timedelta(seconds=delivery["retry_max_s"]),
+            },
+        }
+
+    def _subscribe(self, request: dict[str, Any]) -> None:
+        try:
+            self._subscriber.create_subscription(request=request, timeout=CALL_TIMEOUT_S)
+        except errors.AlreadyExists:
+            # It pushes to a gateway that is gone, and holds messages about a cloud that is gone.
+            self._subscriber.delete_subscription(subscription=request["name"], timeout=CALL_TIMEOUT_S)
+            self._subscriber.create_subscription(request=request, timeout=CALL_TIMEOUT_S)
+
+    def stop(self) -> None:
+        self._front.stop(FRONT_STOP_S).wait(FRONT_STOP_S)
+        self._channel.close()
+
+    # --- publishing -----------------------------------------------------------------------------------------------
+
+    def publish(self, topic: str, body: bytes) -> None:
+        """Publish a message of the runner's own: `snapkeep.ports.Bus`. Raises Transient."""
+        request = PublishRequest(topic=self._topic(topic), messages=[{"data": body}])
+        try:
+            self._forward(PublishRequest.serialize(request), CALL_TIMEOUT_S)
+        except grpc.RpcError as fault:
+            raise Transient(f"{topic}: {fault.details()}") from fault
+
+    def _pass_on(self, request: bytes, context: Any) -> bytes:
+        left_s = context.time_remaining()
+        try:
+            return self._forward(request, CALL_TIMEOUT_S if left_s is None else min(left_s, CALL_TIMEOUT_S))
+        except grpc.RpcError as refusal:
+            context.abort(refusal.code(), refusal.details())
+            raise AssertionError("abort raises") from refusal
+
+    def _forward(self, request: bytes, timeout_s: float) -> bytes:
+        answer: bytes = self._publish(request, timeout=timeout_s)
+        topic = str(PublishRequest.deserialize(request).topic).rsplit("/", 1)[-1]
+        if topic in self._pushed:
+            self.ledger.published(topic, PublishResponse.deserialize(answer).message_ids)
+            self._hurry(topic)
+        return answer
+
+    def _hurry(self, topic: str) -> None:
+        """Have the emulator look for messages of the topic now.
+
+        It looks every 100 ms, and at once when a subscription's push endpoint changes or a push has been answered.
+        A simulated day is 2,700 messages one after the other: five minutes of waiting, or ten seconds.
+        """
+        if self.ledger.busy(topic):
+            return
+        endpoint = f"{self._endpoint(topic)}?look={next(self._looks) % 2}"
+        try:
+            self._subscriber.modify_push_config(
+                subscription=self._subscription_name(topic),
+                push_config={"push_endpoint": endpoint},
+                timeout=CALL_TIMEOUT_S,
+            )
+        except errors.GoogleAPICallError as fault:
+            log.info("%s waits for the emulator's next look: %s", topic, fault)
+
+    def _endpoint(self, topic: str) -> str:
+        # functions-framework learns the topic from a path that ends like this.
+        return f"{self._gateway}/{self._pushed[topic]}/{self._topic(topic)}"
+
+    def _topic(self, topic: str) -> str:
+        return f"projects/{self._project}/topics/{topic}"
+
+    def _subscription_name(self, topic: str) -> str:
+        # As Terraform names them; a dead letter carries this name as its source.
+        return f"projects/{self._project}/subscriptions/{topic}"
+
+    # --- pushing --------------------------------------------------------------------------------------------------
+
+    def push(self, function: str, topic: str, body: bytes) -> int:
+        """Hand a push on to its function and return the HTTP status that it answers; 502 or 504 if it does not."""
+        id = _message_id(body)
+        short = topic.rsplit("/", 1)[-1]
+        self.ledger.arrived(short, id)
+        status = BAD_GATEWAY
+        began = time.monotonic()
+        try:
+            status = self._hand_on(function, topic, body)
+        finally:
+            well = status in (102, 200, 201, 202, 204)  # what Pub/Sub takes for an acknowledgement
+            if not well:
+                took_s = time.monotonic() - began
+                log.warning("%s answered %d to message %s after %.1f s", function, status, id, took_s)
+            self.ledger.answered(short, id, well=well)
+        return status
+
+    def _hand_on(self, function: str, topic: str, body: bytes) -> int:
+        connection = http.client.HTTPConnection(HOST, self._ports[function], timeout=self._timeouts[function])
+        try:
+            connection.request("POST", f"/{topic}", body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            answer.read()
+        except TimeoutError:
+            return GATEWAY_TIMEOUT
+        except (OSError, http.client.HTTPException):
+            return BAD_GATEWAY  # the process has died, or is on its way back
+        else:
+            return answer.status
+        finally:
+            connection.close()
+
+
+def _message_id(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["message"]["messageId"])
+    except (ValueError, KeyError, TypeError):
+        return ""

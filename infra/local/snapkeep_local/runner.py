@@ -1,0 +1,340 @@
+"""`snapkeep up`: the whole of Snapkeep on one machine, on Google's emulators and real function processes.
+
+The simulator of Compute Engine, the clock, the scheduler and the gateway of every push live in this process and answer
+on one port; every function of infra/functions.yaml is a process of its own under functions-framework.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, Self
+
+import click
+import flask
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from snapkeep import commands, fleet, wiring
+from snapkeep.ports import Ports
+from snapkeep_local import emulators, rest, schedule
+from snapkeep_local.cloud import Cloud
+from snapkeep_local.delivery import Broker
+from snapkeep_local.emulators import HOST, Emulator, free_port
+from snapkeep_local.processes import Processes, Program
+from snapkeep_local.sim import populate
+from snapkeep_local.timekeeper import CannotMove, Mode, Simulated, System, Timekeeper
+
+log: Final = logging.getLogger(__name__)
+
+PROJECT: Final = "snapkeep-local"
+DATABASE: Final = "(default)"
+ACTOR: Final = "operator:up"
+
+FOLDER: Final = Path(".snapkeep") / "up"
+"""Below the current folder: the log of every function."""
+
+MAIN: Final = schedule.FUNCTIONS_YAML.parents[1] / "functions" / "main.py"
+
+WORKERS: Final = 1
+THREADS: Final = 4
+"""Of each function's process: the emulator pushes two messages of a topic at once, and more after a burst."""
+
+FIRST_MESSAGES_TIMEOUT_S: Final = 60.0
+"""What the first messages are waited for: each function imports Google's clients with its first."""
+
+SERVER_STOP_TIMEOUT_S: Final = 5.0
+
+
+class CannotRun(Exception):
+    """Why the local cloud does not come up, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    fleet: Path
+    port: int = 8080  # 0: a free one
+    clock: Mode = "simulated"
+    start: datetime | None = None  # of a simulated clock; None: now, to the minute
+    seed: int = 0
+    folder: Path = FOLDER
+
+
+class LocalCloud:
+    """Everything that `up` starts. A context manager: entered it runs, left it is gone."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = ExitStack()
+        self.addresses: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Start all of it, apply the fleet file, and return when its first messages are handled.
+
+        Raises CannotRun, emulators.EmulatorsMissing, emulators.EmulatorFailed, processes.CannotStart.
+        """
+        try:
+            self._start(self._settings)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
+
+    def _start(self, settings: Settings) -> None:
+        reading = read_fleet(settings.fleet)
+        began = settings.start or datetime.now(UTC)
+        if settings.clock == "simulated":
+            began = began.astimezone(UTC).replace(second=0, microsecond=0)
+        listening = self._stack.enter_context(listen(settings.port))
+        url = f"http://{HOST}:{listening.getsockname()[1]}"
+
+        cloud = Cloud(settings.seed, began)
+        populate(cloud, [e.tenant(applied_at=began, applied_by=ACTOR) for e in reading.clean], settings.seed)
+        simulator = rest.Simulator(cloud)
+
+        firestore, pubsub = self._emulators()
+        ports = {function.name: free_port() for function in schedule.functions()}
+        broker = Broker(pubsub, PROJECT, f"{url}/_push", ports)
+        self._stack.callback(broker.stop)
+        self.addresses = {
+            # The dashboard and the API come with their own functions; until then there is nothing to point at.
+            "dashboard": None,
+            "api": None,
+            "compute": url,
+            "functions": {name: f"http://{HOST}:{port}" for name, port in ports.items()},
+            "firestore": firestore,
+            "pubsub": pubsub,
+            "clock": f"{url}/_sim/clock",
+            "project": PROJECT,
+            "database": DATABASE,
+            "sim": url,
+        }
+        processes = Processes(self._programs(ports, broker.address))
+        self._stack.callback(processes.stop)
+        processes.start()
+        for emulator in self._own:
+            log.info("starting the %s emulator", emulator.name)
+            emulator.start()
+        broker.start(schedule.functions(), schedule.document())
+
+        time: Timekeeper
+        if settings.clock == "simulated":
+            time = Simulated(simulator.now, simulator.advance, broker)
+        else:
+            time = System(simulator.advance, broker)
+        app = simulator.app
+        add_controls(app, time, broker, processes, self.addresses)
+        self._serve(app, listening)
+        processes.wait_ready()
+        commands.apply_fleet(self._ports(broker), reading, ACTOR)
+        late = broker.ledger.wait_quiet(FIRST_MESSAGES_TIMEOUT_S)
+        if late:
+            log.warning("%d first messages are not answered yet", late)
+        self._stack.callback(time.stop)
+        time.start()
+
+    def _emulators(self) -> tuple[str, str]:
+        """The addresses of Firestore and Pub/Sub: those that the environment names, else of emulators of our own."""
+        firestore = os.environ.get("FIRESTORE_EMULATOR_HOST")
+        pubsub = os.environ.get("PUBSUB_EMULATOR_HOST")
+        own = [] if firestore else [emulators.firestore()]
+        own += [] if pubsub else [emulators.pubsub()]
+        if own:
+            emulators.installed()  # said before anything is started
+        self._own: list[Emulator] = own
+        for emulator in own:
+            self._stack.callback(emulator.stop)
+            os.environ[emulator.variable] = emulator.address
+        return os.environ["FIRESTORE_EMULATOR_HOST"], os.environ["PUBSUB_EMULATOR_HOST"]
+
+    def _programs(self, ports: Mapping[str, int], publish_at: str) -> list[Program]:
+        folder = self._settings.folder.absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        environment = {
+            **os.environ,
+            "SNAPKEEP_PROJECT": PROJECT,
+            "SNAPKEEP_DATABASE": DATABASE,
+            "SNAPKEEP_COMPUTE_ENDPOINT": str(self.addresses["compute"]),
+            "SNAPKEEP_CLOCK": str(self.addresses["clock"]),
+            "PUBSUB_EMULATOR_HOST": publish_at,  # through the broker's front, so that it knows what is on its way
+            "WORKERS": str(WORKERS),
+            "THREADS": str(THREADS),
+        }
+        programs = []
+        for function in schedule.functions():
+            said = folder / f"{function.name}.log"
+            said.write_bytes(b"")
+            # -P: whatever lies in the current folder is not what it imports.
+            command = [sys.executable, "-P", "-m", "functions_framework", "--source", str(MAIN)]
+            command += ["--target", function.entry_point, "--signature-type", "cloudevent"]
+            command += ["--host", HOST, "--port", str(ports[function.name])]
+            programs.append(Program(f"function {function.name}", command, environment, ports[function.name], said))
+        return programs
+
+    def _ports(self, broker: Broker) -> Ports:
+        from snapkeep.gcp.firestore import GoogleDocuments
+
+        clock = wiring.RemoteClock(str(self.addresses["clock"]))
+        return Ports(GoogleDocuments(PROJECT, DATABASE), wiring.OutOfReach(), broker, clock)
+
+    def _serve(self, app: flask.Flask, listening: socket.socket) -> None:
+        server = make_server(HOST, 0, app, threaded=True, request_handler=Quiet, fd=listening.fileno())
+        thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
+        self._stack.callback(_stop_serving, server, thread)
+        thread.start()
+
+
+class Quiet(WSGIRequestHandler):
+    """Connections that stay open, since Google's clients keep theirs, and no line for each request."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing."""
+
+
+def _stop_serving(server: BaseWSGIServer, thread: threading.Thread) -> None:
+    server.shutdown()
+    thread.join(SERVER_STOP_TIMEOUT_S)
+
+
+def read_fleet(path: Path) -> fleet.Reading:
+    """Raises CannotRun with every mistake: a local cloud of half a fleet would be a riddle."""
+    if not path.exists():
+        raise CannotRun(f"{path}: there is no such fleet file")
+    reading = fleet.read(path)
+    if reading.mistakes:
+        raise CannotRun("\n".join(str(mistake) for mistake in reading.mistakes))
+    return reading
+
+
+@contextmanager
+def listen(port: int) -> Iterator[socket.socket]:
+    """A socket that listens on a port of this machine (0: on a free one). Raises CannotRun."""
+    listening = socket.socket()
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((HOST, port))
+        listening.listen()
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise CannotRun(f"port {port} is in use: end what listens there, or take another with --port") from None
+        raise CannotRun(f"port {port}: {error.strerror}") from None
+    try:
+        yield listening
+    finally:
+        listening.close()
+
+
+# --- controls -----------------------------------------------------------------------------------------------------
+
+
+def add_controls(
+    app: flask.Flask, time: Timekeeper, broker: Broker, processes: Processes, addresses: Mapping[str, Any]
+) -> None:
+    """The runner's own endpoints: the clock, where everything is, what was delivered, and the gateway of pushes."""
+
+    @app.get("/_sim/clock")
+    def clock() -> flask.Response:
+        return flask.jsonify(time.status())
+
+    @app.post("/_sim/clock")
+    def move() -> tuple[flask.Response, int]:
+        try:
+            time.move(**_destination(flask.request.get_json(silent=True)))
+        except CannotMove as refusal:
+            return flask.jsonify({"error": str(refusal)}), 400
+        return flask.jsonify(time.status()), 202
+
+    @app.get("/_sim/environment")
+    def environment() -> flask.Response:
+        return flask.jsonify(addresses)
+
+    @app.get("/_sim/deliveries")
+    def deliveries() -> flask.Response:
+        of_function = zip(schedule.functions(), processes.all, strict=True)
+        return flask.jsonify({f.name: _deliveries(broker, f.topic) | _process(p) for f, p in of_function})
+
+    @app.post("/_push/<function>/<path:topic>")
+    def push(function: str, topic: str) -> tuple[str, int]:
+        if function not in addresses["functions"]:
+            return f"no function {function}", 404
+        return "", broker.push(function, topic, flask.request.get_data())
+
+
+def _deliveries(broker: Broker, topic: str) -> dict[str, int]:
+    count = broker.ledger.count(topic)
+    return {"delivered": count.delivered, "failed": count.failed, "in_flight": count.in_flight}
+
+
+def _process(process: Any) -> dict[str, Any]:
+    return {"pid": process.pid, "restarts": process.restarts}
+
+
+def _destination(body: Any) -> dict[str, Any]:
+    """`{"advance_seconds": n}` or `{"to": an RFC 3339 time}` as Timekeeper.move takes it. Raises CannotMove."""
+    match body:
+        case {"advance_seconds": int() | float() as seconds} if not isinstance(seconds, bool) and 0 < seconds < 1e9:
+            return {"by": timedelta(seconds=seconds)}
+        case {"to": str() as text}:
+            try:
+                to = datetime.fromisoformat(text)
+            except ValueError:
+                raise CannotMove(f"to: {text!r} is not a time (2026-11-22T00:00:00Z)") from None
+            if to.tzinfo is None:
+                raise CannotMove(f"to: {text!r} has no time zone (2026-11-22T00:00:00Z)")
+            return {"to": to.astimezone(UTC)}
+        case _:
+            raise CannotMove('expected {"advance_seconds": a positive number} or {"to": "2026-11-22T00:00:00Z"}')
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+class Stopped(Exception):
+    """SIGTERM, Ctrl-C, or the terminal is gone."""
+
+
+def up(settings: Settings) -> None:
+    """Run a local cloud until a signal ends it. One line of JSON on standard output says that it is ready, and where.
+
+    Raises what LocalCloud raises.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="snapkeep up: %(message)s")
+    logging.getLogger("snapkeep_local").setLevel(logging.INFO)
+    ends = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    cloud = LocalCloud(settings)
+    before = {number: signal.signal(number, _stop) for number in ends}
+    try:
+        with cloud:
+            click.echo(json.dumps(cloud.addresses))
+            sys.stdout.flush()
+            while True:
+                signal.pause()
+    except Stopped:
+        log.info("stopped")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    # Once: what is being stopped must not be interrupted by a second Ctrl-C.
+    for end in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(end, signal.SIG_IGN)
+    raise Stopped

@@ -1,0 +1,204 @@
+"""How time passes in the local cloud, and Cloud Scheduler's stand-in, which publishes each function's ticks by it.
+
+Simulated time stands still until it is told where to go; then it goes minute by minute, and each next minute waits
+until every message of the last one has been answered. So a day takes as long as its work does, and no longer.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, Protocol
+
+from snapkeep.ports import Transient
+from snapkeep_local.delivery import Ledger
+from snapkeep_local.schedule import TICK, ticking
+
+log: Final = logging.getLogger(__name__)
+
+MINUTE: Final = timedelta(minutes=1)
+
+STEP_TIMEOUT_S: Final = 60.0
+"""How long a simulated minute waits for its messages, in real time; later ones come late, as messages may."""
+
+STRANGERS_S: Final = 0.25
+"""How long the end of an advance waits for messages of other publishers: the emulator looks for them every 0.1 s."""
+
+ADVANCE_MAX: Final = timedelta(days=400)
+"""How far time may be sent at once."""
+
+WAIT_S: Final = 1.0
+"""Between two looks at whether to stop."""
+
+STOP_TIMEOUT_S: Final = 5.0
+
+Mode = Literal["simulated", "system"]
+
+
+class CannotMove(Exception):
+    """Time does not go there; the message says why."""
+
+
+class Publisher(Protocol):
+    """The part of `delivery.Broker` that time needs."""
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    def publish(self, topic: str, body: bytes) -> None: ...
+
+
+class Timekeeper(Protocol):
+    mode: Mode
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def move(self, *, to: datetime | None = None, by: timedelta | None = None) -> None:
+        """Send time to an instant, or on by so much. Returns at once. Raises CannotMove."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """`mode`, `now`, `target` (where it is going), `running` (whether it is on its way), `failure`."""
+        ...
+
+
+class Simulated:
+    """Time that goes where it is sent, in a thread of its own."""
+
+    mode: Mode = "simulated"
+
+    def __init__(self, now: Callable[[], datetime], advance: Callable[[datetime], None], broker: Publisher) -> None:
+        """`now` reads the cloud's clock, `advance` moves it; both are safe for threads."""
+        self._now = now
+        self._advance = advance
+        self._broker = broker
+        self._target = now()
+        self._moving = False
+        self._failure: str | None = None
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="time", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(STOP_TIMEOUT_S)
+
+    def move(self, *, to: datetime | None = None, by: timedelta | None = None) -> None:
+        with self._changed:
+            # Two who ask for an hour each, at once, get two.
+            target = to if to is not None else self._target + (by or timedelta())
+            if target < self._target:
+                raise CannotMove(f"the clock goes to {self._target.isoformat()} and not back to {target.isoformat()}")
+            if target - self._target > ADVANCE_MAX:
+                raise CannotMove(f"{target.isoformat()} is more than {ADVANCE_MAX.days} days ahead")
+            self._target = target
+            self._failure = None
+            self._moving = True
+            self._changed.notify_all()
+
+    def status(self) -> dict[str, Any]:
+        with self._changed:
+            return {
+                "mode": self.mode,
+                "now": self._now().isoformat(),
+                "target": self._target.isoformat(),
+                "running": self._moving,
+                "failure": self._failure,
+            }
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._moving or self._stopping)
+                if self._stopping:
+                    return
+                target = self._target
+            try:
+                arrived = self._step(target)
+                failure = None
+            except Exception as fault:  # whatever it is, who sent time on its way must learn that it stands still
+                log.exception("time stopped at %s", self._now().isoformat())
+                arrived, failure = True, f"{type(fault).__name__}: {fault}"
+            with self._changed:
+                if failure:
+                    self._target = self._now()
+                if failure or (arrived and self._target == target):
+                    self._moving = False
+                    self._failure = failure
+
+    def _step(self, target: datetime) -> bool:
+        """Go on by a minute at the most; True when time is there and all is quiet."""
+        now = self._now()
+        if now < target:
+            following = now.replace(second=0, microsecond=0) + MINUTE
+            at = min(following, target)
+            self._advance(at)
+            if at == following:
+                tick(at, self._broker)
+        late = self._broker.ledger.wait_quiet(STEP_TIMEOUT_S)
+        if late:
+            log.warning("%d messages unanswered after %.0f s; time goes on without them", late, STEP_TIMEOUT_S)
+        if self._now() < target:
+            return False
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping, STRANGERS_S)
+        self._broker.ledger.wait_quiet(STEP_TIMEOUT_S)
+        return True
+
+
+class System:
+    """The machine's own time: each minute's ticks are published when it comes."""
+
+    mode: Mode = "system"
+
+    def __init__(self, advance: Callable[[datetime], None], broker: Publisher) -> None:
+        self._advance = advance
+        self._broker = broker
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="time", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_TIMEOUT_S)
+
+    def move(self, *, to: datetime | None = None, by: timedelta | None = None) -> None:
+        raise CannotMove(
+            "this local cloud lives in the machine's own time; `snapkeep up --clock simulated` can be moved"
+        )
+
+    def status(self) -> dict[str, Any]:
+        now = datetime.now(UTC).isoformat()
+        return {"mode": self.mode, "now": now, "target": now, "running": False, "failure": None}
+
+    def _run(self) -> None:
+        following = datetime.now(UTC).replace(second=0, microsecond=0) + MINUTE
+        while not self._stopping.wait(min(WAIT_S, max((following - datetime.now(UTC)).total_seconds(), 0.01))):
+            now = datetime.now(UTC)
+            self._advance(now)
+            if now >= following:
+                tick(following, self._broker)
+                # A machine that slept has missed ticks; Cloud Scheduler does not make up for them either.
+                following = max(following, now.replace(second=0, microsecond=0)) + MINUTE
+
+
+def tick(at: datetime, broker: Publisher) -> None:
+    """Publish the ticks of a minute. One that cannot be published is lost: the next one finds its work."""
+    for function in ticking(at):
+        try:
+            broker.publish(function.topic, TICK)
+        except Transient as fault:
+            log.warning("%s was not woken at %s: %s", function.name, at.isoformat(), fault)
