@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
+import reprlib
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -20,10 +22,18 @@ EXCERPT_CHARS_MAX: Final = 500
 TENANTS_PER_MESSAGE_MAX: Final = 100
 POINTS_PER_MESSAGE_MAX: Final = 50
 
+_MESSAGE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
+
+# Shows the beginning of anything, however deep or long it is.
+_SHOW: Final = reprlib.Repr()
+_SHOW.maxdict = _SHOW.maxlist = 20
+_SHOW.maxstring = _SHOW.maxother = 400
+
 # Control characters, line and paragraph separators, and the marks that turn the reading direction around.
 _PLAIN: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*\Z"
 
 TenantId = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{1,29}\Z")]
+Chain = Annotated[str, msgspec.Meta(pattern=r"^(_system|[a-z][a-z0-9-]{1,29})\Z")]  # a tenant, or acts of none
 PointId = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{8}-[smor]-[a-z0-9-]{1,24}-[0-9a-f]{8}\Z")]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=500, pattern=_PLAIN)]
@@ -49,7 +59,7 @@ class Tick(_Message, frozen=True, kw_only=True, tag="tick"):
 class Nudge(_Message, frozen=True, kw_only=True, tag="nudge"):
     """Something of these tenants has changed: look now rather than at the next tick."""
 
-    tenants: Annotated[list[TenantId | Literal["_system"]], msgspec.Meta(max_length=TENANTS_PER_MESSAGE_MAX)]
+    tenants: Annotated[list[Chain], msgspec.Meta(max_length=TENANTS_PER_MESSAGE_MAX)]
 
 
 class DiscoverBatch(_Message, frozen=True, kw_only=True, tag="discover.batch"):
@@ -127,13 +137,13 @@ def decode(envelope: Any) -> Message:
     if len(body) > MESSAGE_BYTES_MAX:
         raise BadMessage(f"body: {len(body)} bytes; at most {MESSAGE_BYTES_MAX} are read")
     try:
-        return _DECODER.decode(body)
+        return _DECODER.decode(body.decode())  # decoded first, as msgspec does not look into fields that it ignores
+    except UnicodeDecodeError:
+        raise BadMessage("body: not UTF-8") from None
     except msgspec.ValidationError as error:
         raise BadMessage(f"body: {plain(str(error))}") from None
     except msgspec.DecodeError as error:
         raise BadMessage(f"body: not JSON ({plain(str(error))})") from None
-    except UnicodeDecodeError:
-        raise BadMessage("body: not UTF-8") from None
     except RecursionError:
         raise BadMessage("body: nested too deeply") from None
 
@@ -144,10 +154,12 @@ def decode_dead_letter(envelope: Any) -> DeadLetter:
     message = message if isinstance(message, dict) else {}
     attributes = message.get("attributes")
     attributes = attributes if isinstance(attributes, dict) else {}
+    source = attributes.get("CloudPubSubDeadLetterSourceSubscription")
+    id = message.get("messageId")
     return DeadLetter(
-        source=plain(str(attributes.get("CloudPubSubDeadLetterSourceSubscription", "unknown"))),
+        source=plain(source) if isinstance(source, str) else "unknown",
         excerpt=excerpt(envelope),
-        message_id=plain(str(message.get("messageId", ""))),
+        message_id=id if isinstance(id, str) and _MESSAGE_ID.fullmatch(id) else "",
     )
 
 
@@ -156,7 +168,7 @@ def excerpt(envelope: Any) -> str:
     try:
         body = body_of(envelope)
     except BadMessage:
-        return plain(repr(envelope))
+        return plain(_SHOW.repr(envelope))
     return plain(body[: EXCERPT_CHARS_MAX * 2].decode("utf-8", "backslashreplace"))
 
 
@@ -171,5 +183,7 @@ def fingerprint(envelope: Any) -> str:
     try:
         content = body_of(envelope)
     except BadMessage:
-        content = repr(envelope).encode("utf-8", "backslashreplace")
+        # Not the whole envelope: the number of the delivery is in it.
+        message = envelope.get("message") if isinstance(envelope, dict) else envelope
+        content = _SHOW.repr(message).encode("utf-8", "backslashreplace")
     return hashlib.sha256(content).hexdigest()[:32]
