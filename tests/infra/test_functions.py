@@ -1,0 +1,111 @@
+"""infra/functions.yaml is the one list of functions: what it says is what there is."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from snapkeep import cloud
+from snapkeep.entry import ENTRIES
+from snapkeep.store import QUERIES
+from snapkeep_local import schedule
+
+MAIN = Path(__file__).parents[2] / "functions" / "main.py"
+IMPORT_TIMEOUT_S = 60
+
+FUNCTIONS: dict[str, dict[str, Any]] = schedule.document()["functions"]
+
+
+def entry_points() -> dict[str, str]:
+    """Every function of main.py that the framework finds, with the entry of ENTRIES that it hands on to."""
+    found = {}
+    for node in ast.parse(MAIN.read_text()).body:
+        if isinstance(node, ast.FunctionDef) and any("cloud_event" in ast.unparse(d) for d in node.decorator_list):
+            called = [n for n in ast.walk(node) if isinstance(n, ast.Subscript) and ast.unparse(n.value) == "ENTRIES"]
+            (name,) = (ast.literal_eval(n.slice) for n in called)
+            found[node.name] = name
+    return found
+
+
+def with_compute(entry_point: str) -> bool:
+    """Whether main.py wires this entry point with Compute Engine."""
+    (node,) = (n for n in ast.parse(MAIN.read_text()).body if isinstance(n, ast.FunctionDef) and n.name == entry_point)
+    (wired,) = (k.value for n in ast.walk(node) if isinstance(n, ast.Call) for k in n.keywords if k.arg == "compute")
+    return bool(ast.literal_eval(wired))
+
+
+def test_main_the_list_and_the_table_of_entries_name_the_same_functions() -> None:
+    assert set(FUNCTIONS) == set(ENTRIES)
+    assert {f["entry_point"]: name for name, f in FUNCTIONS.items()} == entry_points()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_query_that_a_function_may_use_exists(name: str) -> None:
+    assert set(FUNCTIONS[name]["queries"]) <= set(QUERIES)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_change_and_kind_that_a_function_may_use_exists(name: str) -> None:
+    changes = {kind.__name__ for kind in get_args(cloud.Change) or (cloud.Change,)}
+    kinds = {kind.__name__ for kind in get_args(cloud.Resource)}
+    compute = FUNCTIONS[name]["compute"]
+    assert set(compute["changes"]) <= changes
+    assert set(compute["reads"]) <= kinds
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_wired_with_compute_engine_exactly_when_the_list_says_so(name: str) -> None:
+    compute = FUNCTIONS[name]["compute"]
+    assert with_compute(FUNCTIONS[name]["entry_point"]) == bool(compute["changes"] or compute["reads"])
+
+
+def test_every_schedule_is_one_that_the_local_scheduler_knows() -> None:
+    assert {f.name for f in schedule.functions() if f.every_min} == {n for n, f in FUNCTIONS.items() if f["schedule"]}
+
+
+@pytest.mark.parametrize("cron", ["30 2 * * *", "*/7 * * * *", "*/0 * * * *", "* * * *", "1-5 * * * *", "@daily"])
+def test_another_form_of_schedule_is_refused_by_its_name(cron: str) -> None:
+    with pytest.raises(ValueError, match=r"functions\.yaml: schedule") as refused:
+        schedule.every_min(cron)
+    assert repr(cron) in str(refused.value)
+
+
+def test_every_function_has_a_topic_of_its_own_and_all_deliver_alike() -> None:
+    topics = [f["topic"] for f in FUNCTIONS.values()]
+    assert len(set(topics)) == len(topics)
+    document = schedule.document()
+    assert document["subscription"]["dead_letter_topic"] in topics
+    assert not set(document["topics_out"]) & set(topics)
+    # A function may run as long as its timeout: until then the broker must not deliver the message again.
+    assert all(f["timeout_s"] <= document["subscription"]["ack_deadline_s"] for f in FUNCTIONS.values())
+
+
+def test_functions_without_compute_engine_never_load_its_client() -> None:
+    check = """
+import sys
+import main
+from snapkeep import wiring
+ports = wiring.ports(compute=False)
+try:
+    ports.compute.get(None, "projects/p/zones/z/disks/d")
+except PermissionError:
+    pass
+loaded = [name for name in sys.modules if name.startswith("google.cloud.compute")]
+assert not loaded, loaded
+"""
+    environment = {**os.environ, "SNAPKEEP_PROJECT": "p", "PYTHONPATH": str(MAIN.parent)}
+    done = subprocess.run(  # noqa: S603 - the program above
+        [sys.executable, "-c", check],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=IMPORT_TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
