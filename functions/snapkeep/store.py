@@ -208,8 +208,12 @@ class TenantStore:
 
     def walk(self, kind: type[T], name: str, *values: Any) -> Iterator[Held[T]]:
         """Every document of one of the tenant's own queries, page by page, at most PAGES_MAX pages."""
-        for doc in _walk(self._documents, name, *values, parent=f"{self._root}/"):
+        for doc in self.walk_docs(name, *values):
             yield held(kind, doc)
+
+    def walk_docs(self, name: str, *values: Any) -> Iterator[Doc]:
+        """The same as they are stored, for whoever must not trust that they are what they should be."""
+        yield from _walk(self._documents, name, *values, parent=f"{self._root}/")
 
     def commit(self, record: Record | None, *writes: Write) -> None:
         """All writes and the record that tells of them, or nothing. Without a record: only what is bookkeeping.

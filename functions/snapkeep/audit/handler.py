@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
+import msgspec
 from msgspec.structs import replace
 
 from snapkeep import documents as d
 from snapkeep.audit import chain
 from snapkeep.messages import Message, Nudge, Tick, not_for
-from snapkeep.ports import Bus, Conflict, Ports
+from snapkeep.ports import Bus, Conflict, Doc, Ports
 from snapkeep.store import INBOX_KEPT, Fleet, Held, TenantStore, canonical, created
 
 log: Final = logging.getLogger(__name__)
@@ -22,6 +23,13 @@ EVENTS_TOPIC: Final = "snapkeep-events"
 
 BATCHES_PER_RUN_MAX: Final = 50
 """Batches of 100 records that one run numbers for one tenant; what is left is due still."""
+
+BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Bytes of records in one numbering. Each is written twice, into the inbox and the chain; Firestore takes 10 MiB."""
+
+
+class Damaged(Exception):
+    """A stored record that is none any more: whose, which, and what is wrong with it."""
 
 
 def audit(message: Message, ports: Ports) -> None:
@@ -44,7 +52,7 @@ def audit(message: Message, ports: Ports) -> None:
 def number(store: TenantStore, now: datetime) -> None:
     """Append what is in the inbox to the chain, in the order in which the database committed it."""
     for _ in range(BATCHES_PER_RUN_MAX):
-        inbox = store.page(d.InboxRecord, "unnumbered", None)
+        inbox = _batch(store.page(d.InboxRecord, "unnumbered", None))
         if not inbox:
             return
         last = store.page(d.AuditRecord, "audit_head")
@@ -68,6 +76,18 @@ def number(store: TenantStore, now: datetime) -> None:
         except Conflict:
             # Another run got there, or this very commit was written and its answer lost: read what is left.
             log.info("%s: another run numbers the inbox", store.tenant)
+
+
+def _batch(inbox: Sequence[Held[d.InboxRecord]]) -> list[Held[d.InboxRecord]]:
+    """The first records that fit one commit, at least one."""
+    batch: list[Held[d.InboxRecord]] = []
+    size = 0
+    for record in inbox:
+        size += len(record.value.bytes)
+        if batch and size > BATCH_BYTES_MAX:
+            break
+        batch.append(record)
+    return batch
 
 
 def publish(store: TenantStore, bus: Bus, now: datetime) -> None:
@@ -103,18 +123,28 @@ class Verdict:
 
 def verify(store: TenantStore, noted: Mapping[str, chain.Head] | None = None) -> Verdict:
     """Walk the chain as it is stored; compare it with heads noted earlier and with what the inbox still knows."""
-    records = list(records_of(store))
-    head, findings = chain.verify(records, store.tenant)
+    records: list[d.AuditRecord] = []
+    findings: list[chain.Finding] = []
+    count = 0
+    for doc in _from_the_first(store, "audit"):
+        count += 1
+        record, problem = _read(doc)
+        if record:
+            records.append(record)
+        if problem:
+            findings.append(chain.Finding(doc.data["seq"], problem))
+    head, found = chain.verify(records, store.tenant)
+    # A record that cannot be read is missing from the chain too; say it once.
+    told = {finding.seq for finding in findings}
+    findings += [finding for finding in found if finding.seq not in told]
     bodies = {record.seq: record.bytes for record in records}
-    for numbered in _numbered(store):
-        seq = numbered.value.seq
-        if seq is None:
-            continue
-        if seq > head.seq:
+    for doc in _from_the_first(store, "numbered_from"):
+        seq, body = doc.data["seq"], doc.data.get("bytes")
+        if seq > head.seq and seq not in told:
             findings.append(chain.Finding(seq, "was numbered, and is missing from the end of the chain"))
-        elif seq in bodies and bodies[seq] != numbered.value.bytes:
+        elif seq in bodies and bodies[seq] != body:
             findings.append(chain.Finding(seq, "differs from the record that was numbered"))
-    verdict = Verdict(store.tenant, len(records), head, tuple(sorted(findings, key=lambda f: f.seq)))
+    verdict = Verdict(store.tenant, count, head, tuple(sorted(findings, key=lambda f: f.seq)))
     return against(verdict, noted or {}, {record.seq: record.hash for record in records})
 
 
@@ -134,18 +164,36 @@ def against(verdict: Verdict, noted: Mapping[str, chain.Head], hashes: Mapping[i
 
 
 def records_of(store: TenantStore) -> Iterator[d.AuditRecord]:
-    """Every record of the chain, however long it is: walk by walk from the number that follows the last."""
+    """Every record of the chain, however long it is. Raises Damaged."""
+    for doc in _from_the_first(store, "audit"):
+        record, problem = _read(doc)
+        if record is None:
+            raise Damaged(f"{doc.path} {problem}: `snapkeep audit verify` names all that is wrong")
+        yield record
+
+
+def _read(doc: Doc) -> tuple[d.AuditRecord | None, str | None]:
+    """A stored record, and what is wrong with the way it is stored."""
+    try:
+        record = d.from_data(d.AuditRecord, doc.data)
+    except msgspec.ValidationError as error:
+        return None, f"is not an audit record ({error})"
+    id = doc.path.rsplit("/", 1)[1]
+    if id != f"{record.seq:012d}":
+        return record, f"is stored as {id}"
+    if d.to_data(record) != doc.data:
+        return record, "holds more than an audit record does"
+    return record, None
+
+
+def _from_the_first(store: TenantStore, name: Literal["audit", "numbered_from"]) -> Iterator[Doc]:
+    """Every document of a query by `seq`, however many there are: walk by walk from the number after the last."""
     following = 1
     while True:
-        count = 0
-        for record in store.walk(d.AuditRecord, "audit", following):
-            count += 1
-            yield record.value
-            last = record.value.seq
-        if count == 0:
+        last = None
+        for doc in store.walk_docs(name, following):
+            yield doc
+            last = doc.data["seq"]
+        if last is None:
             return
-        following = last + 1
-
-
-def _numbered(store: TenantStore) -> Iterable[Held[d.InboxRecord]]:
-    return store.walk(d.InboxRecord, "numbered_from", 1)
+        following = int(last) + 1
