@@ -39,10 +39,12 @@ class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def write(folder: Path, chains: Mapping[str, Iterable[AuditRecord]]) -> None:
-    """Write chains, by tenant, into a folder; what it held of an earlier export is replaced."""
+    """Write chains, by tenant, into a folder; what it held of an earlier export is replaced. Raises Unreadable."""
     folder.mkdir(parents=True, exist_ok=True)
+    before = read_heads(folder / HEADS) if (folder / HEADS).exists() else {}
     for old in folder.glob(f"*{SUFFIX}"):
-        old.unlink()
+        if old.name.removesuffix(SUFFIX) in before:  # nobody else's files
+            old.unlink()
     heads: dict[str, Any] = {}
     for tenant, records in sorted(chains.items()):
         head = chain.EMPTY
@@ -58,13 +60,14 @@ def verify(folder: Path, noted: Mapping[str, chain.Head] | None = None) -> list[
     """Verify every chain of an export against itself, its `heads.json` and heads noted earlier. Raises Unreadable."""
     heads = read_heads(folder / HEADS)
     verdicts = []
-    for tenant in sorted({*heads, *(path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}"))}):
+    there = {path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}")}
+    for tenant in sorted({*heads, *there, *(noted or {})}):
         path = folder / f"{tenant}{SUFFIX}"
         verdict, hashes = _verify_file(path, tenant) if path.exists() else (_absent(tenant), {})
-        if tenant not in heads:
+        if tenant not in heads and tenant in there:
             finding = chain.Finding(verdict.head.seq, f"{HEADS} does not know this chain")
             verdict = Verdict(tenant, verdict.records, verdict.head, (*verdict.findings, finding))
-        elif heads[tenant].seq < verdict.head.seq:
+        elif tenant in heads and heads[tenant].seq < verdict.head.seq:
             finding = chain.Finding(heads[tenant].seq + 1, f"{HEADS} ends this chain before it")
             verdict = Verdict(tenant, verdict.records, verdict.head, (*verdict.findings, finding))
         verdicts.append(against(against(verdict, heads, hashes), noted or {}, hashes))
@@ -75,9 +78,9 @@ def read_heads(path: Path) -> dict[str, chain.Head]:
     """Heads by tenant, from an export or from what `audit verify --json` printed earlier. Raises Unreadable."""
     try:
         content = json.loads(path.read_bytes())
-        chains = content.get("chains", content)
-        if isinstance(chains, list):
-            chains = {entry["tenant"]: entry["head"] for entry in chains}
+        chains = content
+        if isinstance(content.get("chains"), list):  # not a map: that would be a tenant of this name
+            chains = {entry["tenant"]: entry["head"] for entry in content["chains"]}
         return {tenant: chain.Head(int(head["seq"]), str(head["hash"])) for tenant, head in chains.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unreadable(f"{path}: not a list of chain heads ({type(error).__name__}: {error})") from None
@@ -87,7 +90,7 @@ def _line(record: AuditRecord) -> bytes:
     return canonical(
         {
             "seq": record.seq,
-            "bytes": record.bytes.decode(),
+            "bytes": record.bytes.decode("utf-8", "backslashreplace"),  # damaged bytes show by their hash
             "prev": record.prev,
             "hash": record.hash,
             "at": timestamp(record.at),

@@ -151,7 +151,7 @@ def verify(store: TenantStore, noted: Mapping[str, chain.Head] | None = None) ->
 def against(verdict: Verdict, noted: Mapping[str, chain.Head], hashes: Mapping[int, str]) -> Verdict:
     """The verdict with what a head that was noted earlier adds: a chain may grow, never shrink or change before it."""
     before = noted.get(verdict.tenant)
-    if before is None or before.seq == 0:
+    if before is None or before == chain.EMPTY:
         return verdict
     if before.seq > verdict.head.seq:
         problem = f"missing: the chain ended at record {before.seq} before and ends at {verdict.head.seq} now"
