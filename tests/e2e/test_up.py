@@ -1,0 +1,121 @@
+"""`snapkeep up` comes up, keeps its functions alive, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.conftest import SNAPKEEP, STOP_TIMEOUT_S, Up, alive, descendants, environment, launch, run, stop, up
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("local cloud")]
+
+SETTLE_TIMEOUT_S = 30.0
+POLL_S = 0.1
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    pause = threading.Event()
+    end = time.monotonic() + SETTLE_TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < end, f"not within {SETTLE_TIMEOUT_S:.0f} s: {what}"
+        pause.wait(POLL_S)
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory, emulators_installed: None) -> Iterator[Up]:
+    with up(tmp_path_factory.mktemp("up"), "--start", "2026-11-22T00:00:00Z") as running:
+        yield running
+
+
+def test_every_function_has_a_process_that_handled_its_first_messages(cloud: Up) -> None:
+    status = cloud.json("sim", "status")
+    assert set(status["functions"]) == set(cloud.addresses["functions"])
+    assert all(of["pid"] for of in status["functions"].values())
+    assert status["functions"]["discover"]["delivered"] >= 1, cloud.said()
+    assert [of["failed"] for of in status["functions"].values()] == [0] * len(status["functions"]), cloud.said()
+
+
+def test_time_stands_still_until_it_is_told_to_pass(cloud: Up) -> None:
+    assert cloud.json("sim", "status")["clock"]["now"] == "2026-11-22T00:00:00+00:00"
+    done = cloud.snapkeep("sim", "advance", "90s")
+    assert (done.returncode, done.stdout) == (0, "it is 2026-11-22T00:01:30+00:00\n")
+
+
+def test_a_function_that_dies_is_started_again(cloud: Up) -> None:
+    before = cloud.json("sim", "status")["functions"]["health"]["pid"]
+    os.killpg(before, signal.SIGKILL)
+    until(lambda: cloud.json("sim", "status")["functions"]["health"]["pid"] not in (None, before), "a new process")
+    until(lambda: cloud.snapkeep("sim", "advance", "5m").returncode == 0, "time goes on")
+    status = cloud.json("sim", "status")["functions"]["health"]
+    assert status["restarts"] >= 1
+    assert "function health ended" in cloud.said()
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(cloud: Up, tmp_path: Path) -> None:
+    port = cloud.addresses["sim"].rsplit(":", 1)[1]
+    done = subprocess.run(  # noqa: S603 - our own command
+        [*SNAPKEEP, "up", "--port", port],
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=STOP_TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == (f"snapkeep: port {port} is in use: end what listens there, or take another with --port\n")
+    assert cloud.snapkeep("sim", "status").returncode == 0
+
+
+def test_sigterm_leaves_no_process_behind(tmp_path: Path, emulators_installed: None) -> None:
+    with up(tmp_path) as running:
+        started = running.descendants()
+        assert len(started) >= len(running.addresses["functions"])
+        assert stop(running.process) == 0
+        assert alive(started) == []
+
+
+def test_sigterm_during_the_start_leaves_no_process_behind(tmp_path: Path, emulators_installed: None) -> None:
+    process = launch(tmp_path)
+    started: dict[int, str] = {}
+
+    def functions_run() -> bool:
+        started.update(descendants(process.pid))
+        return len(started) > 7
+
+    try:
+        until(functions_run, "the first processes")
+    finally:
+        status = stop(process)
+    assert status == 0
+    assert alive(started) == []
+
+
+def test_without_emulators_the_line_that_installs_them_is_said(tmp_path: Path) -> None:
+    done = run("up", "--port", "0", PATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert "gcloud components install beta cloud-firestore-emulator pubsub-emulator" in done.stderr
+
+
+def test_the_mistakes_of_a_fleet_file_are_said_and_nothing_is_started(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text("tenants:\n  - {id: X, project: p-1, instances: []}\n")
+    done = run("up", "--port", "0", "--fleet", str(path))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "tenants[0].id" in done.stderr
+
+
+def test_a_start_of_the_machines_own_clock_is_wrong_usage() -> None:
+    done = run("up", "--clock", "system", "--start", "2026-11-22T00:00:00Z")
+    assert done.returncode == 2
+    assert "--start goes with --clock simulated" in done.stderr
