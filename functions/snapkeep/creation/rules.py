@@ -465,7 +465,8 @@ def _judge_unseen(disk: PointDisk, operations: Mapping[str, Operation | None], n
     if operation is not None and operation.status != "DONE":
         return unseen
     if operation is not None and operation.error_code:
-        permanent = operation.error_code in PERMANENT or operation.http_status in (400, 404)
+        not_yet = operation.error_code.endswith("NOT_READY")
+        permanent = operation.error_code in PERMANENT or (operation.http_status in (400, 404) and not not_yet)
         pause = None if permanent else DISK_RATE_PAUSE if "RATE_EXCEEDED" in operation.error_code else RETRY_MIN
         return _attempt_failed(disk, operation.error_code, operation.error_message or "", now, pause=pause)
     return _attempt_failed(disk, "snapshot_lost", f"{name} was made and is gone", now, pause=RETRY_MIN)
