@@ -140,12 +140,15 @@ def fleet_health(ports: Ports, since: timedelta) -> FleetView:
 def verify_audit(ports: Ports, tenants: Iterable[str], noted: Mapping[str, Head]) -> list[Verdict]:
     """Walk the chains of these tenants, or of every tenant and of acts that belong to none.
 
-    `noted` are heads that were written down earlier, by tenant; each chain must still contain its own.
+    A name that is no tenant's and has no chain gets no verdict. `noted` are heads that were written down earlier, by
+    tenant; each chain must still contain its own.
     """
     fleet = Fleet(ports.documents)
     # A chain that was noted is looked for even where nothing is left of its tenant.
     ids = sorted(tenants) or sorted({*_chains(fleet), *noted})
-    return [audit.verify(fleet.tenant(id), noted) for id in ids]
+    verdicts = [audit.verify(fleet.tenant(id), noted) for id in ids]
+    known = {SYSTEM, *noted, *fleet.tenants_by_id(ids)}
+    return [verdict for verdict in verdicts if verdict.records or verdict.tenant in known]
 
 
 def audit_chains(ports: Ports) -> dict[str, list[d.AuditRecord]]:

@@ -114,7 +114,7 @@ def _problems(record: AuditRecord, tenant: str) -> Iterable[str]:
     if record.updated_at != record.at:
         yield "updated_at differs from what its bytes say"
     if said["tenant"] != tenant:
-        yield f"belongs to tenant {said['tenant']}"
+        yield f"belongs to tenant {said['tenant']!r}"
     if record.schema != 1:
         yield f"schema {record.schema} is unknown"
 

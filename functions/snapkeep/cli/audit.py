@@ -43,6 +43,9 @@ def verify(output: Output, tenants: tuple[str, ...], folder: Path | None, heads:
             verdicts = commands.verify_audit(target.ports(), tenants, noted)
     except exports.Unreadable as error:
         fail(str(error))
+    unknown = sorted({*tenants} - {verdict.tenant for verdict in verdicts})
+    if unknown:
+        fail(f"no chain of {', '.join(map(repr, unknown))}: not a tenant (`snapkeep fleet list` names them)")
     broken = [verdict for verdict in verdicts if not verdict.intact]
     if output.as_json:
         output.json({"intact": not broken, "chains": [_as_json(verdict) for verdict in verdicts]})
@@ -66,8 +69,11 @@ def verify(output: Output, tenants: tuple[str, ...], folder: Path | None, heads:
 @click.pass_obj
 def export_(output: Output, folder: Path) -> None:
     """Write every chain into FOLDER, to be kept and verified elsewhere."""
-    chains = commands.audit_chains(target.ports())
-    exports.write(folder, chains)
+    try:
+        chains = commands.audit_chains(target.ports())
+        exports.write(folder, chains)
+    except (handler.Damaged, exports.Unreadable) as error:
+        fail(str(error))
     if output.as_json:
         output.json({"folder": str(folder), "chains": len(chains)})
     else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import urllib.request
+from http.client import HTTPException
 from typing import Final
 
 from snapkeep import wiring
@@ -17,6 +18,15 @@ from snapkeep.ports import Ports
 
 LOCAL: Final = "http://127.0.0.1:8080"
 TIMEOUT_S: Final = 10
+
+VARIABLES: Final = {
+    "SNAPKEEP_PROJECT": "project",
+    "SNAPKEEP_DATABASE": "database",
+    "SNAPKEEP_CLOCK": "clock",
+    "FIRESTORE_EMULATOR_HOST": "firestore",
+    "PUBSUB_EMULATOR_HOST": "pubsub",
+}
+"""The environment that a local cloud gives, and what it calls each part."""
 
 
 def api() -> str:
@@ -42,16 +52,10 @@ def _local_environment() -> dict[str, str]:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - the scheme was checked
             said = json.load(answer)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+        return {variable: str(said[name]) for variable, name in VARIABLES.items()}
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+        reason = getattr(error, "reason", error) if isinstance(error, OSError) else "something else answers there"
         fail(
             f"no local cloud at {api()} ({reason}): start one with `snapkeep up`, or set SNAPKEEP_PROJECT "
             "to the project that holds Snapkeep"
         )
-    return {
-        "SNAPKEEP_PROJECT": said["project"],
-        "SNAPKEEP_DATABASE": said["database"],
-        "SNAPKEEP_CLOCK": said["clock"],
-        "FIRESTORE_EMULATOR_HOST": said["firestore"],
-        "PUBSUB_EMULATOR_HOST": said["pubsub"],
-    }
