@@ -149,7 +149,7 @@ def test_a_forged_rest_of_a_chain_is_found_against_a_head_that_was_noted() -> No
 
 
 def test_a_chain_of_another_tenant_is_found() -> None:
-    assert [f.problem for f in chain.verify(links(2), "beta")[1]] == ["belongs to tenant acme"] * 2
+    assert [f.problem for f in chain.verify(links(2), "beta")[1]] == ["belongs to tenant 'acme'"] * 2
 
 
 def test_a_record_whose_bytes_are_no_record_is_found() -> None:
@@ -505,7 +505,7 @@ def test_an_event_is_not_published_before_its_record_has_its_number() -> None:
 def test_a_nudge_numbers_only_the_tenants_that_it_names() -> None:
     from snapkeep.messages import Nudge
 
-    one = World()
+    one = stored(0)
     note(one, 1)
     one.hand("audit", Nudge(tenants=["beta"]))
     assert verdict(one).records == 0
