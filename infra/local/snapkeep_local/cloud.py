@@ -36,7 +36,7 @@ GIB: Final = 1 << 30
 FIRST_BYTES_PER_S: Final = 200 * (1 << 20)
 """What a full upload moves in a second; a first snapshot of 100 GiB with half of it in use takes about 4 minutes."""
 
-Kind = Literal["instances", "disks", "snapshots"]
+Kind = Literal["instances", "disks", "snapshots", "operations"]
 
 
 @dataclass(slots=True)
@@ -379,8 +379,9 @@ class Cloud:
         return self._render(found)
 
     def get_operation(self, link: str) -> Json:
-        """`globalOperations.get`. Raises ApiError."""
-        self._call("globalOperations.get", _project_of(link), "reads", (link,))
+        """`globalOperations.get`, `zoneOperations.get`, `regionOperations.get`, by its link. Raises ApiError."""
+        methods = {"zones": "zoneOperations.get", "regions": "regionOperations.get"}
+        self._call(methods.get(link.split("/")[2], "globalOperations.get"), _project_of(link), "reads", (link,))
         found = self._operations.get(link)
         if found is None:
             raise not_found(link)
@@ -391,9 +392,10 @@ class Cloud:
     ) -> tuple[list[Json], str]:
         """One page of a project's resources, of all zones and regions, and the token of the next ("": none).
 
-        The method is `snapshots.list`, else `{kind}.aggregatedList`. Raises ApiError.
+        The method is `snapshots.list`, `globalOperations.list`, else `{kind}.aggregatedList`. Raises ApiError.
         """
-        method = "snapshots.list" if kind == "snapshots" else f"{kind}.aggregatedList"
+        methods = {"snapshots": "snapshots.list", "operations": "globalOperations.list"}
+        method = methods.get(kind, f"{kind}.aggregatedList")
         self._call(method, project, "lists", (f"projects/{project}",))
         if not 1 <= max_results <= PAGE_MAX:
             raise invalid("maxResults", max_results, f"It must be between 1 and {PAGE_MAX}.")
@@ -414,13 +416,18 @@ class Cloud:
         table = self._by_project[project, kind]
         if wanted.names is None:
             yield from sorted(table.items())
-        elif kind == "snapshots":
+        elif kind in ("snapshots", "operations"):
             for name in sorted(wanted.names):
-                link = f"projects/{project}/global/snapshots/{name}"
+                link = f"projects/{project}/global/{kind}/{name}"
                 if link in table:
                     yield link, table[link]
         else:
             yield from sorted((link, found) for link, found in table.items() if found.name in wanted.names)
+
+    def scopes(self) -> list[str]:
+        """The zones and regions that hold anything, of any project: `zones/Z`, `regions/R`."""
+        links = (link for kind in (self._instances, self._disks) for link in kind)
+        return sorted({"/".join(link.split("/")[2:4]) for link in links})
 
     # --- changes ----------------------------------------------------------------------------------------------
 
@@ -648,6 +655,7 @@ class Cloud:
         link = f"projects/{project}/global/operations/{name}"
         operation = Operation(id, name, link, kind, target, target_id or self._id(), request_id, asked_at=self.now)
         self._operations[link] = operation
+        self._by_project[project, "operations"][link] = operation
         if request_id is not None:
             self._requests[kind, request_id] = (self.now, link)
         return operation
@@ -709,6 +717,8 @@ class Cloud:
                 return self._disks
             case "snapshots":
                 return self._snapshots
+            case "operations":
+                return self._operations
 
     @staticmethod
     def _fingerprint(labels: Mapping[str, str]) -> str:

@@ -1,0 +1,396 @@
+"""Compute Engine's v1 REST API over the state machine, as far as google-cloud-compute uses it here, and its controls.
+
+google-cloud-compute talks to it unchanged: give its clients the server's address as `api_endpoint` and anonymous
+credentials. Nothing is decided here; paths and parameters become calls of `Cloud`, and its refusals error bodies.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Annotated, Any, Final, TypeVar
+
+import flask
+import msgspec
+from werkzeug.exceptions import HTTPException
+
+from snapkeep_local.cloud import API, PAGE_MAX, Cloud, Kind
+from snapkeep_local.errors import ApiError, Json, invalid
+from snapkeep_local.faults import Fault
+
+T = TypeVar("T")
+
+BODY_BYTES_MAX: Final = 1 << 20
+"""Of one request. A longer one is answered with 413, as Google's front ends do (theirs take 10 MiB)."""
+
+_LIST_KINDS: Final[dict[Kind, str]] = {
+    "instances": "compute#instanceAggregatedList",
+    "disks": "compute#diskAggregatedList",
+    "snapshots": "compute#snapshotList",
+    "operations": "compute#operationList",
+}
+
+
+# --- bodies -------------------------------------------------------------------------------------------------------
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What is read of a resource that was sent; Compute Engine's resources have more fields, which are passed over."""
+
+
+class _EncryptionKey(_Body, frozen=True, kw_only=True):
+    kms_key_name: str = ""
+
+
+class _Snapshot(_Body, frozen=True, kw_only=True):
+    name: str = ""
+    source_disk: str = ""
+    storage_locations: list[str] = []
+    labels: dict[str, str] = {}
+    description: str = ""
+    snapshot_encryption_key: _EncryptionKey = _EncryptionKey()
+
+
+class _Labels(_Body, frozen=True, kw_only=True):
+    labels: dict[str, str] = {}
+    label_fingerprint: str = ""
+
+
+# --- changes of the fleet (`POST /_sim/fleet`) --------------------------------------------------------------------
+
+SizeGb = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+
+
+class _FleetChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    pass
+
+
+class AddDisk(_FleetChange, frozen=True, kw_only=True, tag="add_disk"):
+    """A new disk, zonal in `zone`, or regional over `replica_zones`, of which `zone` is one."""
+
+    project: str
+    zone: str
+    name: str
+    type: str = "pd-balanced"
+    size_gb: SizeGb = 20
+    content: str | None = None
+    replica_zones: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    kms_key: str | None = None
+    customer_supplied_key: bool = False
+    boot: bool = False
+
+
+class AddInstance(_FleetChange, frozen=True, kw_only=True, tag="add_instance"):
+    """A running instance with disks (links) that exist, the first as its boot disk."""
+
+    project: str
+    zone: str
+    name: str
+    disks: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    metadata: dict[str, str] = {}
+    machine_type: str = "e2-standard-2"
+    local_ssds: Annotated[int, msgspec.Meta(ge=0, le=32)] = 0
+    tags: tuple[str, ...] = ()
+    service_account: str | None = None
+
+
+class RemoveDisk(_FleetChange, frozen=True, kw_only=True, tag="remove_disk"):
+    disk: str
+
+
+class ReplaceDisk(_FleetChange, frozen=True, kw_only=True, tag="replace_disk"):
+    """Another disk under the same name: another numeric id, other contents."""
+
+    disk: str
+
+
+class ResizeDisk(_FleetChange, frozen=True, kw_only=True, tag="resize_disk"):
+    disk: str
+    size_gb: SizeGb
+
+
+class WriteDisk(_FleetChange, frozen=True, kw_only=True, tag="write_disk"):
+    disk: str
+    content: str
+
+
+class AttachDisk(_FleetChange, frozen=True, kw_only=True, tag="attach_disk"):
+    instance: str
+    disk: str
+
+
+class DetachDisk(_FleetChange, frozen=True, kw_only=True, tag="detach_disk"):
+    instance: str
+    disk: str
+
+
+class RemoveInstance(_FleetChange, frozen=True, kw_only=True, tag="remove_instance"):
+    """The instance goes, its disks stay."""
+
+    instance: str
+
+
+class ReplaceInstance(_FleetChange, frozen=True, kw_only=True, tag="replace_instance"):
+    """Another instance under the same name and with the same disks: another numeric id."""
+
+    instance: str
+
+
+FleetChange = (
+    AddDisk
+    | AddInstance
+    | RemoveDisk
+    | ReplaceDisk
+    | ResizeDisk
+    | WriteDisk
+    | AttachDisk
+    | DetachDisk
+    | RemoveInstance
+    | ReplaceInstance
+)
+
+
+def change_fleet(cloud: Cloud, change: FleetChange) -> str:
+    """Do it, and return the link of what was changed. Raises ApiError."""
+    match change:
+        case AddDisk():
+            return cloud.add_disk(**msgspec.structs.asdict(change))
+        case AddInstance():
+            return cloud.add_instance(**msgspec.structs.asdict(change))
+        case RemoveDisk(disk=link):
+            cloud.remove_disk(link)
+        case ReplaceDisk(disk=link):
+            cloud.replace_disk(link)
+        case ResizeDisk(disk=link, size_gb=size_gb):
+            cloud.resize_disk(link, size_gb=size_gb)
+        case WriteDisk(disk=link, content=content):
+            cloud.write(link, content)
+        case AttachDisk(instance=link, disk=disk):
+            cloud.attach_disk(link, disk)
+        case DetachDisk(instance=link, disk=disk):
+            cloud.detach_disk(link, disk)
+        case RemoveInstance(instance=link):
+            cloud.remove_instance(link)
+        case ReplaceInstance(instance=link):
+            cloud.replace_instance(link)
+    return link
+
+
+# --- the server ---------------------------------------------------------------------------------------------------
+
+
+class Simulator:
+    """A Cloud behind HTTP. One lock is around every use of it: whoever else uses the cloud does so through here."""
+
+    def __init__(self, cloud: Cloud, tick: Callable[[], datetime] | None = None) -> None:
+        """`tick` tells the time that the cloud is to have reached before each request; without it, only `advance`
+        lets time pass."""
+        self._cloud = cloud
+        self._tick = tick
+        self._lock = threading.Lock()
+        self.app = flask.Flask("compute")
+        self.app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX
+        self.app.register_error_handler(ApiError, _refused)
+        self.app.register_error_handler(HTTPException, _not_understood)
+        _add_api(self.app, self)
+        _add_controls(self.app, self)
+
+    def now(self) -> datetime:
+        return self.use(lambda cloud: cloud.now)
+
+    def advance(self, to: datetime) -> None:
+        """Let time pass until `to`; nothing if that has been, since several may drive one clock."""
+        with self._lock:
+            self._reach(to)
+
+    def use(self, act: Callable[[Cloud], T]) -> T:
+        """What `act` makes of the cloud, alone with it and at the present time. Raises what `act` raises."""
+        with self._lock:
+            if self._tick:
+                self._reach(self._tick())
+            return act(self._cloud)
+
+    def _reach(self, to: datetime) -> None:
+        if to > self._cloud.now:
+            self._cloud.advance(to)
+
+
+def _refused(error: ApiError) -> tuple[Json, int]:
+    return error.body, error.status
+
+
+def _not_understood(error: HTTPException) -> tuple[Json, int]:
+    """What never reached the cloud (an unknown path or method, a body too long), in the shape of Google's errors."""
+    status = error.code or 500
+    reason = {404: "notFound", 405: "httpMethodNotAllowed", 413: "uploadTooLarge"}.get(status, "badRequest")
+    return ApiError(status, reason, f"{flask.request.method} {flask.request.path}: {error.name}").body, status
+
+
+def _add_api(app: flask.Flask, simulator: Simulator) -> None:
+    root = "/compute/v1/projects/<project>"
+    snapshots = f"{root}/global/snapshots"
+
+    @app.get(f"{root}/aggregated/instances")
+    def aggregated_instances(project: str) -> Json:
+        return simulator.use(lambda cloud: _aggregated(cloud, "instances", project))
+
+    @app.get(f"{root}/aggregated/disks")
+    def aggregated_disks(project: str) -> Json:
+        return simulator.use(lambda cloud: _aggregated(cloud, "disks", project))
+
+    @app.get(f"{root}/zones/<zone>/instances/<name>")
+    def instance(project: str, zone: str, name: str) -> Json:
+        return simulator.use(lambda cloud: cloud.get("instances", f"projects/{project}/zones/{zone}/instances/{name}"))
+
+    @app.get(f"{root}/<any(zones, regions):scope>/<place>/disks/<name>")
+    def disk(project: str, scope: str, place: str, name: str) -> Json:
+        return simulator.use(lambda cloud: cloud.get("disks", f"projects/{project}/{scope}/{place}/disks/{name}"))
+
+    @app.get(snapshots)
+    def list_snapshots(project: str) -> Json:
+        return simulator.use(lambda cloud: _list(cloud, "snapshots", project))
+
+    @app.post(snapshots)
+    def insert_snapshot(project: str) -> Json:
+        body = msgspec.to_builtins(_decoded(_Snapshot))
+        return simulator.use(lambda cloud: cloud.insert_snapshot(project, body, _request_id()))
+
+    @app.get(f"{snapshots}/<name>")
+    def snapshot(project: str, name: str) -> Json:
+        return simulator.use(lambda cloud: cloud.get("snapshots", _snapshot(project, name)))
+
+    @app.delete(f"{snapshots}/<name>")
+    def delete_snapshot(project: str, name: str) -> Json:
+        return simulator.use(lambda cloud: cloud.delete_snapshot(_snapshot(project, name), _request_id()))
+
+    @app.post(f"{snapshots}/<name>/setLabels")
+    def set_snapshot_labels(project: str, name: str) -> Json:
+        link, sent = _snapshot(project, name), _decoded(_Labels)
+        return simulator.use(
+            lambda cloud: cloud.set_snapshot_labels(link, sent.labels, sent.label_fingerprint, _request_id())
+        )
+
+    @app.get(f"{root}/global/operations")
+    def list_operations(project: str) -> Json:
+        return simulator.use(lambda cloud: _list(cloud, "operations", project))
+
+    @app.get(f"{root}/global/operations/<name>")
+    def global_operation(project: str, name: str) -> Json:
+        return simulator.use(lambda cloud: cloud.get_operation(f"projects/{project}/global/operations/{name}"))
+
+    @app.get(f"{root}/<any(zones, regions):scope>/<place>/operations/<name>")
+    def operation(project: str, scope: str, place: str, name: str) -> Json:
+        link = f"projects/{project}/{scope}/{place}/operations/{name}"
+        return simulator.use(lambda cloud: cloud.get_operation(link))
+
+
+def _add_controls(app: flask.Flask, simulator: Simulator) -> None:
+    """`/_sim/...` (CONTRACT 8), but for the clock, which belongs to whoever lets time pass."""
+
+    @app.get("/_sim/faults")
+    def faults() -> flask.Response:
+        return flask.jsonify(simulator.use(lambda cloud: cloud.faults()))
+
+    @app.post("/_sim/faults")
+    def add_fault() -> tuple[Json, int]:
+        fault = _decoded(Fault)
+        return {"id": simulator.use(lambda cloud: cloud.add_fault(fault))}, 201
+
+    @app.delete("/_sim/faults")
+    def clear_faults() -> tuple[str, int]:
+        simulator.use(lambda cloud: cloud.clear_faults())
+        return "", 204
+
+    @app.delete("/_sim/faults/<int:number>")
+    def clear_fault(number: int) -> tuple[str, int]:
+        try:
+            simulator.use(lambda cloud: cloud.clear_faults(number))
+        except KeyError:
+            raise ApiError(404, "notFound", f"no fault {number} is in force; GET /_sim/faults lists them") from None
+        return "", 204
+
+    @app.post("/_sim/fleet")
+    def change() -> Json:
+        wanted: FleetChange = _decoded(FleetChange)
+        return {"link": simulator.use(lambda cloud: change_fleet(cloud, wanted))}
+
+    @app.get("/_sim/calls")
+    def calls() -> Json:
+        return simulator.use(lambda cloud: dict(sorted(cloud.calls.items())))
+
+    @app.get("/_sim/state")
+    def state() -> Json:
+        return simulator.use(lambda cloud: cloud.state())
+
+
+# --- lists --------------------------------------------------------------------------------------------------------
+
+
+def _list(cloud: Cloud, kind: Kind, project: str) -> Json:
+    items, token = _page(cloud, kind, project)
+    return _listed(kind, f"projects/{project}/global/{kind}", token) | ({"items": items} if items else {})
+
+
+def _aggregated(cloud: Cloud, kind: Kind, project: str) -> Json:
+    """A page by scope: each one that holds anything of it, and a warning for each that does not."""
+    page, token = _page(cloud, kind, project)
+    scopes: dict[str, Json] = {scope: _no_results(scope) for scope in _scopes(cloud, kind)}
+    for resource in page:
+        scope = "/".join(resource["selfLink"].removeprefix(API).split("/")[2:4])
+        scopes.setdefault(scope, {}).setdefault(kind, []).append(resource)
+        scopes[scope].pop("warning", None)
+    return _listed(kind, f"projects/{project}/aggregated/{kind}", token) | {"items": scopes}
+
+
+def _scopes(cloud: Cloud, kind: Kind) -> Iterable[str]:
+    # Instances are in zones only.
+    return (scope for scope in cloud.scopes() if kind == "disks" or scope.startswith("zones/"))
+
+
+def _no_results(scope: str) -> Json:
+    message = f"There are no results for scope '{scope}' on this page."
+    data = [{"key": "scope", "value": scope}]
+    return {"warning": {"code": "NO_RESULTS_ON_PAGE", "message": message, "data": data}}
+
+
+def _listed(kind: Kind, path: str, token: str) -> Json:
+    listed = {"kind": _LIST_KINDS[kind], "id": path, "selfLink": API + path}
+    return listed | ({"nextPageToken": token} if token else {})
+
+
+def _page(cloud: Cloud, kind: Kind, project: str) -> tuple[list[Json], str]:
+    asked = flask.request.args
+    most = asked.get("maxResults", str(PAGE_MAX))
+    if not most.isdecimal():
+        raise invalid("maxResults", most, f"It must be between 1 and {PAGE_MAX}.")
+    return cloud.page(
+        kind,
+        project,
+        filter=asked.get("filter", ""),
+        max_results=int(most),
+        page_token=asked.get("pageToken", ""),
+    )
+
+
+# --- what was sent ------------------------------------------------------------------------------------------------
+
+
+def _snapshot(project: str, name: str) -> str:
+    return f"projects/{project}/global/snapshots/{name}"
+
+
+def _request_id() -> str | None:
+    return flask.request.args.get("requestId")
+
+
+def _decoded(type: Any) -> Any:
+    """What was sent, as this type. Raises ApiError 400 that says which field is wrong, and what is expected."""
+    try:
+        return msgspec.json.decode(flask.request.get_data(), type=type)
+    except msgspec.ValidationError as error:
+        raise ApiError(400, "invalid", str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ApiError(400, "parseError", str(error)) from None
