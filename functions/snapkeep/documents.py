@@ -197,7 +197,7 @@ class Instance(Stored, frozen=True, kw_only=True):
     zone: str
     region: str
     disks: list[DiskRef]
-    seen_at: datetime  # when it was first seen
+    seen_at: datetime  # when it was first seen, or seen again; its slots and its RPO begin then
     lost_at: datetime | None = None  # since when it is gone or no longer selected; null while it is protected
     lost_reason: Literal["gone", "deselected"] | None = None
     planned_day: str | None = None  # the last local day whose slot was decided

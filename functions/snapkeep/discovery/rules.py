@@ -63,7 +63,9 @@ def findings(
     result = []
     for before in known:
         present = by_id.pop(before.id, None)
-        if present is not None:
+        if before.seen_at > now or (before.lost_at is not None and before.lost_at > now):
+            finding = None  # another run has read the project since; what it found is newer than `found`
+        elif present is not None:
             finding = _still_there(tenant, before, present, disks, now)
         elif before.lost_at is None:
             finding = _no_longer(tenant, before, now)
@@ -100,7 +102,6 @@ def _still_there(
     what: What = "bookkeeping"
     detail: dict[str, object] = {}
     if before.lost_at is not None:
-        # What was due while it was away was never due: its slots begin anew.
         after = replace(after, lost_at=None, lost_reason=None, seen_at=now)
         what, detail = "returned", {"lost_at": before.lost_at}
     elif refs != known or found.name != before.name:
@@ -110,6 +111,9 @@ def _still_there(
             "disks_added": [_disk(ref) for ref in refs if ref not in known],
             "disks_removed": [_disk(ref) for ref in known if ref not in refs],
         }
+    if before.next_slot_at is None and tenant.vendor_managed:
+        # Its slots begin anew: what was due while it was away, or its client's to take, was never due.
+        after = replace(after, seen_at=now)
     after = _with_dates(tenant, after, now)
     return None if after == before else Finding(what, before, replace(after, updated_at=now), detail)
 
