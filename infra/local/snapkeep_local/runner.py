@@ -57,6 +57,10 @@ FIRST_MESSAGES_TIMEOUT_S: Final = 60.0
 SERVER_STOP_TIMEOUT_S: Final = 5.0
 
 
+PUSH_BYTES_MAX: Final = 16 << 20
+"""Of one push: Pub/Sub takes messages of 10 MB, which are a third larger in base64."""
+
+
 class CannotRun(Exception):
     """Why the local cloud does not come up, in one line."""
 
@@ -104,7 +108,7 @@ class LocalCloud:
 
         cloud = Cloud(settings.seed, began)
         populate(cloud, [e.tenant(applied_at=began, applied_by=ACTOR) for e in reading.clean], settings.seed)
-        simulator = rest.Simulator(cloud)
+        simulator = rest.Simulator(cloud, None if settings.clock == "simulated" else _machine_time)
 
         firestore, pubsub = self._emulators()
         ports = {function.name: free_port() for function in schedule.functions()}
@@ -207,6 +211,10 @@ class Quiet(WSGIRequestHandler):
         """Say nothing."""
 
 
+def _machine_time() -> datetime:
+    return datetime.now(UTC)
+
+
 def _stop_serving(server: BaseWSGIServer, thread: threading.Thread) -> None:
     server.shutdown()
     thread.join(SERVER_STOP_TIMEOUT_S)
@@ -274,6 +282,7 @@ def add_controls(
     def push(function: str, topic: str) -> tuple[str, int]:
         if function not in addresses["functions"]:
             return f"no function {function}", 404
+        flask.request.max_content_length = PUSH_BYTES_MAX
         return "", broker.push(function, topic, flask.request.get_data())
 
 
@@ -324,6 +333,7 @@ def up(settings: Settings) -> None:
         with cloud:
             click.echo(json.dumps(cloud.addresses))
             sys.stdout.flush()
+            log.info("ready; SNAPKEEP_API=%s leads the command line here; Ctrl-C stops it", cloud.addresses["sim"])
             while True:
                 signal.pause()
     except Stopped:
