@@ -20,7 +20,7 @@ from snapkeep.creation.handler import settle_slots
 from snapkeep.creation.rules import DAYS_SHOWN, breach_due
 from snapkeep.messages import Message, Nudge, Tick, not_for
 from snapkeep.ports import Conflict, Documents, Ports
-from snapkeep.store import Event, Fleet, Held, Record, TenantStore, held, put
+from snapkeep.store import Event, Fleet, Held, Record, TenantStore, held, put, timestamp
 
 log: Final = logging.getLogger(__name__)
 
@@ -111,10 +111,11 @@ def _breach(tenant: d.Tenant, instance: d.Instance, now: datetime) -> tuple[d.In
     }
     if in_breach:
         after = replace(instance, breach_at=due, breach_due_at=None, updated_at=now)
-        event = Event("rpo.breached", f"{instance.id}|{due}", data)
+        # Each coming and going is told by itself, also where the same breach comes again (an edited RPO).
+        event = Event("rpo.breached", f"{instance.id}|{timestamp(now)}", data)
     else:
         after = replace(instance, breach_at=None, breach_due_at=due, updated_at=now)
-        event = Event("rpo.restored", f"{instance.id}|{instance.breach_at}", data)
+        event = Event("rpo.restored", f"{instance.id}|{timestamp(now)}", data)
     record = Record(
         at=now,
         actor=ACTOR,
@@ -135,6 +136,7 @@ def compute(tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime) ->
     protected = [i for i in instances if i.lost_at is None] if tenant.vendor_managed else []
     newest = [i.newest_verified.at for i in protected if i.newest_verified]
     without = [f"{i.name} in {i.zone}" for i in protected if i.newest_verified is None]
+    missing = _not_found(tenant, protected) if tenant.vendor_managed else set()
     days: dict[str, str] = {}
     for instance in instances:
         for day, state in instance.tally.days.items():
@@ -145,7 +147,7 @@ def compute(tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime) ->
         deployment=tenant.deployment,
         newest_verified_at=min(newest) if newest and not without else None,
         breach_at=min((i.breach_at for i in instances if i.breach_at), default=None),
-        unprotected=sorted([*without, *(tenant.unmatched if tenant.vendor_managed else [])]),
+        unprotected=sorted({*without, *missing}),
         days={day: days[day] for day in sorted(days)[-DAYS_SHOWN:]},
         counts={
             "instances": sum(i.lost_at is None for i in instances),
@@ -159,6 +161,17 @@ def compute(tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime) ->
         running=sum(i.tally.running for i in instances),
         computed_at=now,
     )
+
+
+def _not_found(tenant: d.Tenant, protected: Sequence[d.Instance]) -> set[str]:
+    """What the fleet file selects and nobody has seen, be it that its project could never be read."""
+    by_label = tenant.instances.by_label
+    if by_label is not None:
+        return {*tenant.unmatched} if protected else {f"label {by_label.label}"}
+    there = {(instance.name, instance.zone) for instance in protected}
+    return {*tenant.unmatched} | {
+        f"{s.name} in {s.zone}" for s in tenant.instances.by_name if (s.name, s.zone) not in there
+    }
 
 
 def state(tenant: d.TenantHealth) -> State:

@@ -28,6 +28,10 @@ PAGE: Final = 200
 PAGES_MAX: Final = 50
 """Pages that one walk reads at the most: 10,000 documents; what is left waits for the next run."""
 
+CHANGES_PAGES_MAX: Final = 500
+"""Pages of changes that one run of health reads: 100,000 documents, more than change within its overlap. Were they
+more, every run would read the same ones again."""
+
 REQUEST_KEPT: Final = timedelta(days=30)
 INBOX_KEPT: Final = timedelta(days=30)
 REJECTED_KEPT: Final = timedelta(days=30)
@@ -264,10 +268,11 @@ class Fleet:
         tenants: set[str] = set()
         complete_to: datetime | None = None
         for name in ("tenants_changed", "instances_changed"):
-            docs = list(_walk(self._documents, name, since))
-            tenants |= {doc.path.split("/")[1] for doc in docs}
-            if len(docs) == PAGES_MAX * PAGE:
-                last = docs[-1].data["updated_at"]
+            count, last = 0, since
+            for doc in _walk(self._documents, name, since, pages=CHANGES_PAGES_MAX):
+                tenants.add(doc.path.split("/")[1])
+                count, last = count + 1, doc.data["updated_at"]
+            if count == CHANGES_PAGES_MAX * PAGE:
                 complete_to = min(complete_to or last, last)
         return tenants, complete_to
 

@@ -19,7 +19,7 @@ from snapkeep import cloud, hints
 from snapkeep import documents as d
 from snapkeep.cloud import InsertSnapshot, Operation, Snapshot
 from snapkeep.creation import rules
-from snapkeep.creation.slots import SlotPlan, plan_slots
+from snapkeep.creation.slots import SlotPlan, only_missed, plan_slots
 from snapkeep.messages import BadMessage, CreateBatch, CreateRequested, Message, PointRef, Tick, not_for
 from snapkeep.ports import Conflict, Ports, Refused, Transient, Write
 from snapkeep.store import REQUEST_KEPT, Event, Fleet, Held, Outcome, Record, TenantStore, created, digest, held
@@ -89,8 +89,10 @@ def settle_slots(
         if current is None:
             return []
         decided = plan_slots(current.value, tenant, now)
-        if missed_only and (decided.take is not None or not decided.missed):
-            return []
+        if missed_only:
+            if not decided.missed:
+                return []
+            decided = only_missed(decided)
         points = _points_of(decided, tenant, current.value, now)
         existing = store.get_all(d.Point, "points", [p.id for p in points]) if current is not instance else []
         taken = {point.value.id for point in existing if point}

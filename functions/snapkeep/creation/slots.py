@@ -63,6 +63,13 @@ def plan_slots(instance: Instance, tenant: Tenant, now: datetime) -> SlotPlan:
     )
 
 
+def only_missed(plan: SlotPlan) -> SlotPlan:
+    """The plan without the slot that can still be taken: that one stays due."""
+    if plan.take is None or not plan.missed:
+        return plan
+    return SlotPlan(plan.missed, None, plan.missed[-1].day, plan.take.at)
+
+
 def slot_of(day: date, instance_id: str, tenant: Tenant) -> Slot | None:
     """The slot of a local day; None for a day that the time zone leaves out (Apia had no 30 December 2011)."""
     zone = ZoneInfo(tenant.timezone)
