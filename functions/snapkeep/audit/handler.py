@@ -94,7 +94,8 @@ def publish(store: TenantStore, bus: Bus, now: datetime) -> None:
     """Publish the events of numbered records, each at least once."""
     for _ in range(BATCHES_PER_RUN_MAX):
         page = store.page(d.InboxRecord, "unpublished", now)
-        due = [record for record in page if record.value.seq is not None]
+        # In the order of the chain, so that whoever reads them sees a breach before its end.
+        due = sorted((record for record in page if record.value.seq is not None), key=lambda r: r.value.seq or 0)
         for record in due:
             bus.publish(EVENTS_TOPIC, canonical(record.value.event))
         if due:
