@@ -494,6 +494,14 @@ def test_a_broker_that_fails_in_between_gets_each_event_at_least_once_with_the_s
     assert len(set(bus.taken)) == 5  # a repeated event is the same, byte for byte
 
 
+def test_events_are_published_in_the_order_of_their_numbers() -> None:
+    one = World()
+    for number in range(30):
+        note(one, number, event=True)
+    one.tick("audit")
+    assert [event["data"]["number"] for event in one.events()] == list(range(30))
+
+
 def test_an_event_is_not_published_before_its_record_has_its_number() -> None:
     one = World()
     note(one, 1, event=True)
