@@ -1,0 +1,361 @@
+"""`Compute` on Compute Engine's v1 REST API (and on the local cloud's, where an endpoint names one).
+
+Reads are tried again on faults that may pass, within CALLS_TIMEOUT_S. A change is asked for once: whether to ask again
+is decided where its outcome is recorded, and its request id makes that safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from functools import cached_property, partial
+from typing import Any, Final, Literal, TypeVar, cast
+from urllib.parse import urlsplit
+
+import requests
+from google.api_core.client_options import ClientOptions
+from google.api_core.exceptions import GoogleAPICallError, RetryError
+from google.api_core.retry import Retry
+from google.auth.credentials import AnonymousCredentials
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import compute_v1
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
+from requests.exceptions import ChunkedEncodingError
+
+from snapkeep import cloud
+from snapkeep.cloud import AttachedDisk, Change, key_without_version, partial_link, region_of
+from snapkeep.faults import translate
+from snapkeep.ports import R, Refused, Transient
+
+T = TypeVar("T")
+
+CALL_TIMEOUT_S: Final = 15.0
+"""One attempt of one call, to connect and again between two pieces of its answer. A full page takes about 2 s."""
+
+CALLS_TIMEOUT_S: Final = 25.0
+"""All attempts of one read together: within the least timeout of a function (60 s), the last attempt included."""
+
+RETRY_PAUSE_MIN_S: Final = 0.25
+RETRY_PAUSE_MAX_S: Final = 4.0
+
+PAGE_MAX: Final = 500
+"""Resources in one page: the most that Compute Engine gives."""
+
+_ONE_CALL: Final[dict[str, Any]] = {"retry": None, "timeout": CALL_TIMEOUT_S}
+"""How a client is to call: once. Its own retries know 503 only, and would go on for minutes."""
+
+_NOT_DEFINITION: Final = frozenset({"id", "name", "zone", "status", "disks", "kind", "selfLink"})
+"""Fields of an instance that have a place of their own in `cloud.Instance`."""
+
+
+class GoogleCompute:
+    """Compute Engine, or what answers for it at `endpoint` (`http://127.0.0.1:8080`; None: Google's own).
+
+    Over plain http the credentials are anonymous, so that no token is ever sent in the clear. Clients are made at
+    their first call. A mistake in the set-up (no credentials to be found) rises as google.auth's exception.
+    """
+
+    def __init__(self, endpoint: str | None, *, calls_timeout_s: float = CALLS_TIMEOUT_S) -> None:
+        self._endpoint = endpoint
+        self._read_retry = Retry(
+            predicate=_worth_another_try,
+            initial=RETRY_PAUSE_MIN_S,
+            maximum=RETRY_PAUSE_MAX_S,
+            timeout=calls_timeout_s,
+        )
+
+    # --- the port ---------------------------------------------------------------------------------------------
+
+    def get(self, kind: type[R], link: str) -> R | None:
+        """Raises ValueError for a link that is not of this kind."""
+        read = self._reader(kind, link)
+        try:
+            return cast(R, self._read(read))
+        except Refused as refusal:
+            # Only Google's own word counts: a proxy's 404 must not make a living instance look lost.
+            if refusal.code == 404 and refusal.reason == "notFound":
+                return None
+            raise
+
+    def find(self, kind: type[R], project: str, where: str = "") -> Iterator[R]:
+        """Raises TypeError for operations, which are read by their link."""
+        read_page = self._pager(kind)
+        asked: dict[str, Any] = {"project": project, "max_results": PAGE_MAX}
+        if where:
+            asked["filter"] = where
+        while True:
+            found, token = self._read(partial(read_page, asked))
+            yield from cast(list[R], found)
+            if not token:
+                return
+            asked["page_token"] = token
+
+    def start(self, change: Change, request_id: str) -> str:
+        resource = compute_v1.Snapshot(
+            name=change.name,
+            source_disk=change.source_disk,
+            storage_locations=[change.location],
+            labels=dict(change.labels),
+            description=change.description,
+        )
+        if change.kms_key:
+            resource.snapshot_encryption_key = compute_v1.CustomerEncryptionKey(kms_key_name=change.kms_key)
+        request = compute_v1.InsertSnapshotRequest(
+            project=change.project, request_id=request_id, snapshot_resource=resource
+        )
+        operation = _called(lambda: self._snapshots.insert_unary(request, **_ONE_CALL))
+        return partial_link(operation.self_link)
+
+    # --- calls ------------------------------------------------------------------------------------------------
+
+    def _read(self, call: Callable[[], T]) -> T:
+        """What the call answers, in the end. Raises Transient, Refused."""
+        try:
+            return self._read_retry(lambda: _called(call))()
+        except RetryError as error:
+            # Only a Transient is tried again, so that is what lasted.
+            raise cast(Transient, error.cause) from error
+
+    def _reader(self, kind: type[R], link: str) -> Callable[[], cloud.Resource]:
+        """The call that reads one resource. Raises ValueError for a link that is not of this kind."""
+        match kind, link.split("/"):
+            case cloud.Instance, ["projects", project, "zones", zone, "instances", name]:
+                return lambda: _instance(
+                    _plain(self._instances.get(project=project, zone=zone, instance=name, **_ONE_CALL))
+                )
+            case cloud.Disk, ["projects", project, "zones", zone, "disks", name]:
+                return lambda: _disk(_plain(self._disks.get(project=project, zone=zone, disk=name, **_ONE_CALL)))
+            case cloud.Disk, ["projects", project, "regions", region, "disks", name]:
+                return lambda: _disk(
+                    _plain(self._region_disks.get(project=project, region=region, disk=name, **_ONE_CALL))
+                )
+            case cloud.Snapshot, ["projects", project, "global", "snapshots", name]:
+                return lambda: _snapshot(_plain(self._snapshots.get(project=project, snapshot=name, **_ONE_CALL)))
+            case cloud.Operation, ["projects", project, "global", "operations", name]:
+                return lambda: _operation(self._global_operations.get(project=project, operation=name, **_ONE_CALL))
+            case cloud.Operation, ["projects", project, "zones", zone, "operations", name]:
+                return lambda: _operation(
+                    self._zone_operations.get(project=project, zone=zone, operation=name, **_ONE_CALL)
+                )
+        raise ValueError(f"'{link}' is not the link of a {kind.__name__}")
+
+    def _pager(self, kind: type[R]) -> Callable[[dict[str, Any]], tuple[list[Any], str]]:
+        """The call that reads one page: its resources in the order of their links, and the next page's token."""
+
+        def instances(asked: dict[str, Any]) -> tuple[list[Any], str]:
+            request = compute_v1.AggregatedListInstancesRequest(asked)
+            page = _page(self._instances.aggregated_list(request, **_ONE_CALL))
+            scopes = _reached(page)
+            return _in_order(_instance(one) for scope in scopes for one in scope.instances), page.next_page_token
+
+        def disks(asked: dict[str, Any]) -> tuple[list[Any], str]:
+            request = compute_v1.AggregatedListDisksRequest(asked)
+            page = _page(self._disks.aggregated_list(request, **_ONE_CALL))
+            scopes = _reached(page)
+            return _in_order(_disk(one) for scope in scopes for one in scope.disks), page.next_page_token
+
+        def snapshots(asked: dict[str, Any]) -> tuple[list[Any], str]:
+            page = _page(self._snapshots.list(compute_v1.ListSnapshotsRequest(asked), **_ONE_CALL))
+            return _in_order(_snapshot(one) for one in page.items), page.next_page_token
+
+        match kind:
+            case cloud.Instance:
+                return instances
+            case cloud.Disk:
+                return disks
+            case cloud.Snapshot:
+                return snapshots
+        raise TypeError(f"{kind.__name__}: read by its link, not searched for")
+
+    # --- clients ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _options(self) -> dict[str, Any]:
+        if self._endpoint is None:
+            return {}
+        options: dict[str, Any] = {"client_options": ClientOptions(api_endpoint=self._endpoint)}
+        if urlsplit(self._endpoint).scheme == "http":
+            options["credentials"] = AnonymousCredentials()  # type: ignore[no-untyped-call]
+        return options
+
+    @cached_property
+    def _instances(self) -> compute_v1.InstancesClient:
+        return compute_v1.InstancesClient(**self._options)
+
+    @cached_property
+    def _disks(self) -> compute_v1.DisksClient:
+        return compute_v1.DisksClient(**self._options)
+
+    @cached_property
+    def _region_disks(self) -> compute_v1.RegionDisksClient:
+        return compute_v1.RegionDisksClient(**self._options)
+
+    @cached_property
+    def _snapshots(self) -> compute_v1.SnapshotsClient:
+        return compute_v1.SnapshotsClient(**self._options)
+
+    @cached_property
+    def _global_operations(self) -> compute_v1.GlobalOperationsClient:
+        return compute_v1.GlobalOperationsClient(**self._options)
+
+    @cached_property
+    def _zone_operations(self) -> compute_v1.ZoneOperationsClient:
+        return compute_v1.ZoneOperationsClient(**self._options)
+
+
+# --- faults -------------------------------------------------------------------------------------------------------
+
+
+def _called(call: Callable[[], T]) -> T:
+    """The call's answer. Raises Transient, Refused."""
+    try:
+        return call()
+    except GoogleAPICallError as error:
+        status, reason, message = _said(error)
+        raise translate(status, reason, message) from error
+    except (requests.ConnectionError, requests.Timeout, ChunkedEncodingError) as error:
+        raise Transient(str(error)) from error
+    except GoogleAuthError as error:
+        # The metadata server, or who else gives out tokens, may be out of reach for a moment.
+        if error.retryable:
+            raise Transient(str(error)) from error
+        raise
+
+
+def _said(error: GoogleAPICallError) -> tuple[int, str, str]:
+    """HTTP status, reason and message of an error.
+
+    The REST transport keeps the body's `error.errors` and `error.details`; `error.reason` is that of an ErrorInfo in
+    the details. What did not come from Compute Engine itself (a proxy's page) has neither.
+    """
+    first = error.errors[0] if error.errors else {}
+    reason = first.get("reason") or error.reason or ""
+    return int(error.code or 503), str(reason), str(first.get("message") or error.message)
+
+
+def _worth_another_try(error: BaseException) -> bool:
+    # The quota of a minute is not back within seconds, and asking for it spends more of it.
+    return isinstance(error, Transient) and not error.of_project
+
+
+# --- pages --------------------------------------------------------------------------------------------------------
+
+
+def _plain(message: Any) -> Any:
+    """The protobuf message in proto-plus's wrapper: its fields read several times faster than the wrapper's."""
+    return type(message).pb(message)
+
+
+def _page(pager: Any) -> Any:
+    """The page that a pager was made with; it would read the next ones by itself, and without our bounds."""
+    return _plain(next(iter(pager.pages)))
+
+
+def _reached(page: Any) -> list[Any]:
+    """What a page of an aggregated list holds of each zone and region.
+
+    Raises Transient when one of them did not answer: what is in it would look as if it were gone.
+    """
+    away = [*page.unreachables, *(name for name, scope in page.items.items() if scope.warning.code == "UNREACHABLE")]
+    if away:
+        raise Transient(f"no answer from {', '.join(sorted(away))}", reason="UNREACHABLE")
+    return list(page.items.values())
+
+
+def _in_order(resources: Iterable[T]) -> list[T]:
+    """By link, as the list calls have them; the scopes of an aggregated page arrive in no order."""
+    return sorted(resources, key=lambda resource: resource.link)  # type: ignore[attr-defined]
+
+
+# --- resources ----------------------------------------------------------------------------------------------------
+
+
+def _instance(found: Any) -> cloud.Instance:
+    fields: dict[str, Any] = MessageToDict(found)
+    return cloud.Instance(
+        id=str(found.id),
+        name=found.name,
+        project=_project(found.self_link),
+        zone=_last(found.zone),
+        status=found.status,
+        labels=dict(found.labels),
+        disks=tuple(
+            AttachedDisk(
+                device_name=disk.device_name,
+                source=partial_link(disk.source),
+                persistent=disk.type_ == "PERSISTENT",
+                boot=disk.boot,
+                mode=disk.mode,
+                interface=disk.interface,
+                auto_delete=disk.auto_delete,
+            )
+            for disk in found.disks
+        ),
+        definition={name: value for name, value in fields.items() if name not in _NOT_DEFINITION},
+    )
+
+
+def _disk(found: Any) -> cloud.Disk:
+    zone = _last(found.zone) or None
+    key = found.disk_encryption_key
+    return cloud.Disk(
+        id=str(found.id),
+        name=found.name,
+        project=_project(found.self_link),
+        zone=zone,
+        region=region_of(zone) if zone else _last(found.region),
+        replica_zones=tuple(map(_last, found.replica_zones)),
+        type=_last(found.type_),
+        size_gb=found.size_gb,
+        status=found.status,
+        labels=dict(found.labels),
+        provisioned_iops=found.provisioned_iops if found.HasField("provisioned_iops") else None,
+        provisioned_throughput=found.provisioned_throughput if found.HasField("provisioned_throughput") else None,
+        architecture=found.architecture or None,
+        guest_os_features=tuple(feature.type_ for feature in found.guest_os_features),
+        kms_key=key_without_version(key.kms_key_name) or None,
+        # The key is never told; its hash is, of a key that the customer supplied.
+        customer_supplied_key=bool(key.sha256),
+    )
+
+
+def _snapshot(found: Any) -> cloud.Snapshot:
+    return cloud.Snapshot(
+        id=str(found.id),
+        name=found.name,
+        project=_project(found.self_link),
+        status=found.status,
+        source_disk=partial_link(found.source_disk),
+        source_disk_id=found.source_disk_id,
+        locations=tuple(found.storage_locations),
+        labels=dict(found.labels),
+        created_at=datetime.fromisoformat(found.creation_timestamp).astimezone(UTC),
+        bytes=found.storage_bytes,
+        kms_key=key_without_version(found.snapshot_encryption_key.kms_key_name) or None,
+    )
+
+
+def _operation(found: compute_v1.Operation) -> cloud.Operation:
+    # `result()` of the client's own operation would pass over errors that come without an HTTP status.
+    first = found.error.errors[0] if found.error.errors else None
+    return cloud.Operation(
+        id=str(found.id),
+        name=found.name,
+        link=partial_link(found.self_link),
+        status=_STATUSES.get(found.status.name, "RUNNING"),
+        target=partial_link(found.target_link),
+        error_code=first.code if first else None,
+        error_message=first.message if first else None,
+        http_status=found.http_error_status_code or None,
+    )
+
+
+_STATUSES: Final[Mapping[str, Literal["PENDING", "DONE"]]] = {"PENDING": "PENDING", "DONE": "DONE"}
+
+
+def _project(self_link: str) -> str:
+    return partial_link(self_link).split("/")[1]
+
+
+def _last(url: str) -> str:
+    return url.rsplit("/", 1)[-1]
