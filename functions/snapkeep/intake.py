@@ -79,4 +79,6 @@ def _record(ports: Ports, kind: Any, function: str, id: str, reason: str, excerp
         Fleet(ports.documents).commit(record, created(f"rejected/{id}", rejected))
     except Conflict:
         return  # recorded before: a redelivery, or the same bad message again
-    hints.nudge(ports.bus, [SYSTEM], "audit")
+    if kind == "rejected":
+        # Not for a dead letter: it may itself be such a nudge, and would bring forth the next.
+        hints.nudge(ports.bus, [SYSTEM], "audit")

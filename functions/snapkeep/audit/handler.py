@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from snapkeep import documents as d
 from snapkeep.audit import chain
 from snapkeep.messages import Message, Nudge, Tick, not_for
-from snapkeep.ports import Bus, Conflict, Doc, Ports
-from snapkeep.store import INBOX_KEPT, Fleet, Held, TenantStore, canonical, created
+from snapkeep.ports import Bus, Conflict, Doc, Ports, Transient
+from snapkeep.store import INBOX_KEPT, QUERIES, Fleet, Held, TenantStore, canonical, created
 
 log: Final = logging.getLogger(__name__)
 
@@ -43,10 +43,16 @@ def audit(message: Message, ports: Ports) -> None:
             tenants = {doc.path.split("/")[1] for doc in fleet.due("inbox", now)}
         case _:
             raise not_for("audit", message)
+    failed: Transient | None = None
     for tenant in sorted(tenants):
         store = fleet.tenant(tenant)
-        number(store, now)
-        publish(store, ports.bus, now)
+        try:
+            number(store, now)
+            publish(store, ports.bus, now)
+        except Transient as fault:
+            failed = fault  # the others' records do not wait for this one's
+    if failed:
+        raise failed
 
 
 def number(store: TenantStore, now: datetime) -> None:
@@ -96,15 +102,25 @@ def publish(store: TenantStore, bus: Bus, now: datetime) -> None:
         page = store.page(d.InboxRecord, "unpublished", now)
         # In the order of the chain, so that whoever reads them sees a breach before its end.
         due = sorted((record for record in page if record.value.seq is not None), key=lambda r: r.value.seq or 0)
+        published: list[Held[d.InboxRecord]] = []
+        failed: Transient | None = None
         for record in due:
-            bus.publish(EVENTS_TOPIC, canonical(record.value.event))
-        if due:
             try:
-                store.commit(None, *(r.replaced(replace(r.value, next_at=None, updated_at=now)) for r in due))
+                bus.publish(EVENTS_TOPIC, canonical(record.value.event))
+            except Transient as fault:
+                failed = fault
+                break
+            published.append(record)
+        if published:
+            # Also after a fault: what is out is noted, or many events on a bad day would never all get through.
+            try:
+                store.commit(None, *(r.replaced(replace(r.value, next_at=None, updated_at=now)) for r in published))
             except Conflict:
                 log.info("%s: another run publishes too", store.tenant)
                 return
-        if len(page) < 100:
+        if failed:
+            raise failed
+        if len(page) < QUERIES["unpublished"].limit:
             return
 
 
