@@ -1,0 +1,242 @@
+"""What must hold when the faults have stopped, judged against the state machine and the trace, not our own word.
+
+Each finding is a sentence. No finding: the seed passes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from snapkeep import documents as d
+from snapkeep.audit import chain
+from snapkeep.creation.rules import after_transition
+from snapkeep.creation.slots import slot_of
+from snapkeep.ports import Create
+from snapkeep_local.cloud import Cloud
+
+if TYPE_CHECKING:
+    from tests.faults.world import World
+
+FINAL = ("verified", "failed", "missed")
+
+
+def of_write(cloud: Cloud, point: Mapping[str, Any]) -> list[str]:
+    """A point as it is being committed, against what the cloud holds at this very instant."""
+    if point["state"] != "verified":
+        return []
+    broken = []
+    home = point["instance"]["region"]
+    for disk in point["disks"]:
+        ref = disk["snapshot"]
+        held = cloud.snapshot(ref["project"], ref["name"])
+        if held is None:
+            broken.append(f"{point['id']}: verified without {ref['name']}")
+        elif held["status"] != "READY" or held["sourceDiskId"] != disk["id"] or held["id"] != ref["id"]:
+            broken.append(f"{point['id']}: verified with {ref['name']}, which is {held}")
+        elif held["storageLocations"] != [home]:
+            broken.append(f"{point['id']}: verified with {ref['name']} in {held['storageLocations']}")
+    if not point["disks"]:
+        broken.append(f"{point['id']}: verified without a disk")
+    return broken
+
+
+def findings(world: World) -> list[str]:
+    """Everything that is not as it must be at the end."""
+    stored = world.system.documents.dump()
+    return [
+        *world.trace.broken,
+        *_every_slot_has_one_end(world, stored),
+        *_no_second_snapshot(world),
+        *_intents_and_outcomes(world, stored),
+        *_chains(stored),
+        *_events(world, stored),
+        *_nothing_lives(stored),
+        *_tallies(stored),
+        *_requests(stored),
+    ]
+
+
+def _documents(stored: Mapping[str, Any], collection: str) -> Iterator[tuple[str, str, Any]]:
+    for path, data in stored.items():
+        parts = path.split("/")
+        if len(parts) == 4 and parts[2] == collection:
+            yield parts[1], parts[3], data
+
+
+def _every_slot_has_one_end(world: World, stored: Mapping[str, Any]) -> Iterator[str]:
+    """Every due slot of every vendor-managed instance is in exactly one final state."""
+    now = world.system.clock.now()
+    points: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for _, _, point in _documents(stored, "points"):
+        if point["trigger"] == "scheduled":
+            points[point["instance"]["id"], point["slot"]["day"]].append(point["state"])
+    protected = 0
+    for owner, id, data in _documents(stored, "instances"):
+        tenant = d.from_data(d.Tenant, stored[f"tenants/{owner}"])
+        instance = d.from_data(d.Instance, data)
+        if tenant.deployment == "private_saas":
+            if any(key[0] == id for key in points):
+                yield f"{owner}: a point of a client-managed tenant"
+            continue
+        protected += 1
+        until = min(instance.lost_at or now, now)
+        day = instance.seen_at.date() - timedelta(days=1)
+        while day <= until.date() + timedelta(days=1):
+            slot = slot_of(day, id, tenant)
+            day += timedelta(days=1)
+            # Near the end of the time in which an instance was known, a slot may or may not have been decided.
+            if slot is None or slot.at < instance.seen_at or slot.at > until - timedelta(minutes=30):
+                continue
+            states = points.get((id, slot.day), [])
+            if len(states) != 1 or states[0] not in FINAL:
+                if instance.lost_at is not None and not states and _unsure(instance.lost_at, slot.at):
+                    continue
+                yield f"{owner}: {instance.name} {id}: slot {slot.day} is {states or 'nowhere'}"
+    if protected < 4:
+        yield f"only {protected} instances were ever protected"
+    # What the cloud holds at the end must be known: nobody may be forgotten.
+    known = {id for _, id, data in _documents(stored, "instances") if data["lost_at"] is None}
+    there = {instance.id for instance in world.system.cloud.instances()}
+    if known != there:
+        yield f"instances known and not lost: {sorted(known)}; in the cloud: {sorted(there)}"
+
+
+def _unsure(lost_at: Any, slot_at: Any) -> bool:
+    """A lost instance's last slots may have passed while nobody ran the planner."""
+    return bool(lost_at - slot_at < timedelta(days=4))
+
+
+def _no_second_snapshot(world: World) -> Iterator[str]:
+    """No disk has two snapshots of ours for one point, and none lies elsewhere than at home."""
+    count: Counter[tuple[str, str]] = Counter()
+    for snapshot in world.system.cloud.snapshots():
+        point = snapshot.get("labels", {}).get("snapkeep-point")
+        if point is None:
+            continue
+        if snapshot["status"] == "READY":
+            count[snapshot["sourceDiskId"], point] += 1
+        if len(snapshot["storageLocations"]) != 1 or snapshot["storageLocations"][0] not in snapshot["sourceDisk"]:
+            yield f"{snapshot['name']} of {snapshot['sourceDisk']} lies in {snapshot['storageLocations']}"
+    for (disk, point), times in count.items():
+        if times > 1:
+            yield f"disk {disk} has {times} snapshots for {point}"
+
+
+def _intents_and_outcomes(world: World, stored: Mapping[str, Any]) -> Iterator[str]:
+    """Every change of the cloud was asked for after its intent was committed, and has one outcome."""
+    intents: dict[str, int] = {}
+    outcomes: dict[str, list[str]] = defaultdict(list)
+    committed: set[str] = set()
+    for order, writes in world.trace.commits:
+        for write in writes:
+            if not (isinstance(write, Create) and "/inbox/" in write.path):
+                continue
+            committed.add(write.path)
+            detail = json.loads(write.data["bytes"])["detail"]
+            for change in detail.get("changes", ()):
+                if change["name"] in intents:
+                    yield f"{change['name']}: a second intent"
+                intents.setdefault(change["name"], order)
+            for outcome in detail.get("outcomes", ()):
+                outcomes[outcome["name"]].append(outcome["outcome"])
+                if outcome["name"] not in intents:
+                    yield f"{outcome['name']}: an outcome before its intent"
+    for order, change in world.trace.starts:
+        if intents.get(change.name, order + 1) > order:
+            yield f"{change.name}: was asked for without an intent"
+    for name in intents:
+        if len(outcomes[name]) != 1:
+            yield f"{name}: {len(outcomes[name])} outcomes: {outcomes[name]}"
+    verified = {
+        disk["snapshot"]["name"]
+        for _, _, point in _documents(stored, "points")
+        if point["state"] == "verified"
+        for disk in point["disks"]
+    }
+    for name in verified:
+        if outcomes[name] != ["succeeded"]:
+            yield f"{name}: of a verified point, and its outcome is {outcomes[name]}"
+    if missing := committed - stored.keys():
+        yield f"records that were committed are gone: {sorted(missing)}"
+
+
+def _chains(stored: Mapping[str, Any]) -> Iterator[str]:
+    owners = {path.split("/")[1] for path in stored if path.startswith("tenants/")}
+    for owner in sorted(owners):
+        records = sorted((id, data) for tenant, id, data in _documents(stored, "audit") if tenant == owner)
+        _, found = chain.verify([d.from_data(d.AuditRecord, data) for _, data in records], owner)
+        yield from (f"{owner}: record {finding.seq}: {finding.problem}" for finding in found)
+        inbox = [data for tenant, _, data in _documents(stored, "inbox") if tenant == owner]
+        if sorted(data["seq"] or 0 for data in inbox) != list(range(1, len(records) + 1)):
+            yield f"{owner}: the inbox is not numbered one to one"
+        bodies = {data["seq"]: data["bytes"] for _, data in records}
+        for data in inbox:
+            if data["seq"] and bodies[data["seq"]] != data["bytes"]:
+                yield f"{owner}: record {data['seq']} is not what was committed"
+
+
+def _events(world: World, stored: Mapping[str, Any]) -> Iterator[str]:
+    published = Counter(event["id"] for event in world.system.events())
+    promised = Counter(data["event"]["id"] for _, _, data in _documents(stored, "inbox") if data["event"])
+    for id, times in promised.items():
+        if times > 1:
+            yield f"event {id}: {times} records promise it"
+        if not published[id]:
+            yield f"event {id}: never published"
+    for id in published.keys() - promised.keys():
+        yield f"event {id}: published without a record"
+
+
+def _nothing_lives(stored: Mapping[str, Any]) -> Iterator[str]:
+    for owner, id, point in _documents(stored, "points"):
+        if point["state"] not in FINAL and not _still_young(point, stored):
+            yield f"{owner}: point {id} is still {point['state']}, next at {point['next_at']}"
+        if point["state"] in FINAL and point["next_at"] is not None:
+            yield f"{owner}: point {id} has ended and is due at {point['next_at']}"
+    for owner, id, record in _documents(stored, "inbox"):
+        if record["next_at"] is not None:
+            yield f"{owner}: inbox record {id} was never finished"
+
+
+def _still_young(point: Mapping[str, Any], stored: Mapping[str, Any]) -> bool:
+    now = max(data["at"] for path, data in stored.items() if path.startswith("system/tick-"))
+    return bool(now - point["requested_at"] < timedelta(minutes=45))
+
+
+def _tallies(stored: Mapping[str, Any]) -> Iterator[str]:
+    """An instance's tally, newest point and breach say what its points say."""
+    now = max(data["at"] for path, data in stored.items() if path.startswith("system/tick-"))
+    for owner, id, data in _documents(stored, "instances"):
+        tenant = d.from_data(d.Tenant, stored[f"tenants/{owner}"])
+        instance = d.from_data(d.Instance, data)
+        points = [d.from_data(d.Point, p) for t, _, p in _documents(stored, "points") if p["instance"]["id"] == id]
+        expected = d.Instance(
+            updated_at=instance.updated_at, id=id, name="", project="", zone="", region="", disks=[], seen_at=now
+        )
+        for point in sorted(points, key=lambda p: p.requested_at):
+            expected = after_transition(expected, None, None, point)
+        if expected.tally != instance.tally:
+            yield f"{owner}: {id}: tally {instance.tally} should be {expected.tally}"
+        mine = instance.newest_verified and instance.newest_verified.point
+        theirs = expected.newest_verified and expected.newest_verified.point
+        if mine != theirs:
+            yield f"{owner}: {id}: newest verified is {mine}, should be {theirs}"
+        if instance.lost_at is None and tenant.vendor_managed:
+            since = instance.newest_verified.at if instance.newest_verified else instance.seen_at
+            late = now - since > timedelta(hours=tenant.rpo_hours, minutes=10)
+            if late and instance.breach_at is None:
+                yield f"{owner}: {id}: in breach since {since}, and nobody was told"
+            if not late and instance.breach_at is not None and now - since < timedelta(hours=tenant.rpo_hours):
+                yield f"{owner}: {id}: told to be in breach, and is not"
+
+
+def _requests(stored: Mapping[str, Any]) -> Iterator[str]:
+    """One request id has the effect of once."""
+    taken = sum(point["trigger"] == "on_demand" for _, _, point in _documents(stored, "points"))
+    asked = sum("/requests/" in path for path in stored)
+    if taken != asked:
+        yield f"{asked} requests were acted on and {taken} points taken"

@@ -1,0 +1,372 @@
+"""A hostile world around the whole of Snapkeep, drawn from one seed.
+
+Every effect of every function passes through here, and at each one the world may kill the process before or after it,
+lose the answer of a write that happened, answer with a passing fault, or let another run of a function go first.
+Between the minutes messages are lost, doubled, delayed and reordered, the cloud misbehaves, disks change under our
+hands, and the scheduler dies for days. Then the faults stop, and `judge` asks whether everything came to its end.
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from tests.faults import judge
+
+from snapkeep import fleet
+from snapkeep.cloud import Change, InsertSnapshot, Resource
+from snapkeep.creation.rules import point_id, snapshot_name
+from snapkeep.documents import Instance, from_data
+from snapkeep.entry import ENTRIES
+from snapkeep.messages import CreateRequested, CreateRequestedData, encode
+from snapkeep.ports import Conflict, Doc, Ports, Query, Transient, Write
+from snapkeep_local import faults, schedule
+from snapkeep_local.sim import System
+
+R = TypeVar("R", bound=Resource)
+
+START: Final = datetime(2026, 3, 27, 20, 0, tzinfo=UTC)  # Madrid changes its clocks on the 29th
+STEP: Final = timedelta(minutes=5)
+FAULTY: Final = timedelta(days=2)
+SETTLING: Final = timedelta(hours=38)
+FLEET: Final = Path(__file__).with_name("fleet.yaml")
+
+
+class Death(BaseException):
+    """The process is gone. Not an Exception: nothing in it can catch its own end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """How likely each thing is at one effect, drawn anew for each seed so that seeds differ in character."""
+
+    death_before: float
+    death_after: float
+    answer_lost: float
+    transient: float
+    exhausted: float
+    interleave: float
+    drop: float
+    double: float
+    delay: float
+
+    @staticmethod
+    def draw(rng: random.Random) -> Mix:
+        def rate(most: float) -> float:
+            return rng.choice((0.0, most / 10, most / 3, most))
+
+        return Mix(
+            death_before=rate(0.05),
+            death_after=rate(0.05),
+            answer_lost=rate(0.1),
+            transient=rate(0.3),
+            exhausted=rate(0.05),
+            interleave=rate(0.05),
+            drop=rate(0.5),
+            double=rate(0.3),
+            delay=rate(0.3),
+        )
+
+
+@dataclass(slots=True)
+class Trace:
+    """What happened, in order: the judge's only source beside the cloud itself."""
+
+    commits: list[tuple[int, tuple[Write, ...]]] = field(default_factory=list)
+    starts: list[tuple[int, InsertSnapshot]] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)  # laws seen broken while it ran
+    order: int = 0
+
+    def next(self) -> int:
+        self.order += 1
+        return self.order
+
+
+class World:
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(f"world:{seed}")  # noqa: S311 - seeded on purpose
+        self.mix = Mix.draw(self.rng)
+        self.faulty = False
+        self.depth = 0
+        self.trace = Trace()
+        self.system = System(seed=seed, start=START, wrap=self._wrap)
+        self.struck: list[dict[str, Any]] = []
+        self.dead_days = timedelta(0)
+        self.tampered: set[str] = set()
+
+    # --- ports ------------------------------------------------------------------------------------------------
+
+    def _wrap(self, ports: Ports) -> Ports:
+        self.inner = ports
+        return Ports(
+            documents=_Documents(self, ports),
+            compute=_Compute(self, ports),
+            bus=_Bus(self, ports),
+            clock=ports.clock,
+        )
+
+    def before(self, effect: str) -> None:
+        """Whatever may happen in front of an effect. Raises Death, Transient."""
+        if not self.faulty:
+            return
+        self._interleave()
+        if self.rng.random() < self.mix.death_before:
+            raise Death(effect)
+        # The database and the bus fail less often: with a dozen effects in a run, most would never end otherwise.
+        if self.rng.random() < self.mix.transient / (1 if effect.startswith("compute") else 8):
+            code, reason = self.rng.choice(((503, "backendError"), (429, "rateLimitExceeded"), (504, "timeout")))
+            raise Transient(f"{effect}: planted", code=code, reason=reason if effect.startswith("compute") else "")
+        if effect.startswith("compute") and self.rng.random() < self.mix.exhausted:
+            raise Transient(f"{effect}: planted", code=403, reason="rateLimitExceeded")
+
+    def after(self, effect: str) -> None:
+        """Whatever may happen behind an effect that took place. Raises Death, Transient, Conflict."""
+        if not self.faulty:
+            return
+        if self.rng.random() < self.mix.death_after:
+            raise Death(effect)
+        if effect in ("commit", "compute.start", "publish") and self.rng.random() < self.mix.answer_lost:
+            # Google's client retries a commit whose answer was lost, and meets its own write.
+            lost = Conflict("planted") if effect == "commit" and self.rng.random() < 0.5 else None
+            raise lost or Transient(f"{effect}: its answer was lost")
+
+    def _interleave(self) -> None:
+        """Let another run of some function go first, from its start to its end: two at once."""
+        if self.depth or self.rng.random() >= self.mix.interleave:
+            return
+        name = self.rng.choice(("reconcile", "plan", "audit", "health", "discover", "reconcile"))
+        self.depth += 1
+        try:
+            ENTRIES[name](_envelope(schedule.TICK), self.hostile)
+        except (Exception, Death):  # noqa: BLE001, S110 - it may fail like any other; Pub/Sub would deliver again
+            pass
+        finally:
+            self.depth -= 1
+
+    @property
+    def hostile(self) -> Ports:
+        return self._wrap(self.inner)
+
+    # --- time -------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Two days of faults, then time to settle."""
+        reading = fleet.read(FLEET)
+        assert not reading.mistakes, reading.mistakes
+        self.system.apply(reading)
+        self._pass(timedelta(hours=1))
+        self.faulty = True
+        steps = FAULTY // STEP
+        silence = self._silence(steps)
+        for step in range(steps):
+            self._tamper_with_cloud()
+            self._ask_on_demand()
+            self._pass(STEP, ticks=step not in silence)
+        self.faulty = False
+        self.struck = self.system.cloud.faults()
+        self.system.cloud.clear_faults()
+        self._pass(SETTLING)
+
+    def summary(self) -> str:
+        """What this seed was like, for a person who replays it."""
+        points = [data["state"] for path, data in self.system.documents.dump().items() if "/points/" in path]
+        states = ", ".join(f"{points.count(state)} {state}" for state in sorted(set(points)))
+        struck = sum(fault["struck"] for fault in self.struck)
+        return f"{states}; {len(self.trace.starts)} starts, {struck} cloud faults, {len(self.trace.commits)} commits"
+
+    def _silence(self, steps: int) -> range:
+        """The steps in which the scheduler is dead; for one seed in four it is dead for three days."""
+        match self.rng.randrange(4):
+            case 0:
+                return range(steps // 4, steps // 4 + timedelta(hours=14) // STEP)
+            case 1:
+                self.dead_days = timedelta(days=3)
+        return range(0)
+
+    def _pass(self, duration: timedelta, *, ticks: bool = True) -> None:
+        if self.faulty and self.dead_days and self.rng.random() < 0.005:
+            self.system.cloud.advance(self.system.cloud.now + self.dead_days)
+            self.dead_days = timedelta(0)
+        for _ in range(duration // STEP):
+            self.system.cloud.advance(self.system.cloud.now + STEP)
+            if ticks:
+                for function in schedule.ticking(self.system.cloud.now):
+                    self.system.bus.publish(function.topic, schedule.TICK)
+            self._deliver()
+
+    def _deliver(self) -> None:
+        bus = self.system.bus
+        if self.faulty:
+            for message in bus.pending():
+                if message.id in self.tampered:
+                    continue  # once each, or doubles of doubles would fill the world
+                self.tampered.add(message.id)
+                if self.rng.random() < self.mix.drop and b'"tick"' not in message.body:
+                    bus.drop(message)
+                elif self.rng.random() < self.mix.double:
+                    bus.duplicate(message)
+                elif self.rng.random() < self.mix.delay:
+                    bus.delay(message, timedelta(minutes=self.rng.choice((1, 7, 45))))
+        for _ in range(10_000):
+            try:
+                if bus.deliver_next() is None:
+                    return
+            except Death:
+                continue  # the message is asked for again, as Pub/Sub does when no answer comes
+        raise AssertionError("functions message one another for ever")
+
+    # --- mischief ---------------------------------------------------------------------------------------------
+
+    def _tamper_with_cloud(self) -> None:
+        if self.rng.random() < 0.05:
+            self.system.cloud.add_fault(self._cloud_fault())
+        if self.rng.random() < 0.02:
+            self._change_disks()
+        if self.rng.random() < 0.03:
+            self._squat()
+
+    def _cloud_fault(self) -> Any:
+        effect = self.rng.choice(
+            (
+                faults.Stuck(snapshot=self.rng.choice(("CREATING", "UPLOADING"))),
+                faults.Slow(factor=self.rng.choice((5, 60))),
+                faults.OperationFails(),
+                faults.OperationFails(snapshot="FAILED"),
+                faults.OperationFails(code="RESOURCE_NOT_READY", http_status=400),
+                faults.OperationFails(code="QUOTA_EXCEEDED", http_status=403),
+                faults.SnapshotFails(),
+                faults.SnapshotVanishes(after_s=self.rng.choice((30, 300, 4000))),
+                faults.ErrorAfter(),
+                faults.ErrorBefore(status=429, reason="RESOURCE_OPERATION_RATE_EXCEEDED", message="too often"),
+                faults.ErrorBefore(status=403, reason="forbidden", message="permission missing"),
+            )
+        )
+        return faults.Fault(effect=effect, method="snapshots.*", count=self.rng.randint(1, 4))
+
+    def _change_disks(self) -> None:
+        """Replace, resize, add or remove a disk of some instance, or the instance itself."""
+        cloud = self.system.cloud
+        one = self.rng.choice(cloud.instances())
+        project, zone, name = one.project, one.zone, one.name
+        attached = [disk for disk in one.disks if disk.persistent and not disk.boot and "/zones/" in disk.source]
+        match self.rng.randrange(5):
+            case 0 if attached:
+                cloud.replace_disk(self.rng.choice(attached).source)
+            case 1 if attached:
+                cloud.resize_disk(self.rng.choice(attached).source, size_gb=777)
+            case 2:
+                disk = f"{name}-new-{self.rng.randrange(10_000)}"
+                cloud.add_disk(project=project, zone=zone, name=disk, type="pd-ssd", size_gb=20)
+                cloud.attach_disk(one.link, f"projects/{project}/zones/{zone}/disks/{disk}")
+            case 3 if attached:
+                gone = self.rng.choice(attached).source
+                cloud.detach_disk(one.link, gone)
+                cloud.remove_disk(gone)
+            case 4:
+                cloud.replace_instance(one.link)
+
+    def _squat(self) -> None:
+        """Put a foreign snapshot where our next one would go."""
+        documents = self.system.documents.dump()
+        instances = [(p, from_data(Instance, v)) for p, v in documents.items() if p.split("/")[2:3] == ["instances"]]
+        living = [(p, i) for p, i in instances if i.lost_at is None and i.next_slot_at]
+        if not living:
+            return
+        path, instance = self.rng.choice(living)
+        tenant = path.split("/")[1]
+        day = instance.next_slot_at.date() if instance.next_slot_at else START.date()
+        for offset in (0, -1):
+            slot_day = (day + timedelta(days=offset)).isoformat()
+            point = point_id(slot_day, "scheduled", instance, slot_day)
+            disk = self.rng.choice(sorted(instance.disks, key=lambda ref: ref.id))
+            name = snapshot_name(tenant, point, instance.name, disk.name, disk.id, instance.region, 1)
+            vault = documents[f"tenants/{tenant}"]["vault_project"]
+            self.system.cloud.plant_snapshot(project=vault, name=name)
+
+    def _ask_on_demand(self) -> None:
+        if self.rng.random() >= 0.01:
+            return
+        key = f"request-{self.rng.randrange(40)}"
+        one = self.rng.choice(self.system.cloud.instances())
+        tenant = next(t.id for t in _tenants() if t.normal["project"] == one.project)
+        message = CreateRequested(
+            id=key,
+            tenant=tenant,
+            claimed_actor="ci@vendor.example",
+            reason="before import",
+            data=CreateRequestedData(instance=one.name, zone=one.zone),
+        )
+        for _ in range(self.rng.randint(1, 3)):
+            self.system.bus.publish("snapkeep-create", encode(message))
+
+
+def _tenants() -> tuple[fleet.Entry, ...]:
+    return fleet.read(FLEET).valid
+
+
+def _envelope(body: bytes) -> dict[str, Any]:
+    return {"message": {"data": base64.b64encode(body).decode(), "messageId": "0"}, "subscription": "planted"}
+
+
+class _Documents:
+    def __init__(self, world: World, inner: Ports) -> None:
+        self._world, self._inner = world, inner.documents
+
+    def get(self, *paths: str) -> list[Doc | None]:
+        self._world.before("get")
+        return self._inner.get(*paths)
+
+    def find(self, query: Query) -> list[Doc]:
+        self._world.before("find")
+        return self._inner.find(query)
+
+    def commit(self, *writes: Write) -> None:
+        self._world.before("commit")
+        self._inner.commit(*writes)
+        trace = self._world.trace
+        trace.commits.append((trace.next(), writes))
+        watch(self._world, writes)
+        self._world.after("commit")
+
+
+class _Compute:
+    def __init__(self, world: World, inner: Ports) -> None:
+        self._world, self._inner = world, inner.compute
+
+    def get(self, kind: type[R], link: str) -> R | None:
+        self._world.before("compute.get")
+        return self._inner.get(kind, link)
+
+    def find(self, kind: type[R], project: str, where: str = "") -> Iterator[R]:
+        self._world.before("compute.find")
+        return self._inner.find(kind, project, where)
+
+    def start(self, change: Change, request_id: str) -> str:
+        self._world.before("compute.start")
+        trace = self._world.trace
+        trace.starts.append((trace.next(), change))
+        operation = self._inner.start(change, request_id)
+        self._world.after("compute.start")
+        return operation
+
+
+class _Bus:
+    def __init__(self, world: World, inner: Ports) -> None:
+        self._world, self._inner = world, inner.bus
+
+    def publish(self, topic: str, body: bytes) -> None:
+        self._world.before("publish")
+        self._inner.publish(topic, body)
+        self._world.after("publish")
+
+
+def watch(world: World, writes: tuple[Write, ...]) -> None:
+    """Hold what is being committed against what the cloud holds at this very instant."""
+    for write in writes:
+        if write.path.split("/")[2:3] == ["points"]:
+            world.trace.broken += judge.of_write(world.system.cloud, write.data)
