@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet --no-input
 PIP_VERSION := 26.3
 WORKERS ?= 2
+# Google's clients would tell of every connection that a test cuts.
+export GRPC_VERBOSITY ?= ERROR
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test check lint fmt clean
