@@ -30,9 +30,9 @@ root.add_command(audit.audit)
 
 if importlib.util.find_spec("snapkeep_local"):
     # The local cloud is a plug-in: it is never deployed.
-    from snapkeep_local import cli as local
+    from snapkeep_local.cli import register
 
-    local.register(root)
+    register(root)
 
 
 def main() -> None:
