@@ -34,6 +34,19 @@ POLL_S: Final = 0.2
 UNITS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1), "s": timedelta(seconds=1)}
 DURATION: Final = re.compile(r"(?:\d{1,6}[dhms])+")
 
+CHANGES: Final = (
+    "add_disk",
+    "add_instance",
+    "attach_disk",
+    "detach_disk",
+    "remove_disk",
+    "remove_instance",
+    "replace_disk",
+    "replace_instance",
+    "resize_disk",
+    "write_disk",
+)
+
 EFFECTS: Final = (
     "error_before",
     "error_after",
@@ -357,6 +370,66 @@ def clear_faults(output: Output, number: int | None) -> None:
         output.json({"cleared": number or "all"})
     else:
         output.line("no fault is in force" if number is None else f"fault {number} is over")
+
+
+# --- sim fleet ----------------------------------------------------------------------------------------------------
+
+
+@sim.group()
+def fleet() -> None:
+    """The instances and disks of the simulated Compute Engine."""
+
+
+@fleet.command("list")
+@click.option("--project", help="Only this project's.")
+@click.pass_obj
+def list_fleet(output: Output, project: str | None) -> None:
+    """Every disk by its link, the instances that it is attached to, and what it holds."""
+    state = _ask("GET", "/_sim/state")
+    attached: dict[str, list[str]] = {}
+    for instance in state["instances"]:
+        for disk in instance["disks"]:
+            attached.setdefault(_link(disk.get("source", "")), []).append(_link(instance["selfLink"]))
+    disks = [
+        {
+            "disk": _link(disk["selfLink"]),
+            "id": disk["id"],
+            "size_gb": int(disk["sizeGb"]),
+            "content": disk["content"],
+            "instances": attached.get(_link(disk["selfLink"]), []),
+        }
+        for disk in state["disks"]
+    ]
+    disks = [disk for disk in disks if project in (None, disk["disk"].split("/")[1])]
+    if output.as_json:
+        output.json(disks)
+        return
+    output.table(
+        ("DISK", "ID", "GB", "CONTENT", "INSTANCE"),
+        [(d["disk"], d["id"], d["size_gb"], d["content"], ", ".join(d["instances"])) for d in disks],
+        right=("ID", "GB"),
+    )
+
+
+@fleet.command()
+@click.argument("kind", type=click.Choice(CHANGES))
+@click.argument("settings", type=Setting(), nargs=-1)
+@click.pass_obj
+def change(output: Output, kind: str, settings: tuple[tuple[str, Any], ...]) -> None:
+    """Change the fleet as its owner would, behind Snapkeep's back.
+
+    SETTINGS are NAME=VALUE: resize_disk disk=projects/P/zones/Z/disks/D size_gb=200. One that is missing or unknown
+    is named in the answer.
+    """
+    changed = _ask("POST", "/_sim/fleet", {"kind": kind, **dict(settings)})
+    if output.as_json:
+        output.json(changed)
+    else:
+        output.line(changed["link"])
+
+
+def _link(url: str) -> str:
+    return url[url.find("projects/") :]
 
 
 # --- asking -------------------------------------------------------------------------------------------------------
