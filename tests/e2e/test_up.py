@@ -47,6 +47,36 @@ def test_time_stands_still_until_it_is_told_to_pass(cloud: Up) -> None:
     assert (done.returncode, done.stdout) == (0, "it is 2026-11-22T00:01:30+00:00\n")
 
 
+def test_faults_are_added_listed_and_cleared(cloud: Up) -> None:
+    added = cloud.json("sim", "fault", "add", "slow", "--method", "snapshots.insert", "--set", "factor=20")
+    (fault,) = cloud.json("sim", "fault", "list")
+    assert fault["id"] == added["id"]
+    assert fault["effect"] == {"kind": "slow", "factor": 20.0}
+    assert "factor=20.0" in cloud.snapkeep("sim", "fault", "list").stdout
+    wrong = cloud.snapkeep("sim", "fault", "add", "slow", "--set", "speed=1")
+    assert (wrong.returncode, wrong.stdout, len(wrong.stderr.splitlines())) == (1, "", 1)
+    assert cloud.snapkeep("sim", "fault", "clear", str(added["id"])).returncode == 0
+    assert cloud.snapkeep("sim", "fault", "clear", str(added["id"])).returncode == 1
+    assert cloud.json("sim", "fault", "list") == []
+
+
+def test_the_fleet_is_listed_and_changed(cloud: Up) -> None:
+    disk = cloud.json("sim", "fleet", "list", "--project", "brightwater-prod")[0]
+    assert disk["instances"] == ["projects/brightwater-prod/zones/southamerica-east1-c/instances/brightwater-app-1"]
+    done = cloud.snapkeep("sim", "fleet", "change", "resize_disk", f"disk={disk['disk']}", "size_gb=900")
+    assert (done.returncode, done.stdout) == (0, f"{disk['disk']}\n")
+    assert cloud.json("sim", "fleet", "list", "--project", "brightwater-prod")[0]["size_gb"] == 900
+    wrong = cloud.snapkeep("sim", "fleet", "change", "resize_disk", "disk=projects/p/zones/z/disks/none", "size_gb=9")
+    assert (wrong.returncode, wrong.stdout, len(wrong.stderr.splitlines())) == (1, "", 1)
+
+
+@pytest.mark.parametrize("duration", ["26", "h", "1w", "-5m", "0h", "1.5h", ""])
+def test_what_is_no_duration_is_wrong_usage(duration: str) -> None:
+    done = run("sim", "advance", "--", duration)
+    assert done.returncode == 2
+    assert "DURATION" in done.stderr
+
+
 def test_a_function_that_dies_is_started_again(cloud: Up) -> None:
     before = cloud.json("sim", "status")["functions"]["health"]["pid"]
     os.killpg(before, signal.SIGKILL)
