@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.makers import THEN, World
+from tests.makers import THEN, World, tenant
 
 from snapkeep import commands
 from snapkeep import documents as d
 from snapkeep.audit import chain
 from snapkeep.audit import handler as audit
-from snapkeep.ports import Create, Data, Replace
+from snapkeep.messages import Nudge
+from snapkeep.ports import Conflict, Create, Data, Replace, Transient
 from snapkeep.store import Event, Fleet, Record, canonical, timestamp
 
 
@@ -173,8 +174,6 @@ def stored(count: int = 5) -> World:
 
 
 def tenant_of_the_chain() -> d.Tenant:
-    from tests.makers import tenant
-
     return tenant()
 
 
@@ -402,8 +401,6 @@ def test_a_numbering_whose_commit_was_written_and_reported_as_a_conflict_numbers
 
     class Lossy(SecondRun):
         def commit(self, *writes: Any) -> None:
-            from snapkeep.ports import Conflict
-
             self.one.memory.commit(*writes)
             if self.left:
                 self.left -= 1
@@ -439,19 +436,22 @@ def test_records_that_are_large_together_are_numbered_all_the_same() -> None:
 
 
 class Unsteady:
-    """A bus that takes this many events and then fails."""
+    """A bus that takes this many events and then meets the fault."""
 
-    def __init__(self, takes: int) -> None:
+    def __init__(self, takes: int, fault: BaseException | None = None) -> None:
         self.takes = takes
+        self.fault = fault or Transient("the broker is busy")
         self.taken: list[bytes] = []
 
     def publish(self, topic: str, body: bytes) -> None:
-        from snapkeep.ports import Transient
-
         if self.takes == 0:
-            raise Transient("the broker is busy")
+            raise self.fault
         self.takes -= 1
         self.taken.append(body)
+
+
+class Death(BaseException):
+    """The process ends here."""
 
 
 def test_an_event_is_published_once_its_record_is_numbered_and_not_again() -> None:
@@ -476,22 +476,55 @@ def test_a_crash_between_numbering_and_publishing_publishes_at_the_next_tick() -
     assert len(one.events()) == 1
 
 
-def test_a_broker_that_fails_in_between_gets_each_event_at_least_once_with_the_same_id() -> None:
-    from snapkeep.ports import Transient
-
+def with_events(count: int) -> World:
     one = World()
-    for number in range(5):
+    for number in range(count):
         note(one, number, event=True)
     audit.number(one.store(), one.clock.now())
+    return one
+
+
+def test_a_broker_that_fails_in_between_gets_the_rest_later() -> None:
+    one = with_events(5)
     bus = Unsteady(3)
     with pytest.raises(Transient):
         audit.publish(one.store(), bus, one.clock.now())
     bus.takes = 100
     audit.publish(one.store(), bus, one.clock.now())
-    ids = [json.loads(event)["id"] for event in bus.taken]
-    assert len(ids) == 8
-    assert len(set(ids)) == 5
+    assert [json.loads(event)["data"]["number"] for event in bus.taken] == [0, 1, 2, 3, 4]
+
+
+def test_a_process_that_dies_between_publishing_and_noting_publishes_the_same_again() -> None:
+    one = with_events(5)
+    bus = Unsteady(3, Death())
+    with pytest.raises(Death):
+        audit.publish(one.store(), bus, one.clock.now())
+    bus.takes = 100
+    audit.publish(one.store(), bus, one.clock.now())
+    assert len(bus.taken) == 8
+    assert len({json.loads(event)["id"] for event in bus.taken}) == 5
     assert len(set(bus.taken)) == 5  # a repeated event is the same, byte for byte
+
+
+def test_one_tenants_fault_does_not_hold_up_the_records_of_another() -> None:
+    one = World()
+    for id in ("acme", "beta"):
+        record = Record(at=THEN, actor="snapkeep", action="x", subject="y", outcome="observed")
+        one.store(id).commit(record)
+
+    class AcmeIsDown(SecondRun):
+        def commit(self, *writes: Any) -> None:
+            if any(write.path.startswith("tenants/acme/") for write in writes):
+                raise Transient("down")
+            self.one.memory.commit(*writes)
+
+    one.documents = AcmeIsDown(one, 0)
+    with pytest.raises(Transient):
+        one.hand("audit", b'{"schema":1,"type":"tick"}')
+    assert len(list(audit.records_of(one.store("beta")))) == 1
+    one.documents = one.memory
+    one.tick("audit")
+    assert len(list(audit.records_of(one.store("acme")))) == 1
 
 
 def test_events_are_published_in_the_order_of_their_numbers() -> None:
@@ -511,8 +544,6 @@ def test_an_event_is_not_published_before_its_record_has_its_number() -> None:
 
 
 def test_a_nudge_numbers_only_the_tenants_that_it_names() -> None:
-    from snapkeep.messages import Nudge
-
     one = stored(0)
     note(one, 1)
     one.hand("audit", Nudge(tenants=["beta"]))

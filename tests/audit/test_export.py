@@ -36,6 +36,12 @@ def exported(folder: Path) -> Path:
     return folder
 
 
+def small(folder: Path) -> Path:
+    """The file of a chain of two records, alone in its export."""
+    export.write(folder, {"acme": links("acme", 2)})
+    return folder / "acme.jsonl"
+
+
 def broken(folder: Path, noted: dict[str, chain.Head] | None = None) -> dict[str, list[int]]:
     """The numbers of the records that something is found about, by tenant."""
     verdicts = export.verify(folder, noted)
@@ -54,11 +60,11 @@ def test_an_export_is_intact_and_says_where_each_chain_ends(tmp_path: Path) -> N
 
 
 def test_every_changed_byte_of_a_chain_is_found_in_its_line(tmp_path: Path) -> None:
-    path = exported(tmp_path) / "acme.jsonl"
+    path = small(tmp_path)
     whole = path.read_bytes()
     line = 1
     for at, byte in enumerate(whole):
-        for other in {byte ^ 1, byte ^ 0x20, byte ^ 0x80, 0x0A, 0x20} - {byte}:
+        for other in {byte ^ 1 << at % 8, 0x0A, 0x20} - {byte}:
             path.write_bytes(whole[:at] + bytes([other]) + whole[at + 1 :])
             found = broken(tmp_path)
             assert set(found) == {"acme"}, f"byte {at} of {whole[max(at - 20, 0) : at + 20]!r}"
@@ -67,7 +73,7 @@ def test_every_changed_byte_of_a_chain_is_found_in_its_line(tmp_path: Path) -> N
 
 
 def test_every_removed_and_every_added_byte_is_found(tmp_path: Path) -> None:
-    path = exported(tmp_path) / "acme.jsonl"
+    path = small(tmp_path)
     whole = path.read_bytes()
     for at in range(len(whole)):
         path.write_bytes(whole[:at] + whole[at + 1 :])
