@@ -136,6 +136,13 @@ def test_without_emulators_the_line_that_installs_them_is_said(tmp_path: Path) -
     assert "gcloud components install beta cloud-firestore-emulator pubsub-emulator" in done.stderr
 
 
+def test_an_emulator_that_is_named_and_not_there_is_said_in_one_line() -> None:
+    done = run("up", "--port", "0", FIRESTORE_EMULATOR_HOST="127.0.0.1:1", PUBSUB_EMULATOR_HOST="127.0.0.1:1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("snapkeep: FIRESTORE_EMULATOR_HOST: no emulator at '127.0.0.1:1'")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_the_mistakes_of_a_fleet_file_are_said_and_nothing_is_started(tmp_path: Path) -> None:
     path = tmp_path / "fleet.yaml"
     path.write_text("tenants:\n  - {id: X, project: p-1, instances: []}\n")

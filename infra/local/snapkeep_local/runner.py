@@ -28,11 +28,12 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from snapkeep import commands, fleet, wiring
 from snapkeep.ports import Ports
+from snapkeep.store import Fleet
 from snapkeep_local import emulators, rest, schedule
 from snapkeep_local.cloud import Cloud
 from snapkeep_local.delivery import Broker
 from snapkeep_local.emulators import HOST, Emulator, free_port
-from snapkeep_local.processes import Processes, Program
+from snapkeep_local.processes import Process, Processes, Program
 from snapkeep_local.sim import populate
 from snapkeep_local.timekeeper import CannotMove, Mode, Simulated, System, Timekeeper
 
@@ -55,6 +56,7 @@ FIRST_MESSAGES_TIMEOUT_S: Final = 60.0
 """What the first messages are waited for: each function imports Google's clients with its first."""
 
 SERVER_STOP_TIMEOUT_S: Final = 5.0
+ANSWER_TIMEOUT_S: Final = 5.0
 
 
 PUSH_BYTES_MAX: Final = 16 << 20
@@ -111,15 +113,15 @@ class LocalCloud:
         simulator = rest.Simulator(cloud, None if settings.clock == "simulated" else _machine_time)
 
         firestore, pubsub = self._emulators()
-        ports = {function.name: free_port() for function in schedule.functions()}
-        broker = Broker(pubsub, PROJECT, f"{url}/_push", ports)
+        listens = {function.name: free_port() for function in schedule.functions()}
+        broker = Broker(pubsub, PROJECT, f"{url}/_push", listens)
         self._stack.callback(broker.stop)
         self.addresses = {
             # The dashboard and the API come with their own functions; until then there is nothing to point at.
             "dashboard": None,
             "api": None,
             "compute": url,
-            "functions": {name: f"http://{HOST}:{port}" for name, port in ports.items()},
+            "functions": {name: f"http://{HOST}:{port}" for name, port in listens.items()},
             "firestore": firestore,
             "pubsub": pubsub,
             "clock": f"{url}/_sim/clock",
@@ -127,7 +129,7 @@ class LocalCloud:
             "database": DATABASE,
             "sim": url,
         }
-        processes = Processes(self._programs(ports, broker.address))
+        processes = Processes(self._programs(listens, broker.address))
         self._stack.callback(processes.stop)
         processes.start()
         for emulator in self._own:
@@ -144,7 +146,10 @@ class LocalCloud:
         add_controls(app, time, broker, processes, self.addresses)
         self._serve(app, listening)
         processes.wait_ready()
-        commands.apply_fleet(self._ports(broker), reading, ACTOR)
+        ports = self._ports(broker)
+        if any(True for _ in Fleet(ports.documents).tenants()):
+            log.warning("Firestore at %s holds tenants of an earlier run; this cloud's instances are new", firestore)
+        commands.apply_fleet(ports, reading, ACTOR)
         late = broker.ledger.wait_quiet(FIRST_MESSAGES_TIMEOUT_S)
         if late:
             log.warning("%d first messages are not answered yet", late)
@@ -159,6 +164,9 @@ class LocalCloud:
         own += [] if pubsub else [emulators.pubsub()]
         if own:
             emulators.installed()  # said before anything is started
+        for variable, address in (("FIRESTORE_EMULATOR_HOST", firestore), ("PUBSUB_EMULATOR_HOST", pubsub)):
+            if address:
+                _expect_answer(variable, address)
         self._own: list[Emulator] = own
         for emulator in own:
             self._stack.callback(emulator.stop)
@@ -209,6 +217,15 @@ class Quiet(WSGIRequestHandler):
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Say nothing."""
+
+
+def _expect_answer(variable: str, address: str) -> None:
+    """Raises CannotRun unless something listens where the environment says."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        raise CannotRun(f"{variable}: no emulator at {address!r} ({error}); unset it to have one started") from None
 
 
 def _machine_time() -> datetime:
@@ -286,12 +303,12 @@ def add_controls(
         return "", broker.push(function, topic, flask.request.get_data())
 
 
-def _deliveries(broker: Broker, topic: str) -> dict[str, int]:
+def _deliveries(broker: Broker, topic: str) -> dict[str, int | None]:
     count = broker.ledger.count(topic)
     return {"delivered": count.delivered, "failed": count.failed, "in_flight": count.in_flight}
 
 
-def _process(process: Any) -> dict[str, Any]:
+def _process(process: Process) -> dict[str, int | None]:
     return {"pid": process.pid, "restarts": process.restarts}
 
 
