@@ -36,6 +36,8 @@ GIB: Final = 1 << 30
 FIRST_BYTES_PER_S: Final = 200 * (1 << 20)
 """What a full upload moves in a second; a first snapshot of 100 GiB with half of it in use takes about 4 minutes."""
 
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
 Kind = Literal["instances", "disks", "snapshots", "operations"]
 
 
@@ -54,7 +56,7 @@ class Disk:
     labels: dict[str, str]
     kms_key: str | None = None
     customer_supplied_key: bool = False
-    architecture: str = "X86_64"
+    architecture: str | None = "X86_64"
     guest_os_features: tuple[str, ...] = ()
     provisioned_iops: int | None = None
     provisioned_throughput: int | None = None
@@ -195,8 +197,17 @@ class Cloud:
         kms_key: str | None = None,
         customer_supplied_key: bool = False,
         boot: bool = False,
+        architecture: str = "X86_64",
+        provisioned_iops: int | None = None,
+        provisioned_throughput: int | None = None,
     ) -> str:
-        """Make a disk, regional if it has `replica_zones`; returns its link. Raises ApiError if it exists."""
+        """Make a disk, regional if it has `replica_zones`; returns its link.
+
+        Raises ApiError 400 for what is no name or no region's zones, 409 if it exists.
+        """
+        _check_name(name)
+        if replica_zones and (zone not in replica_zones or len({region_of(one) for one in replica_zones}) != 1):
+            raise invalid("replicaZones", list(replica_zones), f"They must be of one region, with {zone} among them.")
         disk = Disk(
             id=self._id(),
             name=name,
@@ -211,7 +222,10 @@ class Cloud:
             labels=dict(labels or {}),
             kms_key=kms_key,
             customer_supplied_key=customer_supplied_key,
+            architecture=architecture,
             guest_os_features=("VIRTIO_SCSI_MULTIQUEUE", "UEFI_COMPATIBLE") if boot else (),
+            provisioned_iops=provisioned_iops,
+            provisioned_throughput=provisioned_throughput,
             changes_per_day=self._chance.uniform(0.002, 0.05),
         )
         if disk.link in self._disks:
@@ -234,7 +248,11 @@ class Cloud:
         tags: Iterable[str] = (),
         service_account: str | None = None,
     ) -> str:
-        """Make a running instance with these disks (links) attached, the first as its boot disk; returns its link."""
+        """Make a running instance with these disks (links) attached, the first as its boot disk; returns its link.
+
+        Raises ApiError 400 for what is no name, 404 for a disk that there is not, 409 if it exists.
+        """
+        _check_name(name)
         attached = [
             Attached(
                 device_name="persistent-disk-0" if index == 0 else disk.rsplit("/", 1)[1],
@@ -259,9 +277,9 @@ class Cloud:
         )
         if instance.link in self._instances:
             raise already_exists(instance.link)
-        for one in attached:
-            if one.persistent:
-                self._disk(one.source).users.append(instance.link)
+        # All of them are found before the first is changed.
+        for disk in [self._disk(one.source) for one in attached if one.persistent]:
+            disk.users.append(instance.link)
         self._instances[instance.link] = instance
         self._by_project[project, "instances"][instance.link] = instance
         return instance.link
@@ -277,6 +295,7 @@ class Cloud:
     ) -> Json:
         address = ".".join(str(self._chance.randrange(2, 250)) for _ in range(2))
         region = region_of(zone)
+        accounts = [service_account] if service_account else []
         return {
             "machineType": f"{API}projects/{project}/zones/{zone}/machineTypes/{machine_type}",
             "canIpForward": False,
@@ -290,16 +309,18 @@ class Cloud:
                     "stackType": "IPV4_ONLY",
                 }
             ],
-            "tags": {"items": sorted(tags), "fingerprint": "42WmSpB8rSM="},
+            "tags": {"fingerprint": "42WmSpB8rSM=", **_unless_empty("items", sorted(tags))},
             "metadata": {
                 "fingerprint": "5Pw0wJB7bAY=",
-                "items": [{"key": key, "value": value} for key, value in sorted(metadata.items())],
+                **_unless_empty("items", [{"key": key, "value": value} for key, value in sorted(metadata.items())]),
             },
-            "serviceAccounts": [
-                {"email": service_account, "scopes": ["https://www.googleapis.com/auth/cloud-platform"]}
-            ]
-            if service_account
-            else [],
+            **_unless_empty(
+                "serviceAccounts",
+                [
+                    {"email": account, "scopes": ["https://www.googleapis.com/auth/cloud-platform"]}
+                    for account in accounts
+                ],
+            ),
             "scheduling": {"automaticRestart": True, "onHostMaintenance": "MIGRATE", "preemptible": False},
             "shieldedInstanceConfig": {"enableSecureBoot": True, "enableVtpm": True, "enableIntegrityMonitoring": True},
         }
@@ -319,14 +340,20 @@ class Cloud:
         self._instance(link).created_at = self.now
 
     def attach_disk(self, instance: str, disk: str) -> None:
-        attached = Attached(disk.rsplit("/", 1)[1], disk, boot=False, auto_delete=False)
-        self._instance(instance).disks.append(attached)
-        self._disk(disk).users.append(instance)
+        """Attach a disk as a data disk. Raises ApiError if it is attached there already."""
+        one, wanted = self._instance(instance), self._disk(disk)
+        if instance in wanted.users:
+            raise ApiError(400, "resourceInUseByAnotherResource", f"'{disk}' is in use by '{instance}'")
+        one.disks.append(Attached(disk.rsplit("/", 1)[1], disk, boot=False, auto_delete=False))
+        wanted.users.append(instance)
 
     def detach_disk(self, instance: str, disk: str) -> None:
-        one = self._instance(instance)
+        """Detach a disk. Raises ApiError if it is not attached there."""
+        one, unwanted = self._instance(instance), self._disk(disk)
+        if instance not in unwanted.users:
+            raise invalid("disk", disk, f"It is not attached to '{instance}'.")
         one.disks = [attached for attached in one.disks if attached.source != disk]
-        self._disk(disk).users.remove(instance)
+        unwanted.users.remove(instance)
 
     def remove_disk(self, link: str) -> None:
         """Delete a disk. Raises ApiError while it is attached."""
@@ -370,7 +397,7 @@ class Cloud:
 
     # --- reads ------------------------------------------------------------------------------------------------
 
-    def get(self, kind: Kind, link: str) -> Json:
+    def get(self, kind: Literal["instances", "disks", "snapshots"], link: str) -> Json:
         """`instances.get`, `disks.get`, `snapshots.get`. Raises ApiError."""
         self._call(f"{kind}.get", _project_of(link), "reads", (link,))
         found = self._table(kind).get(link)
@@ -400,7 +427,7 @@ class Cloud:
         if not 1 <= max_results <= PAGE_MAX:
             raise invalid("maxResults", max_results, f"It must be between 1 and {PAGE_MAX}.")
         wanted = filters.parse(filter)
-        after = _unpack(page_token)
+        after = _unpack(page_token, project)
         page: list[Json] = []
         for link, resource in self._candidates(kind, project, wanted):
             if link <= after:
@@ -433,15 +460,18 @@ class Cloud:
 
     def insert_snapshot(self, project: str, body: Mapping[str, Any], request_id: str | None = None) -> Json:
         """`snapshots.insert`: returns its operation. Raises ApiError."""
-        name = str(body.get("name", ""))
-        link = f"projects/{project}/global/snapshots/{name}"
+        link = f"projects/{project}/global/snapshots/{body.get('name', '')}"
         source = _partial(str(body.get("sourceDisk", "")))
         struck = self._call(fault_rules.INSERT, project, "mutations", (link, source))
+        return self._answer(struck, lambda: self._insert_snapshot(project, link, source, body, request_id, struck))
+
+    def _insert_snapshot(
+        self, project: str, link: str, source: str, body: Mapping[str, Any], request_id: str | None, struck: Struck
+    ) -> Operation:
         repeated = self._repeated(fault_rules.INSERT, request_id)
         if repeated:
-            return self._answer(repeated, struck)
-        if not NAME.fullmatch(name):
-            raise invalid("resource.name", name, f"Must be a match of regex '{NAME.pattern}'")
+            return repeated
+        _check_name(str(body.get("name", "")))
         locations = list(body.get("storageLocations") or [])
         if len(locations) > 1:
             raise invalid("resource.storageLocations", locations, "At most one storage location can be given.")
@@ -457,13 +487,13 @@ class Cloud:
         operation = self._operate(fault_rules.INSERT, project, link, request_id)
         if not in_pace:
             self._finish(operation, timedelta(seconds=1), (*too_often, None))
-            return self._answer(operation, struck)
+            return operation
         if struck.fails and struck.fails.snapshot == "absent":
             error = (struck.fails.code, struck.fails.message, struck.fails.http_status)
             self._finish(operation, timedelta(seconds=self._chance.uniform(2, 30)), error)
-            return self._answer(operation, struck)
+            return operation
         self._take_snapshot(project, disk, body, locations, operation, struck)
-        return self._answer(operation, struck)
+        return operation
 
     def _take_snapshot(
         self,
@@ -529,9 +559,12 @@ class Cloud:
         """`snapshots.delete`: its bytes that later snapshots need move to the next of its chain. Raises ApiError."""
         project = _project_of(link)
         struck = self._call("snapshots.delete", project, "mutations", (link,))
+        return self._answer(struck, lambda: self._delete_snapshot(project, link, request_id, struck))
+
+    def _delete_snapshot(self, project: str, link: str, request_id: str | None, struck: Struck) -> Operation:
         repeated = self._repeated("snapshots.delete", request_id)
         if repeated:
-            return self._answer(repeated, struck)
+            return repeated
         snapshot = self._snapshots.get(link)
         if snapshot is None:
             raise not_found(link)
@@ -540,18 +573,18 @@ class Cloud:
         operation = self._operate("snapshots.delete", project, link, request_id, snapshot.id)
         if struck.stuck:
             operation.status, operation.started_at = "RUNNING", self.now
-            return self._answer(operation, struck)
+            return operation
         took = timedelta(seconds=self._chance.uniform(2, 20) * struck.slow)
         if struck.fails:
             self._finish(operation, took, (struck.fails.code, struck.fails.message, struck.fails.http_status))
-            return self._answer(operation, struck)
+            return operation
         snapshot.status = "DELETING"
         self.log.append(
             {"method": "snapshots.delete", "link": link, "id": snapshot.id, "request_id": request_id, "at": self.now}
         )
         self._at(self.now + took, lambda: self._vanish(snapshot))
         self._finish(operation, took, None)
-        return self._answer(operation, struck)
+        return operation
 
     def set_snapshot_labels(
         self, link: str, labels: Mapping[str, str], fingerprint: str, request_id: str | None = None
@@ -559,19 +592,40 @@ class Cloud:
         """`snapshots.setLabels`. Raises ApiError, 412 `conditionNotMet` for labels that were changed meanwhile."""
         project = _project_of(link)
         struck = self._call("snapshots.setLabels", project, "mutations", (link,))
+        return self._answer(struck, lambda: self._set_labels(project, link, labels, fingerprint, request_id, struck))
+
+    def _set_labels(
+        self,
+        project: str,
+        link: str,
+        labels: Mapping[str, str],
+        fingerprint: str,
+        request_id: str | None,
+        struck: Struck,
+    ) -> Operation:
         repeated = self._repeated("snapshots.setLabels", request_id)
         if repeated:
-            return self._answer(repeated, struck)
+            return repeated
         snapshot = self._snapshots.get(link)
         if snapshot is None:
             raise not_found(link)
         if fingerprint != snapshot.fingerprint:
             raise ApiError(412, "conditionNotMet", "Supplied fingerprint does not match current metadata fingerprint.")
+        operation = self._operate("snapshots.setLabels", project, link, request_id, snapshot.id)
+        if struck.stuck:
+            operation.status, operation.started_at = "RUNNING", self.now
+            return operation
+        took = timedelta(seconds=struck.slow)
+        if struck.fails:
+            self._finish(operation, took, (struck.fails.code, struck.fails.message, struck.fails.http_status))
+            return operation
         snapshot.labels = dict(labels)
         snapshot.fingerprint = self._fingerprint(snapshot.labels)
-        operation = self._operate("snapshots.setLabels", project, link, request_id, snapshot.id)
-        self._finish(operation, timedelta(seconds=1), None)
-        return self._answer(operation, struck)
+        self.log.append(
+            {"method": operation.kind, "link": link, "id": snapshot.id, "request_id": request_id, "at": self.now}
+        )
+        self._finish(operation, took, None)
+        return operation
 
     # --- faults, and what a judge may look at -------------------------------------------------------------------
 
@@ -629,19 +683,27 @@ class Cloud:
             raise struck.error
         return struck
 
-    def _answer(self, operation: Operation, struck: Struck) -> Json:
+    def _answer(self, struck: Struck, change: Callable[[], Operation]) -> Json:
+        """The operation that a change starts. Raises ApiError: its refusal, or an error that hides how it went."""
+        try:
+            operation = change()
+        except ApiError:
+            if struck.error:
+                raise struck.error from None
+            raise
         if struck.error:
             raise struck.error
         return self._render(operation)
 
     def _repeated(self, method: str, request_id: str | None) -> Operation | None:
-        """The operation that this very request started before. Raises ApiError for an id that is no UUID."""
+        """The operation that this very request started before.
+
+        Raises ApiError for an id that is no UUID, or the zero UUID, which is documented not to be supported.
+        """
         if request_id is None:
             return None
-        try:
-            uuid.UUID(request_id)
-        except ValueError:
-            raise invalid("requestId", request_id, "It must be a valid UUID.") from None
+        if not _UUID.fullmatch(request_id) or not int(request_id.replace("-", ""), 16):
+            raise invalid("requestId", request_id, "It must be a valid UUID, and not the zero UUID.")
         known = self._requests.get((method, request_id))
         if known is None or self.now - known[0] > REQUEST_REMEMBERED:
             return None
@@ -671,19 +733,26 @@ class Cloud:
     def _turn(self, snapshot: Snapshot, status: str) -> None:
         if snapshot.status in ("CREATING", "UPLOADING"):
             snapshot.status = status
+            if status == "FAILED":
+                # Nothing can build on it: what it was to hold, the next one holds.
+                self._leave_chain(snapshot)
 
     def _vanish(self, snapshot: Snapshot) -> None:
         if self._snapshots.get(snapshot.link) is not snapshot:
             return
         del self._snapshots[snapshot.link]
         del self._by_project[snapshot.project, "snapshots"][snapshot.link]
+        self._leave_chain(snapshot)
+
+    def _leave_chain(self, snapshot: Snapshot) -> None:
         chain = self._chains[snapshot.source_id, snapshot.location]
-        if snapshot in chain:
-            at = chain.index(snapshot)
-            del chain[at]
-            if at < len(chain):
-                # What the next one shared with it is now its own.
-                chain[at].bytes += snapshot.bytes
+        for at, one in enumerate(chain):
+            if one is snapshot:
+                del chain[at]
+                if at < len(chain):
+                    # What the next one shared with it is now its own.
+                    chain[at].bytes += snapshot.bytes
+                return
 
     def _changed(self, disk: Disk, chain: list[Snapshot]) -> int:
         """Bytes that a snapshot of the disk holds: all that is in use, or what changed since the last in its chain."""
@@ -750,7 +819,7 @@ def _instance_json(one: Instance, disks: Mapping[str, Disk], fingerprint: str) -
         "zone": f"{API}projects/{one.project}/zones/{one.zone}",
         "selfLink": API + one.link,
         "status": one.status,
-        "labels": dict(one.labels),
+        **_unless_empty("labels", dict(one.labels)),
         "labelFingerprint": fingerprint,
         "disks": [
             {
@@ -792,11 +861,11 @@ def _disk_json(one: Disk, fingerprint: str) -> Json:
         "status": one.status,
         "sizeGb": str(one.size_gb),
         "type": f"{API}projects/{one.project}/{where}/diskTypes/{one.type}",
-        "labels": dict(one.labels),
+        **_unless_empty("labels", dict(one.labels)),
         "labelFingerprint": fingerprint,
-        "users": [API + user for user in one.users],
-        "architecture": one.architecture,
-        "guestOsFeatures": [{"type": feature} for feature in one.guest_os_features],
+        **_unless_empty("users", [API + user for user in one.users]),
+        **({"architecture": one.architecture} if one.architecture else {}),
+        **_unless_empty("guestOsFeatures", [{"type": feature} for feature in one.guest_os_features]),
         **scope,
         **key,
         **{name: str(value) for name, value in limits.items() if value is not None},
@@ -818,7 +887,7 @@ def _snapshot_json(one: Snapshot) -> Json:
         "storageBytes": str(one.bytes if one.status == "READY" else 0),
         "storageBytesStatus": "UP_TO_DATE" if one.status == "READY" else "UPDATING",
         "storageLocations": [one.location],
-        "labels": dict(one.labels),
+        **_unless_empty("labels", dict(one.labels)),
         "labelFingerprint": one.fingerprint,
         **({"snapshotEncryptionKey": {"kmsKeyName": f"{one.kms_key}/cryptoKeyVersions/1"}} if one.kms_key else {}),
     }
@@ -849,6 +918,11 @@ def _operation_json(one: Operation) -> Json:
     }
 
 
+def _unless_empty(name: str, value: Json | list[Any]) -> Json:
+    """A field as the API shows it: one without members is left out."""
+    return {name: value} if value else {}
+
+
 def _time(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds")
 
@@ -865,15 +939,27 @@ def _partial(url: str) -> str:
 def _multi_region(region: str) -> str:
     """Where Compute Engine stores a snapshot that names no place: the multi-region nearest to the disk."""
     continent = re.split(r"[-\d]", region)[0]
-    return {"europe": "eu", "asia": "asia"}.get(continent, "us")
+    nearest = {"europe": "eu", "me": "eu", "africa": "eu", "asia": "asia", "australia": "asia"}
+    return nearest.get(continent, "us")
 
 
 def _pack(link: str) -> str:
     return base64.urlsafe_b64encode(link.encode()).decode()
 
 
-def _unpack(token: str) -> str:
+def _unpack(token: str, project: str) -> str:
+    """The link after which the page begins; "" for the first page. Raises ApiError."""
+    if not token:
+        return ""
     try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
+        after = base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
     except ValueError:
-        raise invalid("pageToken", token, "It is not a token of this list.") from None
+        after = ""
+    if not after.startswith(f"projects/{project}/"):
+        raise invalid("pageToken", token, "It is not a token of this list.")
+    return after
+
+
+def _check_name(name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise invalid("resource.name", name, f"Must be a match of regex '{NAME.pattern}'")

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from snapkeep import cloud
 from snapkeep.cloud import AttachedDisk, Change, Disk, Instance, Operation, Snapshot, partial_link
 from snapkeep.faults import translate
 from snapkeep.ports import R
-from snapkeep_local.cloud import Cloud, Kind
+from snapkeep_local.cloud import Cloud
 from snapkeep_local.errors import ApiError, Json
 
-_KINDS: Final[Mapping[type, Kind]] = {Instance: "instances", Disk: "disks", Snapshot: "snapshots"}
+_Found = Literal["instances", "disks", "snapshots"]
+_KINDS: Final[Mapping[type, _Found]] = {Instance: "instances", Disk: "disks", Snapshot: "snapshots"}
+
+_LINKS: Final[Mapping[type, re.Pattern[str]]] = {
+    Instance: re.compile(r"projects/[^/]+/zones/[^/]+/instances/[^/]+"),
+    Disk: re.compile(r"projects/[^/]+/(zones|regions)/[^/]+/disks/[^/]+"),
+    Snapshot: re.compile(r"projects/[^/]+/global/snapshots/[^/]+"),
+    Operation: re.compile(r"projects/[^/]+/(global|zones/[^/]+)/operations/[^/]+"),
+}
 
 _NOT_DEFINITION: Final = frozenset({"id", "name", "zone", "status", "disks", "kind", "selfLink"})
 """Fields of an instance that have a place of their own in `cloud.Instance`."""
@@ -24,6 +33,9 @@ class LocalCompute:
         self._cloud = cloud
 
     def get(self, kind: type[R], link: str) -> R | None:
+        """Raises ValueError for a link that is not of this kind."""
+        if not _LINKS[kind].fullmatch(link):
+            raise ValueError(f"'{link}' is not the link of a {kind.__name__}")
         try:
             if kind is Operation:
                 return _typed(kind, self._cloud.get_operation(link))
@@ -34,6 +46,9 @@ class LocalCompute:
             raise translate(error.status, error.reason, error.message) from error
 
     def find(self, kind: type[R], project: str, where: str = "") -> Iterator[R]:
+        """Raises TypeError for operations, which are read by their link."""
+        if kind not in _KINDS:
+            raise TypeError(f"{kind.__name__}: read by its link, not searched for")
         token = ""
         while True:
             try:
@@ -84,7 +99,7 @@ def _instance(found: Json) -> Instance:
         project=_project(found),
         zone=_last(found["zone"]),
         status=found["status"],
-        labels=found["labels"],
+        labels=found.get("labels", {}),
         disks=tuple(
             AttachedDisk(
                 device_name=disk["deviceName"],
@@ -114,7 +129,7 @@ def _disk(found: Json) -> Disk:
         type=_last(found["type"]),
         size_gb=int(found["sizeGb"]),
         status=found["status"],
-        labels=found["labels"],
+        labels=found.get("labels", {}),
         provisioned_iops=int(found["provisionedIops"]) if "provisionedIops" in found else None,
         provisioned_throughput=int(found["provisionedThroughput"]) if "provisionedThroughput" in found else None,
         architecture=found.get("architecture"),
@@ -133,7 +148,7 @@ def _snapshot(found: Json) -> Snapshot:
         source_disk=partial_link(found["sourceDisk"]),
         source_disk_id=found["sourceDiskId"],
         locations=tuple(found["storageLocations"]),
-        labels=found["labels"],
+        labels=found.get("labels", {}),
         created_at=datetime.fromisoformat(found["creationTimestamp"]),
         bytes=int(found["storageBytes"]),
         kms_key=cloud.key_without_version(found.get("snapshotEncryptionKey", {}).get("kmsKeyName", "")) or None,

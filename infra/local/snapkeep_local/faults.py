@@ -148,7 +148,8 @@ class Faults:
     def strike(self, method: str, links: tuple[str, ...]) -> Struck:
         """Draw what this call meets. Raises ApiError for an error before the effect."""
         struck = Struck()
-        for number, (fault, times) in self.active.items():
+        # Errors before the effect come first: a call that one of them ends has met nothing else.
+        for number, (fault, times) in sorted(self.active.items(), key=_ends_the_call, reverse=True):
             if (fault.count is not None and times >= fault.count) or not fault.concerns(method, links):
                 continue
             if fault.probability < 1 and self.rng.random() >= fault.probability:
@@ -177,3 +178,7 @@ class Faults:
             {"id": number, **msgspec.to_builtins(fault), "struck": times}
             for number, (fault, times) in self.active.items()
         ]
+
+
+def _ends_the_call(active: tuple[int, tuple[Fault, int]]) -> bool:
+    return isinstance(active[1][0].effect, ErrorBefore)

@@ -80,6 +80,9 @@ class AddDisk(_FleetChange, frozen=True, kw_only=True, tag="add_disk"):
     kms_key: str | None = None
     customer_supplied_key: bool = False
     boot: bool = False
+    architecture: str = "X86_64"
+    provisioned_iops: int | None = None
+    provisioned_throughput: int | None = None
 
 
 class AddInstance(_FleetChange, frozen=True, kw_only=True, tag="add_instance"):
