@@ -20,7 +20,7 @@ from snapkeep.creation.handler import settle_slots
 from snapkeep.creation.rules import DAYS_SHOWN, breach_due
 from snapkeep.messages import Message, Nudge, Tick, not_for
 from snapkeep.ports import Conflict, Documents, Ports
-from snapkeep.store import Event, Fleet, Held, Record, TenantStore, held, put, timestamp
+from snapkeep.store import Event, Fleet, Held, Record, TenantStore, put, readable, timestamp
 
 log: Final = logging.getLogger(__name__)
 
@@ -190,9 +190,8 @@ def _write_tenant(documents: Documents, tenant: d.Tenant, instances: Sequence[d.
     path = f"health/{tenant.id}"
     (seen,) = documents.get(path)
     after = compute(tenant, instances, now)
-    if seen:
-        before = held(d.TenantHealth, seen).value
-        if replace(before, updated_at=now, computed_at=now) == after:
+    for before in readable(d.TenantHealth, [seen] if seen else []):
+        if replace(before.value, updated_at=now, computed_at=now) == after:
             return
     put(documents, path, seen, after)
 

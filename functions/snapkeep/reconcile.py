@@ -12,7 +12,7 @@ from snapkeep import documents as d
 from snapkeep.creation import handler as creation_handler
 from snapkeep.messages import Message, Tick, not_for
 from snapkeep.ports import Ports
-from snapkeep.store import Fleet, held
+from snapkeep.store import Fleet, readable
 
 POINT_PAGES_PER_RUN: Final = 5
 """Pages of due points in one run (1,000 points); the rest is due still at the next tick."""
@@ -23,6 +23,6 @@ def reconcile(message: Message, ports: Ports) -> None:
     if not isinstance(message, Tick):
         raise not_for("reconcile", message)
     now = ports.clock.now()
-    points = [held(d.Point, doc) for doc in Fleet(ports.documents).due("points", now, POINT_PAGES_PER_RUN)]
+    points = list(readable(d.Point, Fleet(ports.documents).due("points", now, POINT_PAGES_PER_RUN)))
     if points:
         creation_handler.advance(points, ports)

@@ -7,7 +7,8 @@ holds a TenantStore and so cannot reach another's documents; `Fleet` is what sch
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, Literal, TypeVar
@@ -16,6 +17,8 @@ import msgspec
 
 from snapkeep import documents as d
 from snapkeep.ports import SERVER_TIME, Conflict, Create, Direction, Doc, Documents, Operator, Query, Replace, Write
+
+log: Final = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=d.Stored)
 
@@ -107,6 +110,15 @@ class Held(Generic[T]):
 
 def held(kind: type[T], doc: Doc) -> Held[T]:
     return Held(doc.path, d.from_data(kind, doc.data), doc.version)
+
+
+def readable(kind: type[T], docs: Iterable[Doc]) -> Iterator[Held[T]]:
+    """Those documents that are of this kind. The others are logged and left alone: one of them stops nobody else."""
+    for doc in docs:
+        try:
+            yield held(kind, doc)
+        except msgspec.ValidationError as error:
+            log.error("%s is not what it should be, and is left alone until it is mended: %s", doc.path, error)
 
 
 def created(path: str, value: d.Stored) -> Create:
@@ -201,9 +213,10 @@ class TenantStore:
         (doc,) = self._documents.get(self.path(*parts))
         return held(kind, doc) if doc else None
 
-    def get_all(self, kind: type[T], collection: str, ids: Sequence[str]) -> list[Held[T] | None]:
+    def get_all(self, kind: type[T], collection: str, ids: Sequence[str]) -> list[Held[T]]:
+        """Those of these documents that exist and are readable."""
         docs = self._documents.get(*(self.path(collection, id) for id in ids)) if ids else []
-        return [held(kind, doc) if doc else None for doc in docs]
+        return list(readable(kind, filter(None, docs)))
 
     def page(self, kind: type[T], name: str, *values: Any) -> list[Held[T]]:
         """The first page of one of the tenant's own queries."""
@@ -211,9 +224,8 @@ class TenantStore:
         return [held(kind, doc) for doc in docs]
 
     def walk(self, kind: type[T], name: str, *values: Any) -> Iterator[Held[T]]:
-        """Every document of one of the tenant's own queries, page by page, at most PAGES_MAX pages."""
-        for doc in self.walk_docs(name, *values):
-            yield held(kind, doc)
+        """Every readable document of one of the tenant's own queries, page by page, at most PAGES_MAX pages."""
+        yield from readable(kind, self.walk_docs(name, *values))
 
     def walk_docs(self, name: str, *values: Any) -> Iterator[Doc]:
         """The same as they are stored, for whoever must not trust that they are what they should be."""
@@ -251,14 +263,13 @@ class Fleet:
         yield from _walk(self._documents, kind, now, pages=pages)
 
     def tenants(self) -> Iterator[Held[d.Tenant]]:
-        for doc in _walk(self._documents, "tenants"):
-            yield held(d.Tenant, doc)
+        yield from readable(d.Tenant, _walk(self._documents, "tenants"))
 
     def tenants_by_id(self, ids: Sequence[str]) -> dict[str, Held[d.Tenant]]:
-        """The tenants that exist among these, in one round trip."""
+        """The tenants that exist among these and are readable, in one round trip."""
         unique = sorted(set(ids))
         docs = self._documents.get(*(f"tenants/{id}" for id in unique)) if unique else []
-        return {doc.path.split("/")[1]: held(d.Tenant, doc) for doc in docs if doc}
+        return {tenant.tenant: tenant for tenant in readable(d.Tenant, filter(None, docs))}
 
     def changed_since(self, since: datetime) -> tuple[set[str], datetime | None]:
         """Tenants whose own document or an instance's was written since then.
@@ -277,16 +288,13 @@ class Fleet:
         return tenants, complete_to
 
     def health(self) -> Iterator[Held[d.TenantHealth]]:
-        for doc in _walk(self._documents, "health", "tenant"):
-            yield held(d.TenantHealth, doc)
+        yield from readable(d.TenantHealth, _walk(self._documents, "health", "tenant"))
 
     def fleet_health(self) -> Held[d.FleetHealth] | None:
-        (doc,) = self._documents.get("health/_fleet")
-        return held(d.FleetHealth, doc) if doc else None
+        return next(readable(d.FleetHealth, filter(None, self._documents.get("health/_fleet"))), None)
 
     def tenant_health(self, tenant: str) -> Held[d.TenantHealth] | None:
-        (doc,) = self._documents.get(f"health/{tenant}")
-        return held(d.TenantHealth, doc) if doc else None
+        return next(readable(d.TenantHealth, filter(None, self._documents.get(f"health/{tenant}"))), None)
 
     def rejected(self, kind: str, since: datetime) -> list[Held[d.Rejected]]:
         """Kept records of bad messages since then, newest first, at most 100."""

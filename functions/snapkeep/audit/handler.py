@@ -43,13 +43,13 @@ def audit(message: Message, ports: Ports) -> None:
             tenants = {doc.path.split("/")[1] for doc in fleet.due("inbox", now)}
         case _:
             raise not_for("audit", message)
-    failed: Transient | None = None
+    failed: Exception | None = None
     for tenant in sorted(tenants):
         store = fleet.tenant(tenant)
         try:
             number(store, now)
             publish(store, ports.bus, now)
-        except Transient as fault:
+        except (Transient, msgspec.MsgspecError, ValueError, KeyError) as fault:  # or a damaged record
             failed = fault  # the others' records do not wait for this one's
     if failed:
         raise failed

@@ -22,7 +22,7 @@ from snapkeep.creation import rules
 from snapkeep.creation.slots import SlotPlan, only_missed, plan_slots
 from snapkeep.messages import BadMessage, CreateBatch, CreateRequested, Message, PointRef, Tick, not_for
 from snapkeep.ports import Conflict, Ports, Refused, Transient, Write
-from snapkeep.store import REQUEST_KEPT, Event, Fleet, Held, Outcome, Record, TenantStore, created, digest, held
+from snapkeep.store import REQUEST_KEPT, Event, Fleet, Held, Outcome, Record, TenantStore, created, digest, readable
 
 log: Final = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ def plan(message: Message, ports: Ports) -> None:
     requested: dict[str, list[PointRef]] = defaultdict(list)
     changed: set[str] = set()
     page: list[Held[d.Instance]] = []
-    for doc in fleet.due("slots", now):
-        page.append(held(d.Instance, doc))
+    for instance in readable(d.Instance, fleet.due("slots", now)):
+        page.append(instance)
         if len(page) == 100:
             _plan_page(fleet, page, now, requested, changed)
             page = []
@@ -68,6 +68,8 @@ def _plan_page(
 ) -> None:
     tenants = fleet.tenants_by_id([instance.tenant for instance in page])
     for instance in page:
+        if instance.tenant not in tenants:
+            continue
         tenant = tenants[instance.tenant].value
         points = settle_slots(fleet.tenant(tenant.id), tenant, instance, now)
         if points:
@@ -95,7 +97,7 @@ def settle_slots(
             decided = only_missed(decided)
         points = _points_of(decided, tenant, current.value, now)
         existing = store.get_all(d.Point, "points", [p.id for p in points]) if current is not instance else []
-        taken = {point.value.id for point in existing if point}
+        taken = {point.value.id for point in existing}
         points = [point for point in points if point.id not in taken]
         try:
             _commit_slots(store, tenant, current, decided, points, now)
@@ -178,7 +180,7 @@ def _requested_points(fleet: Fleet, message: CreateBatch) -> list[Held[d.Point]]
         point
         for tenant, ids in by_tenant.items()
         for point in fleet.tenant(tenant).get_all(d.Point, "points", ids)
-        if point and point.value.state == "requested"
+        if point.value.state == "requested"
     ]
 
 
@@ -256,6 +258,9 @@ def advance(points: Sequence[Held[d.Point]], ports: Ports) -> None:
     controls = fleet.controls()
     groups: dict[_Project, list[Held[d.Point]]] = defaultdict(list)
     for point in points:
+        if point.tenant not in tenants:
+            log.error("%s: its tenant is gone or not readable", point.path)
+            continue
         groups[_Project(point.value.instance.project, point.value.vault_project)].append(point)
     changed: set[str] = set()
     for project, group in groups.items():
@@ -385,14 +390,13 @@ def _commit_steps(
         for instance in run.fleet.tenant(tenant).get_all(
             d.Instance, "instances", sorted({p.value.instance.id for p in ending if p.tenant == tenant})
         )
-        if instance
     }
     committed = []
     for point, step in steps:
         store = run.fleet.tenant(point.tenant)
         writes: list[Write] = [point.replaced(step.point)]
-        if step.point.next_at is None:
-            instance = instances[point.tenant, point.value.instance.id]
+        instance = instances.get((point.tenant, point.value.instance.id))
+        if step.point.next_at is None and instance is not None:
             after = rules.after_transition(instance.value, run.tenants[point.tenant].value, point.value, step.point)
             writes.append(instance.replaced(after))
         try:

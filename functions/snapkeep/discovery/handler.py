@@ -15,7 +15,7 @@ from snapkeep import documents as d
 from snapkeep.discovery import rules
 from snapkeep.messages import DiscoverBatch, Message, Tick, not_for
 from snapkeep.ports import Conflict, Ports, Refused, Transient
-from snapkeep.store import Event, Fleet, Held, Record, TenantStore, created, held
+from snapkeep.store import Event, Fleet, Held, Record, TenantStore, created, readable
 
 log: Final = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def discover(message: Message, ports: Ports) -> None:
 
 
 def _ask_for_due(ports: Ports) -> None:
-    due = [held(d.Tenant, doc) for doc in Fleet(ports.documents).due("discovery", ports.clock.now())]
+    due = list(readable(d.Tenant, Fleet(ports.documents).due("discovery", ports.clock.now())))
     due.sort(key=lambda tenant: (tenant.value.project, tenant.value.id))
     ids = [tenant.value.id for tenant in due]
     for start in range(0, len(ids), TENANTS_PER_BATCH):
