@@ -8,7 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 import pytest
@@ -17,6 +17,7 @@ import yaml
 from snapkeep import config, documents, fleet, messages, store
 from snapkeep.cli import root
 from snapkeep.cli import target as cli_target
+from snapkeep_local import faults, rest
 
 ROOT: Final = Path(__file__).parents[2]
 CONTRACT: Final = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
@@ -325,3 +326,36 @@ def test_every_command_and_option_is_in_the_contract_and_no_other() -> None:
         assert words is not None
         told[words[0]] = set(re.findall(r"--[a-z-]+", text))
     assert told == dict(commands(root))
+
+
+# --- the local cloud -----------------------------------------------------------------------------------------------
+
+
+def tags(union: Any) -> set[str]:
+    return {str(kind.__struct_config__.tag) for kind in get_args(union)}
+
+
+def test_the_controls_of_the_local_cloud_are_those_of_the_code() -> None:
+    told = {code(row["control"]) for row in rows_with("control")}
+    served = set()
+    for module in ("rest.py", "runner.py"):
+        source = (ROOT / "infra" / "local" / "snapkeep_local" / module).read_text(encoding="utf-8")
+        for method, path in re.findall(r'@app\.(get|post|delete)\("(/_sim/[^"]+)"', source):
+            part = re.sub(r"<(?:int:)?(\w+)>", r"{\1}", path)
+            served.add(f"{method.upper()} {part}")
+    assert told == served
+
+
+def test_the_faults_and_changes_of_the_local_cloud_are_those_of_the_code() -> None:
+    effects, changes = (
+        section("8.").split("Effects of a fault:")[1].split("**Not built yet.**")[0].split("Kinds of a change:")
+    )
+    assert set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", effects))) == tags(faults.Effect)
+    assert set(re.findall(r"`(\w+)`", changes)) == tags(rest.FleetChange)
+
+
+def test_the_line_that_up_prints_has_the_keys_of_the_contract() -> None:
+    source = (ROOT / "infra" / "local" / "snapkeep_local" / "runner.py").read_text(encoding="utf-8")
+    printed = re.search(r"self\.addresses = \{(.*?)\n        \}", source, re.S)
+    assert printed is not None
+    assert [code(row["key"]) for row in rows_with("key")] == re.findall(r'^            "(\w+)":', printed[1], re.M)
