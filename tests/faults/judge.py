@@ -26,6 +26,8 @@ FINAL = ("verified", "failed", "missed")
 
 def of_write(cloud: Cloud, point: Mapping[str, Any]) -> list[str]:
     """A point as it is being committed, against what the cloud holds at this very instant."""
+    if point["state"] == "creating" and all(disk["operation"] is None for disk in point["disks"]):
+        return _of_beginning(cloud, point)
     if point["state"] != "verified":
         return []
     broken = []
@@ -44,12 +46,26 @@ def of_write(cloud: Cloud, point: Mapping[str, Any]) -> list[str]:
     return broken
 
 
+def _of_beginning(cloud: Cloud, point: Mapping[str, Any]) -> list[str]:
+    """A point that has just been begun is of the instance that it names and covers what is attached to it now."""
+    ref = point["instance"]
+    if point["started_at"] != cloud.now or any(disk["attempts"] > 1 for disk in point["disks"]):
+        return []
+    there = [i for i in cloud.instances() if (i.project, i.zone, i.name) == (ref["project"], ref["zone"], ref["name"])]
+    if [instance.id for instance in there] != [ref["id"]]:
+        return [f"{point['id']}: is of instance {ref['id']}, in the cloud is {[i.id for i in there]}"]
+    attached = cloud.attached_disk_ids(ref["project"], ref["zone"], ref["name"])
+    covered = {disk["id"] for disk in point["disks"]}
+    return [] if attached == covered else [f"{point['id']}: covers {covered}, attached are {attached}"]
+
+
 def findings(world: World) -> list[str]:
     """Everything that is not as it must be at the end."""
     stored = world.system.documents.dump()
     return [
         *world.trace.broken,
         *_every_slot_has_one_end(world, stored),
+        *_none_starts_too_late(stored),
         *_no_second_snapshot(world),
         *_intents_and_outcomes(world, stored),
         *_chains(stored),
@@ -103,6 +119,16 @@ def _every_slot_has_one_end(world: World, stored: Mapping[str, Any]) -> Iterator
     there = {instance.id for instance in world.system.cloud.instances()}
     if known != there:
         yield f"instances known and not lost: {sorted(known)}; in the cloud: {sorted(there)}"
+
+
+def _none_starts_too_late(stored: Mapping[str, Any]) -> Iterator[str]:
+    """A scheduled point is started within its tenant's catch_up_hours, or missed."""
+    for owner, id, point in _documents(stored, "points"):
+        if point["trigger"] != "scheduled" or point["started_at"] is None:
+            continue
+        hours = stored[f"tenants/{owner}"]["schedule"]["catch_up_hours"]
+        if point["started_at"] > point["slot"]["at"] + timedelta(hours=hours):
+            yield f"{owner}: {id}: started at {point['started_at']}, later than {hours} h after {point['slot']['at']}"
 
 
 def _unsure(lost_at: Any, slot_at: Any) -> bool:

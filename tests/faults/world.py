@@ -9,8 +9,10 @@ hands, and the scheduler dies for days. Then the faults stop, and `judge` asks w
 from __future__ import annotations
 
 import base64
+import logging
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,6 +37,18 @@ STEP: Final = timedelta(minutes=5)
 FAULTY: Final = timedelta(days=2)
 SETTLING: Final = timedelta(hours=38)
 FLEET: Final = Path(__file__).with_name("fleet.yaml")
+
+
+@contextmanager
+def quiet_log() -> Iterator[None]:
+    """What the functions log of thousands of planted faults would only hide what is found."""
+    log = logging.getLogger("snapkeep")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 class Death(BaseException):

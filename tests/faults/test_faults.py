@@ -1,0 +1,56 @@
+"""The whole system in a hostile world, one seed a test. Replay one with `python -m tests.faults SEED`."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.faults import judge
+from tests.faults.world import World, quiet_log
+
+SEEDS = 200
+QUICK = 10
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    with quiet_log():
+        yield
+
+
+@pytest.mark.parametrize(
+    "seed", [seed if seed < QUICK else pytest.param(seed, marks=pytest.mark.slow) for seed in range(SEEDS)]
+)
+def test_everything_comes_to_its_end_once_the_faults_stop(seed: int) -> None:
+    world = World(seed)
+    world.run()
+    assert judge.findings(world) == []
+
+
+def test_one_seed_is_one_history() -> None:
+    digests = []
+    for _ in range(2):
+        world = World(3)
+        world.run()
+        digests.append(world.system.digest())
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.slow
+def test_the_seeds_meet_what_they_are_meant_to_meet() -> None:
+    """A hostile world that does not hurt proves nothing."""
+    states: set[str] = set()
+    codes: set[str] = set()
+    triggers: set[str] = set()
+    attempts = 0
+    for seed in range(40):
+        world = World(seed)
+        world.run()
+        for path, data in world.system.documents.dump().items():
+            if "/points/" in path:
+                states.add(data["state"])
+                triggers.add(data["trigger"])
+                codes.add((data["failure"] or {}).get("code", ""))
+                attempts = max([attempts, *(disk["attempts"] for disk in data["disks"])])
+    assert states == {"verified", "failed", "missed"}
+    assert triggers == {"scheduled", "on_demand"}
+    assert attempts > 1
+    assert {"deadline", "instance_gone", "forbidden"} & codes

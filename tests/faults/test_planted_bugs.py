@@ -1,0 +1,174 @@
+"""Ten and more guards, each taken away from a copy of the code: the fault tests must miss every one of them."""
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SEEDS_MAX = 60
+TIMEOUT_S = 400
+
+
+@dataclass(frozen=True)
+class Bug:
+    name: str
+    file: str
+    guard: str  # stands exactly once in the file
+    without: str
+    found: str  # what a finding must say
+
+
+RULES = "functions/snapkeep/creation/rules.py"
+HANDLER = "functions/snapkeep/creation/handler.py"
+AUDIT = "functions/snapkeep/audit/handler.py"
+
+BUGS = [
+    Bug(
+        "a snapshot that is still being uploaded counts as done",
+        RULES,
+        'disk.snapshot.status == "READY" and disk.snapshot.id is not None',
+        "disk.snapshot.id is not None",
+        "verified with",
+    ),
+    Bug(
+        "nobody compares the numeric id of the disk",
+        RULES,
+        '    if found.source_disk_id != disk.id:\n        message = f"{disk.name} is another',
+        '    if not found.source_disk_id:\n        message = f"{disk.name} is another',
+        "verified with",
+    ),
+    Bug(
+        "the snapshot is stored wherever Compute Engine likes",
+        "infra/local/snapkeep_local/compute.py",
+        '"storageLocations": [change.location],',
+        '"storageLocations": [],',
+        "lies in",
+    ),
+    Bug(
+        "what someone else has taken on is started all the same",
+        HANDLER,
+        """            log.info("%s: someone else took it on", point.path)
+            continue
+        committed""",
+        """            log.info("%s: someone else took it on", point.path)
+        committed""",
+        "without an intent",
+    ),
+    Bug(
+        "a change is committed without its record",
+        HANDLER,
+        "store.commit(_record(point, step, now), *writes)",
+        "store.commit(None, *writes)",
+        "without an intent",
+    ),
+    Bug(
+        "a start whose answer was lost is tried under another name",
+        RULES,
+        "return disk  # not started, or started by a run that died: it is asked for again under the same name",
+        'return _attempt_failed(disk, "never_started", "no answer", now, pause=RETRY_MIN)',
+        "snapshots for|outcomes",
+    ),
+    Bug(
+        "an attempt that has ended is told again at every look",
+        RULES,
+        "if judged.failure and not disk.failure:",
+        "if judged.failure:",
+        "outcomes",
+    ),
+    Bug(
+        "a stuck operation is waited for without end",
+        RULES,
+        "late = now >= point.deadline",
+        "late = False",
+        "is still creating",
+    ),
+    Bug(
+        "an instance of the same name is taken for the one that was meant",
+        RULES,
+        "    if found.id != ref.id:",
+        "    if not found.id:",
+        "is of instance",
+    ),
+    Bug(
+        "the schedule takes points of client-managed tenants",
+        "functions/snapkeep/creation/slots.py",
+        "if instance.lost_at is not None or not tenant.vendor_managed:",
+        "if instance.lost_at is not None:",
+        "client-managed",
+    ),
+    Bug(
+        "a slot is taken however late it is",
+        "functions/snapkeep/creation/slots.py",
+        "in_time = now - newest.at <= timedelta(hours=tenant.schedule.catch_up_hours)",
+        "in_time = True",
+        "later than",
+    ),
+    Bug(
+        "an instance that is gone is not noticed",
+        "functions/snapkeep/discovery/rules.py",
+        "elif before.lost_at is None:",
+        "elif before.lost_at is not None:",
+        "known and not lost",
+    ),
+    Bug(
+        "a numbered record stays in the inbox as if it were not",
+        AUDIT,
+        "store.commit(None, *writes, *numbered)",
+        "store.commit(None, *writes)",
+        "numbered|second record|promise",
+    ),
+    Bug(
+        "an event is noted as published and never was",
+        AUDIT,
+        "                bus.publish(EVENTS_TOPIC, canonical(record.value.event))",
+        "                canonical(record.value.event)",
+        "never published",
+    ),
+    Bug(
+        "a point that met a passing fault is never looked at again",
+        RULES,
+        "next_at=min(now + wait, _must_end(point, now)))",
+        "next_at=None)",
+        "is still|nowhere",
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name.replace(" ", "-"))
+def test_a_guard_that_is_taken_away_is_missed(bug: Bug, tmp_path: Path) -> None:
+    for folder in ("functions", "infra", "tests/faults"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    file = tmp_path / bug.file
+    text = file.read_text(encoding="utf-8")
+    assert text.count(bug.guard) == 1, f"{bug.file} has the guard {text.count(bug.guard)} times"
+    file.write_text(text.replace(bug.guard, bug.without), encoding="utf-8")
+    run = subprocess.run(  # noqa: S603 - our own module
+        [sys.executable, "-m", "tests.faults", "0", str(SEEDS_MAX), "--until-found"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{tmp_path}:{tmp_path}/functions:{tmp_path}/infra/local", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert run.returncode == 1, f"not caught by {SEEDS_MAX} seeds:\n{run.stdout[-500:]}{run.stderr[-2000:]}"
+    assert re.search(bug.found, run.stdout), run.stdout[-1000:] + run.stderr[-1000:]
+
+
+def test_without_a_planted_bug_the_same_command_finds_nothing() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.faults", "0", "2", "--until-found"],
+        cwd=ROOT,
+        env={"PYTHONPATH": f"{ROOT}:{ROOT}/functions:{ROOT}/infra/local", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
