@@ -1,0 +1,809 @@
+"""Compute in memory and over google-cloud-compute: one suite, and what only shows between the client and a server.
+
+Both sides look at the same state machine, so that each value one of them gives is compared with the other's.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from snapkeep import cloud
+from snapkeep.cloud import AttachedDisk, Disk, InsertSnapshot, Instance, Operation, Resource, Snapshot, request_id
+from snapkeep.gcp.compute import GoogleCompute
+from snapkeep.ports import Compute, R, Refused, Transient
+from snapkeep_local.cloud import Cloud
+from snapkeep_local.compute import LocalCompute
+from snapkeep_local.emulators import free_port
+from snapkeep_local.faults import ErrorAfter, ErrorBefore, Fault, OperationFails, SnapshotFails, SnapshotVanishes, Stuck
+from snapkeep_local.limits import Limits
+from snapkeep_local.rest import Simulator
+
+NOW = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)
+PROJECT = "acme-prod"
+VAULT = "acme-vault"
+ZONE = "southamerica-east1-a"
+REGION = "southamerica-east1"
+KEY = "projects/keys/locations/southamerica-east1/keyRings/ring/cryptoKeys/key"
+INSTANCE = f"projects/{PROJECT}/zones/{ZONE}/instances/pam-1"
+BOOT = f"projects/{PROJECT}/zones/{ZONE}/disks/pam-1-boot"
+DATA = f"projects/{PROJECT}/regions/{REGION}/disks/pam-1-data"
+GENEROUS = Limits(lists_per_minute=10**6, reads_per_minute=10**6)
+
+CALLS_TIMEOUT_S = 0.2
+"""In place of half a minute: some of these tests wait for it to pass."""
+
+STOPS_WITHIN_S = 0.01
+"""How soon a server notices that it is to stop; the library's half a second would be most of these tests' time."""
+
+
+# --- a cloud, and the ways to reach it -----------------------------------------------------------------------------
+
+
+def fleet(limits: Limits = GENEROUS) -> Cloud:
+    """One instance with a zonal and a regional disk and two local SSDs, and disks of every other kind."""
+    one = Cloud(7, NOW, limits)
+    one.add_disk(project=PROJECT, zone=ZONE, name="pam-1-boot", boot=True, labels={"role": "boot"}, kms_key=KEY)
+    one.add_disk(project=PROJECT, zone=ZONE, name="pam-1-data", size_gb=500, replica_zones=(ZONE, f"{REGION}-b"))
+    one.add_disk(project=PROJECT, zone=ZONE, name="csek", customer_supplied_key=True, architecture="ARM64")
+    one.add_disk(
+        project=PROJECT,
+        zone=f"{REGION}-b",
+        name="fast",
+        type="hyperdisk-balanced",
+        provisioned_iops=3600,
+        provisioned_throughput=290,
+    )
+    one.add_instance(
+        project=PROJECT,
+        zone=ZONE,
+        name="pam-1",
+        disks=[BOOT, DATA],
+        labels={"tenant": "acme", "tier": "gold"},
+        metadata={"startup-script": "#!/bin/sh\necho up", "enable-oslogin": "TRUE"},
+        local_ssds=2,
+        tags=["https", "pam"],
+        service_account="pam@acme-prod.iam.gserviceaccount.com",
+    )
+    # Nothing that can be left out: what is empty is told in no field at all.
+    one.add_disk(project=PROJECT, zone="us-east1-b", name="bare")
+    one.add_instance(
+        project=PROJECT, zone="us-east1-b", name="bare", disks=[f"projects/{PROJECT}/zones/us-east1-b/disks/bare"]
+    )
+    return one
+
+
+class Quiet(WSGIRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def served(simulator: Simulator) -> Iterator[str]:
+    """The simulator's REST skin on a port of this machine; its root URL."""
+    server = make_server("127.0.0.1", 0, simulator.app, threaded=True, request_handler=Quiet)
+    thread = threading.Thread(target=server.serve_forever, args=(STOPS_WITHIN_S,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@dataclass
+class Side:
+    """One way to a cloud."""
+
+    compute: Compute
+    cloud: Cloud
+    local: LocalCompute
+
+    def pass_time(self, **duration: float) -> None:
+        self.cloud.advance(self.cloud.now + timedelta(**duration))
+
+    def both(self, kind: type[R], link: str) -> R | None:
+        """What this side reads, which is what there is in the other's eyes too."""
+        found = self.compute.get(kind, link)
+        assert found == self.local.get(kind, link)
+        return found
+
+    def one(self, kind: type[R], link: str) -> R:
+        found = self.both(kind, link)
+        assert found is not None
+        return found
+
+
+@pytest.fixture(params=["local", "google"])
+def side(request: pytest.FixtureRequest) -> Iterator[Side]:
+    one = fleet()
+    local = LocalCompute(one)
+    if request.param == "local":
+        yield Side(local, one, local)
+        return
+    with served(Simulator(one)) as endpoint:
+        yield Side(GoogleCompute(endpoint, calls_timeout_s=CALLS_TIMEOUT_S), one, local)
+
+
+def insert(name: str = "sk-1", **changes: Any) -> InsertSnapshot:
+    fields: dict[str, Any] = {
+        "project": PROJECT,
+        "name": name,
+        "source_disk": BOOT,
+        "location": REGION,
+        "labels": {"snapkeep-tenant": "acme", "snapkeep-role": "home"},
+        "description": "Snapkeep",
+    }
+    return InsertSnapshot(**{**fields, **changes})
+
+
+# --- what is read --------------------------------------------------------------------------------------------------
+
+
+def test_an_instance_is_read_with_everything_that_builds_it_again(side: Side) -> None:
+    one = side.one(Instance, INSTANCE)
+    assert (one.name, one.project, one.zone, one.region, one.status) == ("pam-1", PROJECT, ZONE, REGION, "RUNNING")
+    assert one.id.isdecimal()
+    assert one.labels == {"tenant": "acme", "tier": "gold"}
+    assert one.link == INSTANCE
+    api = "https://www.googleapis.com/compute/v1/"
+    assert one.definition["machineType"] == f"{api}projects/{PROJECT}/zones/{ZONE}/machineTypes/e2-standard-2"
+    assert one.definition["tags"]["items"] == ["https", "pam"]
+    assert one.definition["canIpForward"] is False
+    assert one.definition["networkInterfaces"][0]["networkIP"].startswith("10.128.")
+    assert one.definition["serviceAccounts"][0]["email"] == "pam@acme-prod.iam.gserviceaccount.com"
+    assert one.definition["shieldedInstanceConfig"]["enableVtpm"] is True
+    assert one.definition["metadata"]["items"] == [
+        {"key": "enable-oslogin", "value": "TRUE"},
+        {"key": "startup-script", "value": "#!/bin/sh\necho up"},
+    ]
+    assert one.definition["labels"] == {"tenant": "acme", "tier": "gold"}
+    assert one.definition.keys().isdisjoint({"id", "name", "zone", "status", "disks", "kind", "selfLink"})
+
+
+def test_an_instance_shows_its_disks_and_which_of_them_no_snapshot_can_hold(side: Side) -> None:
+    boot, data, first_ssd, second_ssd = side.one(Instance, INSTANCE).disks
+    assert boot == AttachedDisk("persistent-disk-0", BOOT, True, True, "READ_WRITE", "SCSI", True)
+    assert data == AttachedDisk("pam-1-data", DATA, True, False, "READ_WRITE", "SCSI", False)
+    assert first_ssd == AttachedDisk("local-ssd-0", "", False, False, "READ_WRITE", "NVME", True)
+    assert second_ssd.device_name == "local-ssd-1"
+
+
+def test_a_zonal_disk_is_read(side: Side) -> None:
+    disk = side.one(Disk, BOOT)
+    assert (disk.zone, disk.region, disk.replica_zones) == (ZONE, REGION, ())
+    assert (disk.type, disk.size_gb, disk.status, disk.labels) == ("pd-balanced", 20, "READY", {"role": "boot"})
+    assert disk.guest_os_features == ("VIRTIO_SCSI_MULTIQUEUE", "UEFI_COMPATIBLE")
+    assert disk.kms_key == KEY, "without the version of the key"
+    assert not disk.customer_supplied_key
+    assert disk.link == BOOT
+
+
+def test_a_regional_disk_is_read(side: Side) -> None:
+    disk = side.one(Disk, DATA)
+    assert (disk.zone, disk.region, disk.replica_zones) == (None, REGION, (ZONE, f"{REGION}-b"))
+    assert (disk.size_gb, disk.kms_key, disk.guest_os_features) == (500, None, ())
+    assert disk.link == DATA
+
+
+def test_a_disk_whose_key_the_customer_holds_is_told_from_others(side: Side) -> None:
+    disk = side.one(Disk, f"projects/{PROJECT}/zones/{ZONE}/disks/csek")
+    assert (disk.customer_supplied_key, disk.kms_key, disk.architecture) == (True, None, "ARM64")
+
+
+def test_provisioned_performance_is_read_where_there_is_any(side: Side) -> None:
+    fast = side.one(Disk, f"projects/{PROJECT}/zones/{REGION}-b/disks/fast")
+    assert (fast.type, fast.provisioned_iops, fast.provisioned_throughput) == ("hyperdisk-balanced", 3600, 290)
+    other = side.one(Disk, BOOT)
+    assert (other.provisioned_iops, other.provisioned_throughput) == (None, None)
+
+
+def test_what_is_not_told_is_empty(side: Side) -> None:
+    bare = side.one(Instance, f"projects/{PROJECT}/zones/us-east1-b/instances/bare")
+    assert bare.labels == {}
+    assert bare.definition.keys().isdisjoint({"labels", "serviceAccounts"})
+    assert "items" not in bare.definition["tags"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "link"),
+    [
+        (Instance, f"projects/{PROJECT}/zones/{ZONE}/instances/none"),
+        (Instance, f"projects/{PROJECT}/zones/us-east1-b/instances/pam-1"),
+        (Disk, f"projects/{PROJECT}/zones/{ZONE}/disks/none"),
+        (Disk, f"projects/{PROJECT}/regions/{REGION}/disks/pam-1-boot"),
+        (Snapshot, f"projects/{PROJECT}/global/snapshots/none"),
+        (Operation, f"projects/{PROJECT}/global/operations/none"),
+        (Operation, f"projects/{PROJECT}/zones/{ZONE}/operations/none"),
+    ],
+)
+def test_what_is_not_there_is_none(side: Side, kind: type[Resource], link: str) -> None:
+    assert side.compute.get(kind, link) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "link"),
+    [
+        (Instance, BOOT),
+        (Disk, INSTANCE),
+        (Snapshot, f"projects/{PROJECT}/zones/{ZONE}/snapshots/one"),
+        (Operation, "operation-1"),
+        (Disk, ""),
+    ],
+)
+def test_a_link_of_another_kind_is_a_mistake_and_not_something_missing(
+    side: Side, kind: type[Resource], link: str
+) -> None:
+    with pytest.raises(ValueError, match="is not the link of a"):
+        side.compute.get(kind, link)
+
+
+# --- what is searched for ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Instance, Disk, Snapshot])
+def test_everything_of_a_project_is_found_in_all_zones_and_regions(side: Side, kind: type[Resource]) -> None:
+    side.compute.start(insert(), request_id(insert()))
+    found = list(side.compute.find(kind, PROJECT))
+    assert found == list(side.local.find(kind, PROJECT))
+    wanted = {
+        Instance: {INSTANCE, f"projects/{PROJECT}/zones/us-east1-b/instances/bare"},
+        Disk: {
+            BOOT,
+            DATA,
+            f"projects/{PROJECT}/zones/{ZONE}/disks/csek",
+            f"projects/{PROJECT}/zones/{REGION}-b/disks/fast",
+            f"projects/{PROJECT}/zones/us-east1-b/disks/bare",
+        },
+        Snapshot: {insert().link},
+    }
+    assert {resource.link for resource in found} == wanted[kind]
+
+
+def test_nothing_is_found_in_a_project_that_holds_nothing(side: Side) -> None:
+    for kind in (Instance, Disk, Snapshot):
+        assert list(side.compute.find(kind, "empty")) == []
+
+
+@pytest.mark.parametrize("kind", [Instance, Disk])
+def test_the_same_name_in_two_zones_is_found_twice(side: Side, kind: type[Instance] | type[Disk]) -> None:
+    for zone in (f"{REGION}-a", f"{REGION}-b", "us-east1-b"):
+        disk = side.cloud.add_disk(project=PROJECT, zone=zone, name="twin")
+        side.cloud.add_instance(project=PROJECT, zone=zone, name="twin", disks=[disk])
+    found = list(side.compute.find(kind, PROJECT, '(name = "twin")'))
+    assert found == list(side.local.find(kind, PROJECT, '(name = "twin")'))
+    assert [one.zone for one in found] == [f"{REGION}-a", f"{REGION}-b", "us-east1-b"]
+    assert len({one.id for one in found}) == 3
+
+
+def test_more_than_a_page_is_found_whole_and_in_order(side: Side) -> None:
+    names = [f"s-{number:04}" for number in range(1100)]
+    for name in names:
+        side.cloud.plant_snapshot(project=VAULT, name=name)
+    found = list(side.compute.find(Snapshot, VAULT))
+    assert [snapshot.name for snapshot in found] == names
+    assert found == list(side.local.find(Snapshot, VAULT))
+    assert side.cloud.calls["snapshots.list"] == 6, "three pages of 500 for each of us"
+
+
+def test_more_than_a_page_of_many_zones_is_found_whole(side: Side) -> None:
+    for number in range(600):
+        zone = f"{('us-east1', 'europe-west1', 'us-west1')[number % 3]}-{'bcd'[number % 2]}"
+        replicas = (zone, f"{zone[:-1]}a") if number % 5 == 0 else ()
+        side.cloud.add_disk(project="wide", zone=zone, name=f"d-{number}", replica_zones=replicas)
+    found = list(side.compute.find(Disk, "wide"))
+    assert len({disk.id for disk in found}) == 600
+    assert found == list(side.local.find(Disk, "wide"))
+
+
+def test_a_page_is_read_when_the_one_before_is_used_up(side: Side) -> None:
+    for number in range(501):
+        side.cloud.plant_snapshot(project=VAULT, name=f"s-{number}")
+    found = side.compute.find(Snapshot, VAULT)
+    for _ in range(500):
+        next(found)
+    assert side.cloud.calls["snapshots.list"] == 1
+    next(found)
+    assert side.cloud.calls["snapshots.list"] == 2
+
+
+def test_names_are_found_by_the_filters_that_are_built_for_them(side: Side) -> None:
+    names = [f"s-{number}" for number in range(150)]
+    for name in names:
+        side.cloud.plant_snapshot(project=VAULT, name=name)
+    wanted = [*names[::2], "never-made"]
+    found = [one.name for where in cloud.named(wanted) for one in side.compute.find(Snapshot, VAULT, where)]
+    assert sorted(found) == sorted(names[::2])
+    assert side.cloud.calls["snapshots.list"] == 2
+
+
+@pytest.mark.parametrize(
+    ("where", "names"),
+    [
+        ("labels.tier = gold", ["pam-1"]),
+        ("labels.tenant:*", ["pam-1"]),
+        ("name eq pam-.*", ["pam-1"]),
+        ("NOT labels.tenant:*", ["bare"]),
+        ("labels.tenant = acme AND status = TERMINATED", []),
+    ],
+)
+def test_other_filters_reach_compute_engine_as_they_are(side: Side, where: str, names: list[str]) -> None:
+    assert [one.name for one in side.compute.find(Instance, PROJECT, where)] == names
+
+
+def test_a_filter_that_cannot_be_read_is_refused(side: Side) -> None:
+    with pytest.raises(Refused, match="Invalid list filter expression") as refused:
+        list(side.compute.find(Disk, PROJECT, "name ="))
+    assert (refused.value.code, refused.value.reason) == (400, "invalid")
+
+
+def test_operations_are_not_searched_for(side: Side) -> None:
+    with pytest.raises(TypeError, match="Operation"):
+        list(side.compute.find(Operation, PROJECT))
+
+
+# --- what is asked for ---------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_is_asked_for_and_read_until_it_is_ready(side: Side) -> None:
+    change = insert()
+    link = side.compute.start(change, request_id(change))
+    operation = side.one(Operation, link)
+    assert (operation.link, operation.status, operation.target) == (link, "RUNNING", change.link)
+    young = side.one(Snapshot, change.link)
+    assert (young.status, young.bytes) == ("CREATING", 0)
+    side.pass_time(hours=1)
+    operation, snapshot = side.one(Operation, link), side.one(Snapshot, change.link)
+    assert (operation.status, operation.error_code, operation.error_message) == ("DONE", None, None)
+    assert (snapshot.status, snapshot.locations, snapshot.labels) == ("READY", (REGION,), change.labels)
+    assert (snapshot.source_disk, snapshot.source_disk_id) == (BOOT, side.one(Disk, BOOT).id)
+    assert (snapshot.created_at, snapshot.created_at.tzinfo) == (NOW, UTC)
+    assert snapshot.bytes == 10 << 30
+    assert snapshot.kms_key == KEY, "that of its disk, without the version"
+    assert snapshot.id == young.id
+    stored = side.cloud.snapshot(PROJECT, change.name)
+    assert stored is not None
+    assert stored["description"] == "Snapkeep"
+
+
+def test_a_snapshot_of_a_regional_disk_in_another_project_and_under_its_own_key(side: Side) -> None:
+    change = insert(project=VAULT, source_disk=DATA, location="us-east1", kms_key=f"{KEY}-2", labels={})
+    operation = side.compute.start(change, request_id(change))
+    assert operation.startswith(f"projects/{VAULT}/global/operations/")
+    side.pass_time(hours=2)
+    snapshot = side.one(Snapshot, change.link)
+    assert (snapshot.project, snapshot.source_disk, snapshot.locations) == (VAULT, DATA, ("us-east1",))
+    assert (snapshot.kms_key, snapshot.labels, snapshot.status) == (f"{KEY}-2", {}, "READY")
+
+
+def test_both_ask_in_the_same_words() -> None:
+    one, other = fleet(), fleet()
+    change = insert(kms_key=KEY, labels={"a": "b"})
+    LocalCompute(one).start(change, request_id(change))
+    with served(Simulator(other)) as endpoint:
+        GoogleCompute(endpoint).start(change, request_id(change))
+    assert one.state() == other.state()
+
+
+def test_the_same_request_is_the_same_operation(side: Side) -> None:
+    change = insert()
+    first = side.compute.start(change, request_id(change))
+    side.pass_time(minutes=30)
+    assert side.compute.start(change, request_id(change)) == first
+    assert len(side.cloud.snapshots()) == 1
+    assert len(side.cloud.log) == 1
+
+
+def test_another_request_for_a_name_that_is_taken_is_refused_with_409(side: Side) -> None:
+    side.compute.start(insert(), request_id(insert()))
+    with pytest.raises(Refused, match="already exists") as refused:
+        side.compute.start(insert(), "9c3cb4de-24a0-4ef2-b7a3-df4a1b7a3a10")
+    assert (refused.value.code, refused.value.reason) == (409, "alreadyExists")
+    assert refused.value.message == f"The resource '{insert().link}' already exists"
+
+
+def test_a_snapshot_of_a_disk_that_is_gone_is_refused_with_404(side: Side) -> None:
+    gone = insert(source_disk=f"projects/{PROJECT}/zones/{ZONE}/disks/gone")
+    with pytest.raises(Refused, match="disks/gone") as refused:
+        side.compute.start(gone, request_id(gone))
+    assert (refused.value.code, refused.value.reason) == (404, "notFound")
+
+
+def test_a_name_that_is_none_is_refused(side: Side) -> None:
+    with pytest.raises(Refused) as refused:
+        side.compute.start(insert("Not A Name"), request_id(insert()))
+    assert refused.value.code == 400
+
+
+def test_an_operation_may_be_done_with_an_error_inside(side: Side) -> None:
+    side.cloud.add_fault(Fault(effect=OperationFails(code="QUOTA_EXCEEDED", message="Quota 'SNAPSHOTS' exceeded.")))
+    link = side.compute.start(insert(), request_id(insert()))
+    side.pass_time(minutes=5)
+    operation = side.one(Operation, link)
+    assert (operation.status, operation.http_status) == ("DONE", None)
+    assert (operation.error_code, operation.error_message) == ("QUOTA_EXCEEDED", "Quota 'SNAPSHOTS' exceeded.")
+    assert side.both(Snapshot, insert().link) is None
+
+
+def test_a_failed_operation_may_carry_an_http_status(side: Side) -> None:
+    effect = OperationFails(code="RESOURCE_NOT_FOUND", message="gone", http_status=404, snapshot="FAILED")
+    side.cloud.add_fault(Fault(effect=effect))
+    link = side.compute.start(insert(), request_id(insert()))
+    side.pass_time(hours=1)
+    operation = side.one(Operation, link)
+    assert (operation.error_code, operation.http_status) == ("RESOURCE_NOT_FOUND", 404)
+    assert side.one(Snapshot, insert().link).status == "FAILED"
+
+
+def test_a_snapshot_may_fail_though_its_operation_does_not(side: Side) -> None:
+    side.cloud.add_fault(Fault(effect=SnapshotFails()))
+    link = side.compute.start(insert(), request_id(insert()))
+    side.pass_time(hours=1)
+    assert side.one(Operation, link).error_code is None
+    assert side.one(Snapshot, insert().link).status == "FAILED"
+
+
+def test_a_snapshot_may_vanish(side: Side) -> None:
+    side.cloud.add_fault(Fault(effect=SnapshotVanishes(after_s=1800)))
+    side.compute.start(insert(), request_id(insert()))
+    side.pass_time(minutes=29)
+    assert side.one(Snapshot, insert().link).status == "READY"
+    side.pass_time(minutes=1)
+    assert side.both(Snapshot, insert().link) is None
+
+
+def test_an_operation_may_never_end(side: Side) -> None:
+    side.cloud.add_fault(Fault(effect=Stuck()))
+    link = side.compute.start(insert(), request_id(insert()))
+    side.pass_time(days=2)
+    assert side.one(Operation, link).status == "RUNNING"
+    assert side.one(Snapshot, insert().link).status == "UPLOADING"
+
+
+# --- faults --------------------------------------------------------------------------------------------------------
+
+
+def get_boot(compute: Compute) -> object:
+    return compute.get(Disk, BOOT)
+
+
+def find_disks(compute: Compute) -> object:
+    return list(compute.find(Disk, PROJECT))
+
+
+def find_snapshots(compute: Compute) -> object:
+    return list(compute.find(Snapshot, PROJECT))
+
+
+def start_one(compute: Compute) -> object:
+    return compute.start(insert(), request_id(insert()))
+
+
+CALLS = [get_boot, find_disks, find_snapshots, start_one]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (408, "timeout"),
+        (429, "rateLimitExceeded"),
+        (429, "RESOURCE_OPERATION_RATE_EXCEEDED"),
+        (403, "rateLimitExceeded"),
+        (403, "userRateLimitExceeded"),
+        (403, "quotaExceeded"),
+        (400, "resourceNotReady"),
+        (500, "backendError"),
+        (502, "badGateway"),
+        (503, "backendError"),
+        (504, "gatewayTimeout"),
+    ],
+)
+@pytest.mark.parametrize("call", CALLS)
+def test_a_fault_that_may_pass_is_transient(side: Side, call: Any, status: int, reason: str) -> None:
+    side.cloud.add_fault(Fault(effect=ErrorBefore(status=status, reason=reason, message="as the test asks")))
+    with pytest.raises(Transient, match=r"^as the test asks$") as passing:
+        call(side.compute)
+    assert (passing.value.code, passing.value.reason) == (status, reason)
+    assert passing.value.of_project == (reason in ("rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded"))
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(403, "forbidden"), (400, "invalid"), (412, "conditionNotMet"), (501, "notImplemented")],
+)
+@pytest.mark.parametrize("call", CALLS)
+def test_a_fault_that_will_not_pass_is_a_refusal(side: Side, call: Any, status: int, reason: str) -> None:
+    side.cloud.add_fault(Fault(effect=ErrorBefore(status=status, reason=reason, message="as the test asks")))
+    with pytest.raises(Refused) as refused:
+        call(side.compute)
+    assert (refused.value.code, refused.value.reason, refused.value.message) == (status, reason, "as the test asks")
+    assert side.cloud.calls.total() == 1
+
+
+@pytest.mark.parametrize("call", [get_boot, find_disks, find_snapshots])
+def test_a_read_whose_answer_is_lost_is_transient(side: Side, call: Any) -> None:
+    side.cloud.add_fault(Fault(effect=ErrorAfter()))
+    with pytest.raises(Transient):
+        call(side.compute)
+
+
+def test_the_quota_of_a_minute_is_one_of_the_project(side: Side) -> None:
+    for number in range(375):
+        change = insert(f"sk-{number}", source_disk=f"projects/{PROJECT}/zones/{ZONE}/disks/gone")
+        with pytest.raises(Refused):
+            LocalCompute(side.cloud).start(change, request_id(change))
+    with pytest.raises(Transient) as exhausted:
+        side.compute.start(insert(), request_id(insert()))
+    assert exhausted.value.of_project
+    assert (exhausted.value.code, exhausted.value.reason) == (403, "rateLimitExceeded")
+    side.pass_time(minutes=1)
+    assert side.compute.start(insert(), request_id(insert()))
+
+
+def test_after_an_unknown_outcome_the_same_request_finds_its_operation(side: Side) -> None:
+    side.cloud.add_fault(Fault(effect=ErrorAfter(), count=1))
+    change = insert()
+    with pytest.raises(Transient) as unknown:
+        side.compute.start(change, request_id(change))
+    assert unknown.value.code == 503
+    assert side.one(Snapshot, change.link).status == "CREATING", "it was done all the same"
+    link = side.compute.start(change, request_id(change))
+    assert side.one(Operation, link).target == change.link
+    assert len(side.cloud.log) == 1
+
+
+def test_an_answer_that_is_lost_hides_a_refusal_too(side: Side) -> None:
+    side.compute.start(insert(), request_id(insert()))
+    side.cloud.add_fault(Fault(effect=ErrorAfter(), count=1))
+    with pytest.raises(Transient):
+        side.compute.start(insert(), "9c3cb4de-24a0-4ef2-b7a3-df4a1b7a3a10")
+
+
+# --- Google's client alone -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def google() -> Iterator[tuple[GoogleCompute, Cloud]]:
+    one = fleet()
+    with served(Simulator(one)) as endpoint:
+        yield GoogleCompute(endpoint), one
+
+
+@pytest.mark.parametrize("call", [get_boot, find_disks, find_snapshots])
+def test_a_moments_fault_of_a_read_is_not_noticed(google: tuple[GoogleCompute, Cloud], call: Any) -> None:
+    compute, one = google
+    one.add_fault(Fault(effect=ErrorBefore(status=500, reason="backendError"), count=1))
+    call(compute)
+    assert one.calls.total() == 2
+
+
+def test_a_moments_fault_between_two_pages_loses_and_doubles_nothing(google: tuple[GoogleCompute, Cloud]) -> None:
+    compute, one = google
+    for number in range(501):
+        one.plant_snapshot(project=VAULT, name=f"s-{number}")
+    found = compute.find(Snapshot, VAULT)
+    names = [next(found).name for _ in range(500)]
+    one.add_fault(Fault(effect=ErrorBefore(), count=1))
+    names += [snapshot.name for snapshot in found]
+    assert len(set(names)) == len(names) == 501
+
+
+def test_a_change_is_asked_for_once(google: tuple[GoogleCompute, Cloud]) -> None:
+    compute, one = google
+    one.add_fault(Fault(effect=ErrorBefore(), count=1))
+    with pytest.raises(Transient):
+        start_one(compute)
+    assert one.calls == {"snapshots.insert": 1}
+
+
+def test_an_exhausted_quota_is_not_asked_for_again(google: tuple[GoogleCompute, Cloud]) -> None:
+    compute, one = google
+    one.add_fault(Fault(effect=ErrorBefore(status=403, reason="rateLimitExceeded")))
+    with pytest.raises(Transient):
+        get_boot(compute)
+    assert one.calls.total() == 1
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_server_that_is_not_there_is_transient(call: Any) -> None:
+    compute = GoogleCompute(f"http://127.0.0.1:{free_port()}", calls_timeout_s=CALLS_TIMEOUT_S)
+    with pytest.raises(Transient) as refused:
+        call(compute)
+    assert refused.value.code == 503
+
+
+def test_no_client_is_made_before_it_is_needed() -> None:
+    # An endpoint that no client could be made for.
+    GoogleCompute("https://nowhere.invalid")
+
+
+def test_a_clock_that_ticks_by_itself_moves_the_cloud_before_each_request() -> None:
+    now = [NOW]
+    one = fleet()
+    with served(Simulator(one, lambda: now[0])) as endpoint:
+        compute = GoogleCompute(endpoint)
+        start_one(compute)
+        now[0] += timedelta(hours=1)
+        snapshot = compute.get(Snapshot, insert().link)
+        assert snapshot is not None
+        assert snapshot.status == "READY"
+        now[0] -= timedelta(minutes=1)  # the machine's clock was set
+        assert compute.get(Snapshot, insert().link) == snapshot
+    assert one.now == NOW + timedelta(hours=1)
+
+
+def test_many_at_once_are_served_one_after_the_other() -> None:
+    one = fleet()
+    simulator = Simulator(one)
+    failed: list[BaseException] = []
+    with served(simulator) as endpoint:
+        compute = GoogleCompute(endpoint)
+        get_boot(compute)
+
+        def work(worker: int) -> None:
+            try:
+                for number in range(10):
+                    name = f"w-{worker}-{number}"
+                    disk = simulator.use(partial(Cloud.add_disk, project=PROJECT, zone=ZONE, name=name))
+                    change = insert(name, source_disk=disk)
+                    compute.start(change, request_id(change))
+                    simulator.advance(simulator.now() + timedelta(minutes=1))
+                    list(compute.find(Disk, PROJECT))
+            except BaseException as fault:  # noqa: BLE001 - told to the test's own thread
+                failed.append(fault)
+
+        workers = [threading.Thread(target=work, args=(worker,)) for worker in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    assert not failed
+    assert len(one.log) == 40
+
+
+# --- what the state machine never says -----------------------------------------------------------------------------
+
+
+@dataclass
+class Canned:
+    """A server that answers each path with what it was given: status, and a body that is JSON unless it is text."""
+
+    answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    asked: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
+
+
+@contextmanager
+def answering(canned: Canned) -> Iterator[GoogleCompute]:
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = urlsplit(self.path).path.removeprefix("/compute/v1/")
+            canned.asked.append((path, {name.lower(): value for name, value in self.headers.items()}))
+            status, body = canned.answers[path]
+            content = (body if isinstance(body, str) else json.dumps(body)).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html" if isinstance(body, str) else "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(STOPS_WITHIN_S,))
+        thread.start()
+        try:
+            yield GoogleCompute(f"http://127.0.0.1:{server.server_port}", calls_timeout_s=CALLS_TIMEOUT_S)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+HTML = "<!DOCTYPE html><title>Error</title>"
+
+
+def test_a_proxys_404_does_not_make_anything_look_lost() -> None:
+    with answering(Canned({INSTANCE: (404, HTML)})) as compute, pytest.raises(Refused) as refused:
+        compute.get(Instance, INSTANCE)
+    assert (refused.value.code, refused.value.reason) == (404, "")
+
+
+def test_a_proxys_502_is_transient() -> None:
+    with answering(Canned({INSTANCE: (502, HTML)})) as compute, pytest.raises(Transient) as passing:
+        compute.get(Instance, INSTANCE)
+    assert passing.value.code == 502
+
+
+def test_the_reason_may_stand_in_the_details_alone() -> None:
+    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "RATE_LIMIT_EXCEEDED", "domain": "d"}
+    error = {"error": {"code": 403, "message": "Quota exceeded", "details": [info]}}
+    with answering(Canned({INSTANCE: (403, error)})) as compute, pytest.raises(Transient) as passing:
+        compute.get(Instance, INSTANCE)
+    assert passing.value.of_project
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"items": {"zones/us-east1-b": {}}, "unreachables": ["zones/us-east1-c"]},
+        {"items": {"zones/us-east1-c": {"warning": {"code": "UNREACHABLE", "message": "down"}}}},
+    ],
+)
+@pytest.mark.parametrize(("kind", "plural"), [(Instance, "instances"), (Disk, "disks")])
+def test_a_zone_that_does_not_answer_is_no_empty_zone(kind: type[Resource], plural: str, page: Any) -> None:
+    path = f"projects/{PROJECT}/aggregated/{plural}"
+    with answering(Canned({path: (200, page)})) as compute, pytest.raises(Transient, match="zones/us-east1-c"):
+        list(compute.find(kind, PROJECT))
+
+
+def test_a_zonal_operation_is_read_and_fields_that_no_client_knows_are_passed_over() -> None:
+    link = f"projects/{PROJECT}/zones/{ZONE}/operations/operation-1"
+    api = "https://compute.googleapis.com/compute/v1/"
+    operation = {
+        "kind": "compute#operation",
+        "id": "18446744073709551615",
+        "name": "operation-1",
+        "zone": f"{api}projects/{PROJECT}/zones/{ZONE}",
+        "selfLink": api + link,
+        "targetLink": api + BOOT,
+        "status": "DONE",
+        "fieldOfNextYear": {"a": [1]},
+        "error": {"errors": [{"code": "ZONE_RESOURCE_POOL_EXHAUSTED", "message": "none left"}, {"code": "OTHER"}]},
+        "httpErrorStatusCode": 503,
+        "httpErrorMessage": "SERVICE UNAVAILABLE",
+    }
+    with answering(Canned({link: (200, operation)})) as compute:
+        assert compute.get(Operation, link) == Operation(
+            id="18446744073709551615",
+            name="operation-1",
+            link=link,
+            status="DONE",
+            target=BOOT,
+            error_code="ZONE_RESOURCE_POOL_EXHAUSTED",
+            error_message="none left",
+            http_status=503,
+        )
+
+
+@pytest.mark.parametrize(("said", "status"), [("PENDING", "PENDING"), ("RUNNING", "RUNNING"), ("ABORTING", "RUNNING")])
+def test_an_operation_is_done_only_when_it_says_so(said: str, status: str) -> None:
+    link = f"projects/{PROJECT}/global/operations/operation-1"
+    operation = {"id": "1", "name": "operation-1", "selfLink": f"https://h/v1/{link}", "status": said}
+    with answering(Canned({link: (200, operation)})) as compute:
+        found = compute.get(Operation, link)
+    assert found is not None
+    assert found.status == status
+
+
+def test_times_with_an_offset_are_read_in_utc() -> None:
+    link = f"projects/{PROJECT}/global/snapshots/s"
+    snapshot = {
+        "id": "1",
+        "name": "s",
+        "selfLink": f"https://h/{link}",
+        "creationTimestamp": "2026-02-28T18:30:00.000-08:00",
+    }
+    with answering(Canned({link: (200, snapshot)})) as compute:
+        found = compute.get(Snapshot, link)
+    assert found is not None
+    assert (found.created_at, found.created_at.tzinfo) == (NOW, UTC)
+
+
+def test_no_credentials_go_over_plain_http() -> None:
+    canned = Canned({INSTANCE: (404, HTML)})
+    with answering(canned) as compute, pytest.raises(Refused):
+        compute.get(Instance, INSTANCE)
+    [(_, headers)] = canned.asked
+    assert "authorization" not in headers
