@@ -371,6 +371,8 @@ def test_a_snapshot_on_its_way_is_waited_for(status: str) -> None:
     assert NOW < step.point.next_at <= NOW + rules.LOOK_MAX
 
 
+STRANGE = f"projects/{PROJECT}/zones/{ZONE}/disks/strange"
+
 WRONG = [
     ("failed", [snapshot(status="FAILED")], {}, STARTED, "snapshot_failed", True),
     ("being deleted", [snapshot(status="DELETING")], {}, STARTED, "snapshot_lost", True),
@@ -378,7 +380,7 @@ WRONG = [
     ("elsewhere", [snapshot(locations=("us",))], {}, STARTED, "wrong_location", False),
     ("in two places", [snapshot(locations=(REGION, "us-east1"))], {}, STARTED, "wrong_location", False),
     ("nowhere", [snapshot(locations=())], {}, STARTED, "wrong_location", False),
-    ("someone else's", [snapshot(source_disk_id="2")], {}, point_disk(), "name_taken", True),
+    ("someone else's", [snapshot(source_disk=STRANGE, source_disk_id="2")], {}, point_disk(), "name_taken", True),
     ("older than we", [snapshot(created_at=THEN - timedelta(hours=1))], {}, STARTED, "name_taken", True),
     ("older, adopted", [snapshot(created_at=THEN - timedelta(hours=1))], {}, point_disk(), "name_taken", True),
     ("made and gone", [], {OP: operation(status="DONE")}, STARTED, "snapshot_lost", True),
