@@ -203,12 +203,14 @@ class HandClock:
 
     def __init__(self, at: datetime = THEN) -> None:
         self.at = at
+        self.tokens = 0
 
     def now(self) -> datetime:
         return self.at
 
     def token(self) -> str:
-        return "0123456789abcdef"
+        self.tokens += 1
+        return f"{self.tokens:016x}"
 
     def move(self, **duration: float) -> None:
         self.at += timedelta(**duration)
