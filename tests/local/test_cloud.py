@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -267,7 +268,10 @@ def test_what_is_written_makes_the_next_snapshot_larger(cloud: Cloud) -> None:
     cloud.write(DISK, "second")
     take(cloud, "e")
     wait(cloud, days=1)
+    take(cloud, "f")
+    wait(cloud, days=1)
     assert size(cloud, "e") == size(cloud, "d") + (64 << 20)
+    assert size(cloud, "f") == size(cloud, "d"), "and only the next"
 
 
 @pytest.mark.parametrize(("gone", "next"), [("a", "b"), ("b", "c"), ("c", "d")])
@@ -484,10 +488,11 @@ def test_a_disk_takes_six_snapshots_in_an_hour(cloud: Cloud) -> None:
     codes = error_codes(cloud, [take(cloud, f"s-{number}") for number in range(7)])
     assert codes == [None] * 6 + ["RESOURCE_OPERATION_RATE_EXCEEDED"]
     assert cloud.snapshot(PROJECT, "s-6") is None, "the call was accepted, and nothing came of it"
-    wait(cloud, minutes=54)
-    assert error_codes(cloud, [take(cloud, "s-6")]) == ["RESOURCE_OPERATION_RATE_EXCEEDED"]
-    wait(cloud, minutes=1)
-    assert error_codes(cloud, [take(cloud, "s-6")]) == [None]
+    cloud.advance(NOW + timedelta(minutes=59, seconds=59))
+    early = take(cloud, "s-6")
+    cloud.advance(NOW + timedelta(minutes=60))
+    in_time = take(cloud, "s-7")
+    assert error_codes(cloud, [early, in_time]) == ["RESOURCE_OPERATION_RATE_EXCEEDED", None]
 
 
 def test_the_pace_is_that_of_a_disk_and_not_of_its_name(cloud: Cloud) -> None:
@@ -955,6 +960,24 @@ def test_faults_end_when_they_are_cleared(cloud: Cloud) -> None:
 @pytest.fixture
 def http(cloud: Cloud) -> FlaskClient:
     return Simulator(cloud).app.test_client()
+
+
+def test_who_uses_the_cloud_is_alone_with_it(cloud: Cloud) -> None:
+    simulator = Simulator(cloud)
+    came = threading.Event()
+
+    def look() -> None:
+        simulator.now()
+        came.set()
+
+    def use(_: Cloud) -> bool:
+        other.start()
+        return came.wait(0.05)
+
+    other = threading.Thread(target=look)
+    assert not simulator.use(use)
+    other.join()
+    assert came.is_set()
 
 
 def said(answer: Any) -> str:
