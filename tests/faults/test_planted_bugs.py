@@ -50,13 +50,14 @@ BUGS = [
         "lies in",
     ),
     Bug(
-        "what someone else has taken on is started all the same",
+        "the cloud is changed first and the intent committed afterwards",
         HANDLER,
-        """            log.info("%s: someone else took it on", point.path)
-            continue
-        committed""",
-        """            log.info("%s: someone else took it on", point.path)
-        committed""",
+        """    committed = _commit_steps(run, steps, now)
+    _start(run, [(point, step) for point, step in committed if step.starts])
+""",
+        """    _start(run, [(point, step) for point, step in steps if step.starts])
+    committed = _commit_steps(run, steps, now)
+""",
         "without an intent",
     ),
     Bug(
@@ -67,11 +68,11 @@ BUGS = [
         "without an intent",
     ),
     Bug(
-        "a start whose answer was lost is tried under another name",
+        "a snapshot that is still being made is given up for another",
         RULES,
-        "return disk  # not started, or started by a run that died: it is asked for again under the same name",
-        'return _attempt_failed(disk, "never_started", "no answer", now, pause=RETRY_MIN)',
-        "snapshots for|outcomes",
+        'case "READY" | "CREATING" | "UPLOADING":',
+        'case "READY":',
+        "snapshots for",
     ),
     Bug(
         "an attempt that has ended is told again at every look",
@@ -102,10 +103,10 @@ BUGS = [
         "client-managed",
     ),
     Bug(
-        "a slot is taken however late it is",
-        "functions/snapkeep/creation/slots.py",
-        "in_time = now - newest.at <= timedelta(hours=tenant.schedule.catch_up_hours)",
-        "in_time = True",
+        "a requested point is started however late it is",
+        RULES,
+        "if now <= point.start_by",
+        "if now <= point.deadline",
         "later than",
     ),
     Bug(
@@ -116,11 +117,11 @@ BUGS = [
         "known and not lost",
     ),
     Bug(
-        "a numbered record stays in the inbox as if it were not",
+        "a chain is not continued from its last record",
         AUDIT,
-        "store.commit(None, *writes, *numbered)",
-        "store.commit(None, *writes)",
-        "numbered|second record|promise",
+        "chain.Head(last[0].value.seq, last[0].value.hash)",
+        "chain.Head(last[0].value.seq, chain.EMPTY.hash)",
+        "does not continue",
     ),
     Bug(
         "an event is noted as published and never was",

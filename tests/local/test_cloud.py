@@ -309,6 +309,29 @@ def test_a_location_has_a_chain_of_its_own(cloud: Cloud) -> None:
     assert size(cloud, "here") == size(cloud, "there") == 50 << 30
 
 
+def test_what_is_written_counts_in_every_chain(cloud: Cloud) -> None:
+    for day in (1, 2):
+        take(cloud, f"here-{day}")
+        take(cloud, f"there-{day}", storageLocations=["us-east1"])
+        wait(cloud, days=1)
+        cloud.write(DISK, "second")
+    assert size(cloud, "here-2") == size(cloud, "there-2") > 64 << 20
+
+
+def test_what_a_freed_snapshot_held_is_in_the_next_one_taken(cloud: Cloud) -> None:
+    take(cloud, "a")
+    wait(cloud, days=1)
+    cloud.write(DISK, "second")
+    take(cloud, "b")
+    wait(cloud, hours=1)
+    held = size(cloud, "b")
+    cloud.delete_snapshot(link("b"))
+    wait(cloud, minutes=5)
+    take(cloud, "c")
+    wait(cloud, hours=1)
+    assert size(cloud, "c") >= held > 64 << 20
+
+
 def test_a_replaced_disk_begins_a_chain(cloud: Cloud) -> None:
     take(cloud, "old")
     wait(cloud, days=1)

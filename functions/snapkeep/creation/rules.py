@@ -425,12 +425,13 @@ def _judge_disk(
         return disk
     if found is None:
         return _judge_unseen(disk, operations, now)
-    if found.created_at < point.requested_at - CLOCK_SKEW or (
-        found.source_disk_id != disk.id and disk.operation is None
-    ):
+    asked_for_at = point.started_at or point.requested_at
+    of_this_name = found.source_disk.rsplit("/", 1)[-1] == disk.name
+    if found.created_at < asked_for_at - CLOCK_SKEW or (found.source_disk_id != disk.id and not of_this_name):
         message = f"{found.link} exists and is not ours: made from disk {found.source_disk_id} at {found.created_at}"
         return _attempt_failed(disk, "name_taken", message, now, pause=RETRY_MIN)
     if found.source_disk_id != disk.id:
+        # Most likely our own request, which names the disk, met another one. A second try would only meet it again.
         message = f"{disk.name} is another disk now: {found.source_disk_id}, not {disk.id}"
         return _attempt_failed(disk, "disk_replaced", message, now, pause=None)
     if found.locations != (disk.snapshot.location,):

@@ -62,7 +62,7 @@ class Disk:
     provisioned_throughput: int | None = None
     status: str = "READY"
     users: list[str] = field(default_factory=list)
-    written: int = 0  # bytes changed by hand since the last snapshot, beside the daily change
+    written: int = 0  # bytes changed by hand since it was made, beside the daily change
     changes_per_day: float = 0.02  # share of what is in use that changes in a day
 
     @property
@@ -115,7 +115,7 @@ class Snapshot:
     labels: dict[str, str]
     description: str
     kms_key: str | None
-    order: int  # in its chain, oldest first
+    written: int  # what its disk had been changed by hand by then: each chain counts from its own last snapshot
     fingerprint: str
 
     @property
@@ -368,6 +368,7 @@ class Cloud:
         disk = self._disk(link)
         disk.id = self._id()
         disk.created_at = self.now
+        disk.written = 0
         disk.content = f"{self._chance.getrandbits(64):016x}"
 
     def resize_disk(self, link: str, *, size_gb: int) -> None:
@@ -524,10 +525,9 @@ class Cloud:
             labels=labels,
             description=str(body.get("description", "")),
             kms_key=key,
-            order=next(self._order),
+            written=disk.written,
             fingerprint=self._fingerprint(labels),
         )
-        disk.written = 0
         self._store_snapshot(snapshot)
         chain.append(snapshot)
         self.log.append(
@@ -759,8 +759,9 @@ class Cloud:
         used = disk.size_gb * GIB // 2
         if not chain:
             return used
-        days = (self.now - chain[-1].created_at) / timedelta(days=1)
-        return min(int(used * disk.changes_per_day * days) + disk.written, used)
+        last = chain[-1]
+        days = (self.now - last.created_at) / timedelta(days=1)
+        return min(int(used * disk.changes_per_day * days) + disk.written - last.written, used)
 
     def _store_snapshot(self, snapshot: Snapshot) -> None:
         self._snapshots[snapshot.link] = snapshot
