@@ -263,7 +263,7 @@ def test_a_request_takes_one_point_however_often_it_arrives() -> None:
         one.clock.move(hours=1)
     asked = one.the_point()
     assert asked.trigger == "on_demand"
-    assert asked.requested_by == "ci@vendor.example"
+    assert asked.requested_by == "claimed:ci@vendor.example"
     assert asked.reason == "before import"
     assert len(one.compute.started) == 2
     requested = [record for record in one.records() if record["action"] == "point.requested"]

@@ -191,17 +191,16 @@ def _request_on_demand(fleet: Fleet, message: CreateRequested, now: datetime) ->
         raise BadMessage(f"tenant: {message.tenant!r} is not a tenant")
     store = fleet.tenant(message.tenant)
     request_path = ("requests", digest(message.id))
+    asker = f"claimed:{message.claimed_actor}"
     for _ in range(CONFLICTS_MAX):
         if store.get(d.Request, *request_path):
             return None
         instance = _wanted(store, message)
-        point = rules.on_demand_point(
-            tenant.value, instance.value, message.id, message.claimed_actor, message.reason, now
-        )
+        point = rules.on_demand_point(tenant.value, instance.value, message.id, asker, message.reason, now)
         request = d.Request(updated_at=now, subject=f"points/{point.id}", expire_at=now + REQUEST_KEPT)
         record = Record(
             at=now,
-            actor=f"claimed:{message.claimed_actor}",
+            actor=asker,
             action="point.requested",
             subject=f"points/{point.id}",
             outcome="requested",
