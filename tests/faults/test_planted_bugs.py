@@ -128,7 +128,7 @@ BUGS = [
         RULES,
         "next_at=min(now + wait, _must_end(point, now)))",
         "next_at=None)",
-        "is still|nowhere",
+        "is still|nowhere|0 outcomes",
     ),
 ]
 
