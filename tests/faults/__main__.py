@@ -16,7 +16,7 @@ def main() -> int:
             world.run()
             found = judge.findings(world)
             failed += bool(found)
-            said = "; ".join(found[:10]) or "all is as it must be"
+            said = "; ".join(found[:100]) or "all is as it must be"
             sys.stdout.write(f"seed {seed}: {said}  [{world.summary()}]\n")
             sys.stdout.flush()
             if found and until_found:
