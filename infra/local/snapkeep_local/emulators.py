@@ -14,6 +14,8 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
@@ -74,19 +76,20 @@ class Emulator:
         """
         gcloud = installed()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        self._process = subprocess.Popen(  # noqa: S603 - a fixed command
-            [gcloud, *self._command, f"--host-port={self.address}", "--quiet"],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            # Without a terminal gcloud would ask nothing, but still look for news of itself.
-            env={
-                **os.environ,
-                "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
-                "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
-            },
-        )
+        with signals_held():
+            self._process = subprocess.Popen(  # noqa: S603 - a fixed command
+                [gcloud, *self._command, f"--host-port={self.address}", "--quiet"],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                # Without a terminal gcloud would ask nothing, but still look for news of itself.
+                env={
+                    **os.environ,
+                    "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+                    "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
+                },
+            )
         try:
             self._wait()
         except BaseException:
@@ -129,6 +132,28 @@ class Emulator:
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Hold back the signals that end this process until a child that is being started has been noted.
+
+    Their handlers raise; between the fork and the assignment that would leave a child that nobody knows. In other
+    threads nothing is held: signals are only handled in the main one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    held = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in held}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        for one in came:
+            signal.raise_signal(one)
 
 
 def firestore(port: int | None = None) -> Emulator:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from snapkeep_local.emulators import answers
+from snapkeep_local.emulators import answers, signals_held
 
 log: Final = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Process:
 
     def start(self) -> None:
         # Appended to, so that what a process said before it died is still there.
-        with self.program.log.open("ab") as said:
+        with self.program.log.open("ab") as said, signals_held():
             self._running = subprocess.Popen(  # noqa: S603 - a command of the runner's own
                 self.program.command,
                 env=self.program.environment,
