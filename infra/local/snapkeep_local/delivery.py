@@ -25,6 +25,7 @@ from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient  # type: ig
 from google.pubsub_v1.types import PublishRequest, PublishResponse
 
 from snapkeep.ports import Transient
+from snapkeep_local import schedule
 from snapkeep_local.schedule import Function
 
 log: Final = logging.getLogger(__name__)
@@ -39,6 +40,12 @@ FRONT_STOP_S: Final = 1.0
 
 REMEMBERED_MAX: Final = 10_000
 """Answered messages that are remembered, to know them when word of their publication comes late."""
+
+LOSE_ANSWERS_MAX: Final = 1000
+"""Of one function, to be lost: each of them is a delivery more."""
+
+ACKNOWLEDGES: Final = (102, 200, 201, 202, 204)
+"""The HTTP statuses that Pub/Sub takes for an acknowledgement."""
 
 BAD_GATEWAY: Final = 502
 GATEWAY_TIMEOUT: Final = 504
@@ -130,7 +137,9 @@ class Broker:
         self._project = project
         self._gateway = gateway
         self._ports = ports
-        self._timeouts: dict[str, int] = {}
+        self._timeouts = {name: int(of["timeout_s"]) for name, of in schedule.document()["functions"].items()}
+        self._losing: Counter[str] = Counter()  # by function
+        self._losing_lock = threading.Lock()
         self._channel = grpc.insecure_channel(emulator)
         self._publish = self._channel.unary_unary(f"/{PUBLISHER}/Publish")
         self._subscriber: Any = None
@@ -160,7 +169,6 @@ class Broker:
         publisher.stop()
         for function in functions:
             self._pushed[function.topic] = function.name
-            self._timeouts[function.name] = int(document["functions"][function.name]["timeout_s"])
             request = self._subscription(function.topic, delivery)
             request["push_config"] = {"push_endpoint": self._endpoint(function.topic)}
             if function.topic != dead_letters:
@@ -255,8 +263,35 @@ class Broker:
 
     # --- pushing --------------------------------------------------------------------------------------------------
 
+    def lose_answers(self, function: str, number: int) -> None:
+        """Have the function's next so many good answers get lost on their way: its work is done, and comes again.
+
+        Replaces what was asked before; 0 loses none. Raises ValueError for a function that there is not and for a
+        number that is not from 0 to LOSE_ANSWERS_MAX.
+        """
+        if function not in self._ports:
+            raise ValueError(f"function: {function!r} is none of {', '.join(self._ports)}")
+        if not 0 <= number <= LOSE_ANSWERS_MAX:
+            raise ValueError(f"lose_answers: {number} is not from 0 to {LOSE_ANSWERS_MAX}")
+        with self._losing_lock:
+            self._losing[function] = number
+
+    def losing(self, function: str) -> int:
+        """How many of the function's good answers are still to be lost."""
+        with self._losing_lock:
+            return self._losing[function]
+
+    def _lose(self, function: str) -> bool:
+        with self._losing_lock:
+            lost = self._losing[function] > 0
+            self._losing[function] -= lost
+            return lost
+
     def push(self, function: str, topic: str, body: bytes) -> int:
-        """Hand a push on to its function and return the HTTP status that it answers; 502 or 504 if it does not."""
+        """Hand a push on to its function and return the HTTP status that it answers.
+
+        502 or 504 if it does not answer, and where its answer is to be lost.
+        """
         id = _message_id(body)
         short = topic.rsplit("/", 1)[-1]
         self.ledger.arrived(short, id)
@@ -264,8 +299,11 @@ class Broker:
         began = time.monotonic()
         try:
             status = self._hand_on(function, topic, body)
+            if status in ACKNOWLEDGES and self._lose(function):
+                log.info("the answer of %s to message %s is lost, as was asked for", function, id)
+                status = GATEWAY_TIMEOUT
         finally:
-            well = status in (102, 200, 201, 202, 204)  # what Pub/Sub takes for an acknowledgement
+            well = status in ACKNOWLEDGES
             if not well:
                 took_s = time.monotonic() - began
                 log.warning("%s answered %d to message %s after %.1f s", function, status, id, took_s)

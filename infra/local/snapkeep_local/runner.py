@@ -293,7 +293,15 @@ def add_controls(
     @app.get("/_sim/deliveries")
     def deliveries() -> flask.Response:
         of_function = zip(schedule.functions(), processes.all, strict=True)
-        return flask.jsonify({f.name: _deliveries(broker, f.topic) | _process(p) for f, p in of_function})
+        return flask.jsonify({f.name: _deliveries(broker, f) | _process(p) for f, p in of_function})
+
+    @app.post("/_sim/deliveries")
+    def lose_answers() -> flask.Response | tuple[flask.Response, int]:
+        try:
+            broker.lose_answers(*_to_lose(flask.request.get_json(silent=True)))
+        except ValueError as refusal:
+            return flask.jsonify({"error": str(refusal)}), 400
+        return deliveries()
 
     @app.post("/_push/<function>/<path:topic>")
     def push(function: str, topic: str) -> tuple[str, int]:
@@ -303,9 +311,23 @@ def add_controls(
         return "", broker.push(function, topic, flask.request.get_data())
 
 
-def _deliveries(broker: Broker, topic: str) -> dict[str, int | None]:
-    count = broker.ledger.count(topic)
-    return {"delivered": count.delivered, "failed": count.failed, "in_flight": count.in_flight}
+def _deliveries(broker: Broker, function: schedule.Function) -> dict[str, int | None]:
+    count = broker.ledger.count(function.topic)
+    return {
+        "delivered": count.delivered,
+        "failed": count.failed,
+        "in_flight": count.in_flight,
+        "lose_answers": broker.losing(function.name),
+    }
+
+
+def _to_lose(body: Any) -> tuple[str, int]:
+    """The function of whose answers so many are to be lost. Raises ValueError."""
+    match body:
+        case {"function": str() as function, "lose_answers": int() as number} if not isinstance(number, bool):
+            return function, number
+        case _:
+            raise ValueError('expected {"function": "create", "lose_answers": 3}')
 
 
 def _process(process: Process) -> dict[str, int | None]:
