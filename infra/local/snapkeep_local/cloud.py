@@ -3,14 +3,14 @@
 What Snapkeep depends on is as Google documents it: snapshots that pass through CREATING and UPLOADING, operations that
 are DONE with an error inside, reasons and codes of refusals, quotas by project and minute, the pace of one disk's
 snapshots, request ids, label fingerprints, paging, numeric ids that change under a name, incremental chains, and the
-contents that a snapshot keeps. Time passes only in `advance`; chance comes from the seed alone.
+contents that a snapshot keeps. Time passes only in `advance`; chance comes from the seed alone. What is to happen is
+data, so that a cloud can be saved at any moment and goes on as if it had never been away.
 """
 
 from __future__ import annotations
 
 import base64
 import heapq
-import itertools
 import json
 import random
 import re
@@ -19,7 +19,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NotRequired, Self, TypedDict, assert_never
+
+import msgspec
 
 from snapkeep.cloud import NAME, region_of
 from snapkeep_local import faults as fault_rules
@@ -39,6 +41,10 @@ FIRST_BYTES_PER_S: Final = 200 * (1 << 20)
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 Kind = Literal["instances", "disks", "snapshots", "operations"]
+
+
+OperationError = tuple[str, str, int | None]
+"""Code, message, and the HTTP status if it has one."""
 
 
 @dataclass(slots=True)
@@ -136,7 +142,75 @@ class Operation:
     status: str = "PENDING"
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    error: tuple[str, str, int | None] | None = None
+    error: OperationError | None = None
+
+
+class Accepted(TypedDict):
+    """A change that was accepted: a line of `Cloud.log`."""
+
+    method: str
+    link: str
+    id: str  # of what was made or changed
+    request_id: str | None
+    at: datetime
+    source_disk_id: NotRequired[str]
+
+
+# --- what is to happen --------------------------------------------------------------------------------------------
+
+
+class _Happening(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
+    pass
+
+
+class OperationEnds(_Happening, frozen=True, tag="operation_ends"):
+    operation: str  # its link
+    error: OperationError | None
+
+
+class SnapshotTurns(_Happening, frozen=True, tag="snapshot_turns"):
+    """Nothing happens to one that is gone, or of which another has taken the name."""
+
+    snapshot: str  # its link
+    id: str
+    status: str
+
+
+class SnapshotGoes(_Happening, frozen=True, tag="snapshot_goes"):
+    """Likewise."""
+
+    snapshot: str  # its link
+    id: str
+
+
+Happening = OperationEnds | SnapshotTurns | SnapshotGoes
+
+Chance = tuple[int, tuple[int, ...], float | None]
+"""The state of a `random.Random`."""
+
+
+class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole Cloud as data; `msgspec.json` writes and reads it exactly."""
+
+    now: datetime
+    limits: Limits
+    calls: dict[str, int]
+    log: list[Accepted]
+    chance: Chance
+    ids: Chance
+    faults_chance: Chance
+    faults: dict[int, tuple[Fault, int]]
+    faults_added: int
+    quota: list[tuple[tuple[str, Group], tuple[int, int]]]
+    pace: dict[str, list[datetime]]
+    disks: list[Disk]
+    instances: list[Instance]
+    snapshots: list[Snapshot]
+    operations: list[Operation]
+    chains: list[tuple[tuple[str, str], list[str]]]  # the snapshots by their links
+    requests: list[tuple[tuple[str, str], tuple[datetime, str]]]
+    agenda: list[tuple[datetime, int, Happening]]
+    order: int
 
 
 class Cloud:
@@ -145,7 +219,7 @@ class Cloud:
     def __init__(self, seed: int, now: datetime, limits: Limits = DEFAULT) -> None:
         self.now = now
         self.calls: Counter[str] = Counter()
-        self.log: list[Json] = []
+        self.log: list[Accepted] = []
         """Every accepted change: method, link, request id, the time, and the numeric id that it made."""
         self._chance = random.Random(f"cloud:{seed}")  # noqa: S311 - a seeded simulation, not a secret
         self._ids = random.Random(f"ids:{seed}")  # noqa: S311 - a seeded simulation, not a secret
@@ -160,8 +234,64 @@ class Cloud:
         self._by_project: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
         self._chains: dict[tuple[str, str], list[Snapshot]] = defaultdict(list)
         self._requests: dict[tuple[str, str], tuple[datetime, str]] = {}
-        self._agenda: list[tuple[datetime, int, Callable[[], None]]] = []
-        self._order = itertools.count(1)
+        self._agenda: list[tuple[datetime, int, Happening]] = []
+        self._order = 0
+
+    # --- saved and resumed --------------------------------------------------------------------------------------
+
+    def saved(self) -> Saved:
+        """All of it. The resources in it are this cloud's own: write it down before the cloud goes on."""
+        return Saved(
+            now=self.now,
+            limits=self._limits,
+            calls=self.calls,
+            log=self.log,
+            chance=_state_of(self._chance),
+            ids=_state_of(self._ids),
+            faults_chance=_state_of(self._faults.rng),
+            faults=self._faults.active,
+            faults_added=self._faults.added,
+            quota=list(self._quota.spent.items()),
+            pace={disk: list(taken) for disk, taken in self._pace.taken.items()},
+            disks=list(self._disks.values()),
+            instances=list(self._instances.values()),
+            snapshots=list(self._snapshots.values()),
+            operations=list(self._operations.values()),
+            chains=[(key, [one.link for one in chain]) for key, chain in self._chains.items()],
+            requests=list(self._requests.items()),
+            agenda=self._agenda,
+            order=self._order,
+        )
+
+    @classmethod
+    def resumed(cls, saved: Saved) -> Self:
+        """The cloud that was saved, which goes on as that one would have. It takes what `saved` holds for its own."""
+        cloud = cls(0, saved.now, saved.limits)
+        cloud.calls.update(saved.calls)
+        cloud.log = saved.log
+        cloud._chance.setstate(saved.chance)
+        cloud._ids.setstate(saved.ids)
+        cloud._faults.rng.setstate(saved.faults_chance)
+        cloud._faults.active = saved.faults
+        cloud._faults.added = saved.faults_added
+        cloud._quota.spent.update(saved.quota)
+        for disk_id, taken in saved.pace.items():
+            cloud._pace.taken[disk_id].extend(taken)
+        for disk in saved.disks:
+            cloud._disks[disk.link] = cloud._by_project[disk.project, "disks"][disk.link] = disk
+        for instance in saved.instances:
+            cloud._instances[instance.link] = instance
+            cloud._by_project[instance.project, "instances"][instance.link] = instance
+        for snapshot in saved.snapshots:
+            cloud._store_snapshot(snapshot)
+        for operation in saved.operations:
+            cloud._store_operation(operation)
+        for key, links in saved.chains:
+            cloud._chains[key] = [cloud._snapshots[link] for link in links]
+        cloud._requests.update(saved.requests)
+        cloud._agenda = saved.agenda
+        cloud._order = saved.order
+        return cloud
 
     # --- time -------------------------------------------------------------------------------------------------
 
@@ -170,12 +300,29 @@ class Cloud:
         if to < self.now:
             raise ValueError(f"the clock stands at {self.now} and does not go back to {to}")
         while self._agenda and self._agenda[0][0] <= to:
-            self.now, _, happen = heapq.heappop(self._agenda)
-            happen()
+            self.now, _, happening = heapq.heappop(self._agenda)
+            self._happen(happening)
         self.now = to
 
-    def _at(self, when: datetime, happen: Callable[[], None]) -> None:
-        heapq.heappush(self._agenda, (when, next(self._order), happen))
+    def _at(self, when: datetime, happening: Happening) -> None:
+        self._order += 1
+        heapq.heappush(self._agenda, (when, self._order, happening))
+
+    def _happen(self, happening: Happening) -> None:
+        match happening:
+            case OperationEnds():
+                operation = self._operations[happening.operation]
+                operation.status, operation.ended_at, operation.error = "DONE", self.now, happening.error
+            case SnapshotTurns():
+                self._turn(self._same(happening.snapshot, happening.id), happening.status)
+            case SnapshotGoes():
+                self._vanish(self._same(happening.snapshot, happening.id))
+            case _:
+                assert_never(happening)
+
+    def _same(self, link: str, id: str) -> Snapshot | None:
+        found = self._snapshots.get(link)
+        return found if found and found.id == id else None
 
     def _id(self) -> str:
         """A numeric id as Compute Engine has them: up to 2**64 - 1, so that half of them fit no int64."""
@@ -542,16 +689,17 @@ class Cloud:
         )
         seconds = (self._chance.uniform(20, 90) + changed / FIRST_BYTES_PER_S) * struck.slow
         create, whole = timedelta(seconds=min(seconds, 10)), timedelta(seconds=seconds)
+        uploads = SnapshotTurns(snapshot.link, snapshot.id, "UPLOADING")
         if struck.vanishes_after_s is not None:
-            self._at(self.now + timedelta(seconds=struck.vanishes_after_s), lambda: self._vanish(snapshot))
+            self._at(self.now + timedelta(seconds=struck.vanishes_after_s), SnapshotGoes(snapshot.link, snapshot.id))
         if struck.stuck:
             operation.status, operation.started_at = "RUNNING", self.now
             if struck.stuck.snapshot == "UPLOADING":
-                self._at(self.now + create, lambda: self._turn(snapshot, "UPLOADING"))
+                self._at(self.now + create, uploads)
             return
         bad = struck.snapshot_fails or struck.fails is not None
-        self._at(self.now + create, lambda: self._turn(snapshot, "UPLOADING"))
-        self._at(self.now + whole, lambda: self._turn(snapshot, "FAILED" if bad else "READY"))
+        self._at(self.now + create, uploads)
+        self._at(self.now + whole, SnapshotTurns(snapshot.link, snapshot.id, "FAILED" if bad else "READY"))
         fails = struck.fails
         self._finish(operation, whole, (fails.code, fails.message, fails.http_status) if fails else None)
 
@@ -582,7 +730,7 @@ class Cloud:
         self.log.append(
             {"method": "snapshots.delete", "link": link, "id": snapshot.id, "request_id": request_id, "at": self.now}
         )
-        self._at(self.now + took, lambda: self._vanish(snapshot))
+        self._at(self.now + took, SnapshotGoes(snapshot.link, snapshot.id))
         self._finish(operation, took, None)
         return operation
 
@@ -670,7 +818,7 @@ class Cloud:
             "operations": [self._render(one) for _, one in sorted(self._operations.items())],
             "faults": self.faults(),
             "calls": dict(sorted(self.calls.items())),
-            "log": [entry | {"at": _time(entry["at"])} for entry in self.log],
+            "log": [{**entry, "at": _time(entry["at"])} for entry in self.log],
         }
 
     # --- within -----------------------------------------------------------------------------------------------
@@ -716,29 +864,24 @@ class Cloud:
         name = f"operation-{int(self.now.timestamp() * 1000)}-{id[:12]}"
         link = f"projects/{project}/global/operations/{name}"
         operation = Operation(id, name, link, kind, target, target_id or self._id(), request_id, asked_at=self.now)
-        self._operations[link] = operation
-        self._by_project[project, "operations"][link] = operation
+        self._store_operation(operation)
         if request_id is not None:
             self._requests[kind, request_id] = (self.now, link)
         return operation
 
-    def _finish(self, operation: Operation, after: timedelta, error: tuple[str, str, int | None] | None) -> None:
+    def _finish(self, operation: Operation, after: timedelta, error: OperationError | None) -> None:
         operation.status, operation.started_at = "RUNNING", self.now
+        self._at(self.now + after, OperationEnds(operation.link, error))
 
-        def end() -> None:
-            operation.status, operation.ended_at, operation.error = "DONE", self.now, error
-
-        self._at(self.now + after, end)
-
-    def _turn(self, snapshot: Snapshot, status: str) -> None:
-        if snapshot.status in ("CREATING", "UPLOADING"):
+    def _turn(self, snapshot: Snapshot | None, status: str) -> None:
+        if snapshot and snapshot.status in ("CREATING", "UPLOADING"):
             snapshot.status = status
             if status == "FAILED":
                 # Nothing can build on it: what it was to hold, the next one holds.
                 self._leave_chain(snapshot)
 
-    def _vanish(self, snapshot: Snapshot) -> None:
-        if self._snapshots.get(snapshot.link) is not snapshot:
+    def _vanish(self, snapshot: Snapshot | None) -> None:
+        if snapshot is None:
             return
         del self._snapshots[snapshot.link]
         del self._by_project[snapshot.project, "snapshots"][snapshot.link]
@@ -766,6 +909,10 @@ class Cloud:
     def _store_snapshot(self, snapshot: Snapshot) -> None:
         self._snapshots[snapshot.link] = snapshot
         self._by_project[snapshot.project, "snapshots"][snapshot.link] = snapshot
+
+    def _store_operation(self, operation: Operation) -> None:
+        self._operations[operation.link] = operation
+        self._by_project[_project_of(operation.link), "operations"][operation.link] = operation
 
     def _disk(self, link: str) -> Disk:
         disk = self._disks.get(link)
@@ -926,6 +1073,11 @@ def _unless_empty(name: str, value: Json | list[Any]) -> Json:
 
 def _time(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds")
+
+
+def _state_of(chance: random.Random) -> Chance:
+    version, numbers, gauss = chance.getstate()
+    return version, numbers, gauss
 
 
 def _project_of(link: str) -> str:

@@ -47,12 +47,13 @@ class Quota:
             "lists": limits.lists_per_minute,
             "mutations": limits.mutations_per_minute,
         }
-        self._spent: dict[tuple[str, Group], tuple[int, int]] = {}
+        self.spent: dict[tuple[str, Group], tuple[int, int]] = {}
+        """The minute (since 1970) of the last call, and how many calls were in it."""
 
     def spend(self, project: str, group: Group, now: datetime) -> None:
         """Count one call. Raises ApiError 403 `rateLimitExceeded` when the minute's calls are used up."""
         minute = int(now.timestamp()) // 60
-        window, spent = self._spent.get((project, group), (minute, 0))
+        window, spent = self.spent.get((project, group), (minute, 0))
         if window != minute:
             spent = 0
         if spent >= self._per_minute[group]:
@@ -62,7 +63,7 @@ class Quota:
                 f"Quota exceeded for quota metric '{_METRIC[group]}' and limit '{_METRIC[group]} per minute' of "
                 f"service 'compute.googleapis.com' for consumer '{project}'.",
             )
-        self._spent[project, group] = (minute, spent + 1)
+        self.spent[project, group] = (minute, spent + 1)
 
 
 class Pace:
@@ -71,11 +72,12 @@ class Pace:
     def __init__(self, limits: Limits) -> None:
         self._most = limits.snapshots_per_disk
         self._window = limits.snapshots_per_disk_window
-        self._taken: defaultdict[str, deque[datetime]] = defaultdict(deque)
+        self.taken: defaultdict[str, deque[datetime]] = defaultdict(deque)
+        """By the disk's id, when its last snapshots were taken."""
 
     def take(self, disk_id: str, now: datetime) -> bool:
         """Count one snapshot of the disk; False, uncounted, when it comes too soon."""
-        taken = self._taken[disk_id]
+        taken = self.taken[disk_id]
         while taken and taken[0] <= now - self._window:
             taken.popleft()
         if len(taken) >= self._most:

@@ -1,0 +1,164 @@
+"""A cloud that was saved and resumed goes on as if it had never been away."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from snapkeep_local.cloud import Cloud, Saved
+from snapkeep_local.errors import ApiError
+from snapkeep_local.faults import (
+    Effect,
+    ErrorAfter,
+    ErrorBefore,
+    Fault,
+    OperationFails,
+    Slow,
+    SnapshotFails,
+    SnapshotVanishes,
+    Stuck,
+)
+from snapkeep_local.limits import Limits
+
+NOW = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)
+PROJECT = "acme-prod"
+ZONE = "southamerica-east1-a"
+NAMES = ("one", "two", "three")
+DISKS = tuple(f"projects/{PROJECT}/zones/{ZONE}/disks/{name}" for name in ("boot", "data"))
+INSTANCE = f"projects/{PROJECT}/zones/{ZONE}/instances/pam-1"
+REQUESTS = (None, *(str(uuid.uuid5(uuid.NAMESPACE_OID, word)) for word in ("a", "b")))
+
+LIMITS = Limits(reads_per_minute=4, mutations_per_minute=4, snapshots_per_disk=3)
+"""So low that a run meets them."""
+
+Act = Callable[[Cloud], Any]
+
+
+def take(name: str, disk: str, request_id: str | None) -> Act:
+    body = {"name": name, "sourceDisk": disk, "storageLocations": ["southamerica-east1"]}
+    return lambda cloud: cloud.insert_snapshot(PROJECT, body, request_id)
+
+
+def link(name: str) -> str:
+    return f"projects/{PROJECT}/global/snapshots/{name}"
+
+
+def label(name: str, labels: dict[str, str], request_id: str | None) -> Act:
+    def act(cloud: Cloud) -> Any:
+        snapshot = cloud.snapshot(PROJECT, name)
+        fingerprint = snapshot["labelFingerprint"] if snapshot else ""
+        return cloud.set_snapshot_labels(link(name), labels, fingerprint, request_id)
+
+    return act
+
+
+def fault(effect: Effect, probability: float, count: int | None) -> Act:
+    return lambda cloud: cloud.add_fault(Fault(effect=effect, probability=probability, count=count))
+
+
+names = st.sampled_from(NAMES)
+disks = st.sampled_from(DISKS)
+requests = st.sampled_from(REQUESTS)
+effects: st.SearchStrategy[Effect] = st.sampled_from(
+    [
+        ErrorBefore(),
+        ErrorAfter(),
+        Slow(factor=7.3),
+        Stuck(snapshot="CREATING"),
+        Stuck(),
+        OperationFails(),
+        OperationFails(snapshot="FAILED", http_status=500),
+        SnapshotFails(),
+        SnapshotVanishes(after_s=90.5),
+    ]
+)
+acts: st.SearchStrategy[Act] = st.one_of(
+    st.builds(take, names, disks, requests),
+    st.builds(take, names, disks, requests),
+    st.builds(lambda name, id: lambda cloud: cloud.delete_snapshot(link(name), id), names, requests),
+    st.builds(label, names, st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from(["x", "y"])), requests),
+    st.builds(
+        lambda seconds: lambda cloud: cloud.advance(cloud.now + timedelta(seconds=seconds)), st.floats(0.001, 2000)
+    ),
+    st.builds(fault, effects, st.sampled_from([0.5, 1.0]), st.sampled_from([None, 1, 3])),
+    st.builds(lambda number: lambda cloud: cloud.clear_faults(number), st.sampled_from([None, 1, 2])),
+    st.builds(lambda disk: lambda cloud: cloud.replace_disk(disk), disks),
+    st.builds(lambda disk: lambda cloud: cloud.write(disk, "written"), disks),
+    st.builds(lambda disk: lambda cloud: cloud.resize_disk(disk, size_gb=500), disks),
+    st.just(lambda cloud: cloud.replace_instance(INSTANCE)),
+    st.just(lambda cloud: cloud.plant_snapshot(project=PROJECT, name=NAMES[0])),
+    st.builds(lambda name: lambda cloud: cloud.get("snapshots", link(name)), names),
+    st.just(lambda cloud: cloud.page("snapshots", PROJECT, max_results=2)),
+    st.just(lambda cloud: cloud.page("operations", PROJECT)),
+)
+
+
+def built(seed: int = 1) -> Cloud:
+    cloud = Cloud(seed, NOW, LIMITS)
+    for name in ("boot", "data"):
+        cloud.add_disk(project=PROJECT, zone=ZONE, name=name, size_gb=10)
+    cloud.add_instance(project=PROJECT, zone=ZONE, name="pam-1", disks=DISKS, local_ssds=1, metadata={"k": "v"})
+    return cloud
+
+
+def answer(cloud: Cloud, act: Act) -> Any:
+    try:
+        return act(cloud)
+    except (ApiError, KeyError) as refusal:
+        return repr(refusal)
+
+
+def resumed(cloud: Cloud) -> Cloud:
+    return Cloud.resumed(msgspec.json.decode(msgspec.json.encode(cloud.saved()), type=Saved))
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 9), st.lists(st.tuples(acts, st.booleans()), max_size=40))
+def test_a_resumed_cloud_answers_as_one_that_never_stopped(seed: int, steps: list[tuple[Act, bool]]) -> None:
+    steady, saved = built(seed), built(seed)
+    for act, stop in steps:
+        assert answer(steady, act) == answer(saved, act)
+        if stop:
+            saved = resumed(saved)
+    # What is still to happen happens.
+    for cloud in (steady, saved):
+        cloud.advance(cloud.now + timedelta(days=1))
+    assert steady.state() == saved.state()
+    assert (steady.calls, steady.log) == (saved.calls, saved.log)
+    assert msgspec.json.encode(steady.saved()) == msgspec.json.encode(saved.saved())
+
+
+def test_what_is_half_done_is_finished_after_the_resumption() -> None:
+    cloud = built()
+    take("one", DISKS[0], None)(cloud)
+    cloud.advance(NOW + timedelta(seconds=15))
+    again = resumed(cloud)
+    assert [one["status"] for one in again.snapshots()] == ["UPLOADING"]
+    again.advance(NOW + timedelta(hours=1))
+    assert [one["status"] for one in again.snapshots()] == ["READY"]
+
+
+def test_a_snapshot_made_anew_under_a_name_does_not_meet_the_end_of_the_first() -> None:
+    """The first is deleted while it uploads; what was to become of it is not to become of the second."""
+    cloud = built()
+    cloud.add_fault(Fault(effect=SnapshotVanishes(after_s=20), method="snapshots.insert", count=1))
+    cloud.add_fault(Fault(effect=OperationFails(snapshot="FAILED"), method="snapshots.insert", count=1))
+    take("one", DISKS[0], None)(cloud)
+    cloud.advance(NOW + timedelta(seconds=21))
+    assert cloud.snapshots() == []
+    take("one", DISKS[0], None)(cloud)
+    cloud.advance(NOW + timedelta(hours=1))
+    assert [one["status"] for one in cloud.snapshots()] == ["READY"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b'{"now": 1}', b"[1, 2"])
+def test_what_is_no_saved_cloud_is_not_taken_for_one(damage: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        msgspec.json.decode(damage, type=Saved)
