@@ -29,6 +29,8 @@ ACTOR: Final = "snapkeep"
 OVERLAP: Final = timedelta(minutes=10)
 """How far a tick looks back behind the last one: longer than a function may run, so that no late write is missed."""
 
+TENANTS_AT_ONCE: Final = 100
+
 REJECTED_SHOWN: Final = timedelta(days=7)
 
 State = Literal["protected", "at_risk", "breached", "client_managed"]
@@ -64,6 +66,12 @@ def _due_tenants(fleet: Fleet, now: datetime) -> set[str]:
 
 
 def _refresh(fleet: Fleet, ports: Ports, ids: Sequence[str], now: datetime) -> None:
+    """Look after these tenants, TENANTS_AT_ONCE at a time: a run needs no more memory for a larger fleet."""
+    for start in range(0, len(ids), TENANTS_AT_ONCE):
+        _refresh_some(fleet, ports, ids[start : start + TENANTS_AT_ONCE], now)
+
+
+def _refresh_some(fleet: Fleet, ports: Ports, ids: Sequence[str], now: datetime) -> None:
     changed: set[str] = set()
     for tenant in fleet.tenants_by_id(ids).values():
         store = fleet.tenant(tenant.value.id)
@@ -198,45 +206,44 @@ def _write_tenant(documents: Documents, tenant: d.Tenant, instances: Sequence[d.
 
 def _write_fleet(fleet: Fleet, documents: Documents, computed: datetime, now: datetime) -> None:
     (seen,) = documents.get("health/_fleet")
-    everyone = [h.value for h in fleet.health()]
-    after = summarise(
-        everyone,
+    before = next(readable(d.FleetHealth, [seen] if seen else []), None)
+    # A read for each tenant, so only when one has changed. What was not in the sums was written after they were read.
+    if before is None or fleet.health_changed_since(before.value.updated_at - OVERLAP):
+        sums = summarise((h.value for h in fleet.health()), now)
+    else:
+        sums = before.value
+    after = replace(
+        sums,
+        updated_at=now,
         rejected=len(fleet.rejected("rejected", now - REJECTED_SHOWN)),
         dead_letters=len(fleet.rejected("dead_letter", now - REJECTED_SHOWN)),
         ticks=fleet.ticks(),
-        computed=computed,
-        now=now,
+        computed_at=computed,
     )
     put(documents, "health/_fleet", seen, after)
 
 
-def summarise(
-    tenants: Iterable[d.TenantHealth],
-    *,
-    rejected: int,
-    dead_letters: int,
-    ticks: dict[str, datetime],
-    computed: datetime,
-    now: datetime,
-) -> d.FleetHealth:
-    """The fleet's health from its tenants'. Pure."""
-    tenants = list(tenants)
-    states = Counter(state(tenant) for tenant in tenants)
+def summarise(tenants: Iterable[d.TenantHealth], now: datetime) -> d.FleetHealth:
+    """What the fleet's health says of its tenants; the rest of it is empty. Holds one tenant at a time. Pure."""
+    sums: Counter[str] = Counter()
+    states: Counter[State] = Counter()
     counts: Counter[str] = Counter()
     for tenant in tenants:
+        states[state(tenant)] += 1
         counts.update(tenant.counts)
+        sums.update(unprotected=len(tenant.unprotected), running=tenant.running, bytes=tenant.bytes)
     return d.FleetHealth(
         updated_at=now,
-        tenants=len(tenants),
+        tenants=states.total(),
         instances=counts.pop("instances", 0),
         breached=states["breached"],
-        unprotected=sum(len(tenant.unprotected) for tenant in tenants),
+        unprotected=sums["unprotected"],
         client_managed=states["client_managed"],
-        running=sum(tenant.running for tenant in tenants),
+        running=sums["running"],
         counts=dict(counts),
-        bytes=sum(tenant.bytes for tenant in tenants),
-        rejected=rejected,
-        dead_letters=dead_letters,
-        ticks=ticks,
-        computed_at=computed,
+        bytes=sums["bytes"],
+        rejected=0,
+        dead_letters=0,
+        ticks={},
+        computed_at=now,
     )

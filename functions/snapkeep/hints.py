@@ -21,11 +21,22 @@ def nudge(bus: Bus, tenants: Iterable[str], *functions: str) -> None:
             send(bus, function, messages.Nudge(tenants=ids[start : start + size]))
 
 
-def start_points(bus: Bus, refs: Sequence[messages.PointRef]) -> None:
-    """Ask `create` to start requested points; they should share a project."""
+def start_points(bus: Bus, projects: Iterable[Sequence[messages.PointRef]]) -> None:
+    """Ask `create` to start requested points, in few messages; those of a project share one where they fit.
+
+    A project is read once for each message that names it.
+    """
     size = messages.POINTS_PER_MESSAGE_MAX
-    for start in range(0, len(refs), size):
-        send(bus, "create", messages.CreateBatch(points=list(refs[start : start + size])))
+    batch: list[messages.PointRef] = []
+    for refs in projects:
+        for start in range(0, len(refs), size):
+            together = refs[start : start + size]
+            if len(batch) + len(together) > size:
+                send(bus, "create", messages.CreateBatch(points=batch))
+                batch = []
+            batch = [*batch, *together]
+    if batch:
+        send(bus, "create", messages.CreateBatch(points=batch))
 
 
 def send(bus: Bus, function: str, message: messages.Message) -> None:

@@ -74,7 +74,7 @@ class PointRef(msgspec.Struct, frozen=True):
 
 
 class CreateBatch(_Message, frozen=True, kw_only=True, tag="create.batch"):
-    """Start these requested points; they share a project."""
+    """Start these requested points; those of a project should be together."""
 
     points: Annotated[list[PointRef], msgspec.Meta(min_length=1, max_length=POINTS_PER_MESSAGE_MAX)]
 

@@ -67,6 +67,7 @@ QUERIES: Final[Mapping[str, Shape]] = {
     "tenants_changed": Shape("tenants", (("updated_at", ">="),), (("updated_at", "asc"),)),
     "tenants": Shape("tenants", order=(("id", "asc"),)),
     "health": Shape("health", (("kind", "=="),)),
+    "health_changed": Shape("health", (("kind", "=="), ("updated_at", ">=")), (("updated_at", "asc"),), limit=1),
     "rejected": Shape("rejected", (("kind", "=="), ("at", ">=")), (("at", "desc"),), limit=100),
     "ticks": Shape("system", order=(("at", "asc"),)),
     # Within one tenant.
@@ -289,6 +290,10 @@ class Fleet:
 
     def health(self) -> Iterator[Held[d.TenantHealth]]:
         yield from readable(d.TenantHealth, _walk(self._documents, "health", "tenant"))
+
+    def health_changed_since(self, since: datetime) -> bool:
+        """Whether any tenant's health was written since then."""
+        return bool(self._documents.find(query("health_changed", "tenant", since)))
 
     def fleet_health(self) -> Held[d.FleetHealth] | None:
         return next(readable(d.FleetHealth, filter(None, self._documents.get("health/_fleet"))), None)

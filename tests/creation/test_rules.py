@@ -811,3 +811,19 @@ def replace_status(of: Snapshot, status: str) -> Snapshot:
 def test_a_local_ssd_alone_is_not_a_disk() -> None:
     scratch: AttachedDisk = attached("")
     assert not scratch.persistent
+
+
+@pytest.mark.parametrize("expected_s", [1, 60, 299, 301, 840, 3600])
+@pytest.mark.parametrize("past_s", [0, 1, 119, 299])
+def test_scheduled_points_are_looked_at_together_and_never_later_than_the_longest_wait(
+    expected_s: int, past_s: int
+) -> None:
+    now = NOW.replace(minute=0, second=0) + timedelta(seconds=past_s)
+    look = rules.after_start(point(trigger="scheduled", expected_s=expected_s), now)
+    assert (look - NOW.replace(minute=0, second=0)) % rules.LOOKS_TOGETHER == timedelta(0)
+    assert now + rules.LOOK_MIN <= look <= now + rules.LOOK_MAX
+    assert look >= now + min(timedelta(seconds=expected_s), rules.LOOK_MAX - rules.LOOKS_TOGETHER)
+
+
+def test_a_point_that_somebody_asked_for_is_looked_at_as_soon_as_it_may_be_ready() -> None:
+    assert rules.after_start(point(trigger="on_demand", expected_s=90), NOW) == NOW + timedelta(seconds=90)

@@ -1,5 +1,6 @@
 """What dashboards read, and the alerts that time alone brings."""
 
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,8 @@ from tests.makers import INSTANCE_ID, THEN, ZONE, World, disk, instance, machine
 from snapkeep import documents as d
 from snapkeep import health
 from snapkeep.messages import Nudge
-from snapkeep.ports import Refused
+from snapkeep.ports import Doc, Query, Refused, Write
+from snapkeep_local.memory import MemoryDocuments
 
 BOOT = disk()
 INSTANCE = f"tenants/acme/instances/{INSTANCE_ID}"
@@ -372,3 +374,56 @@ def test_an_older_reading_that_is_written_late_is_mended_by_the_next_tick() -> N
     one.clock.move(minutes=5)
     one.tick("health")
     assert of_tenant(one).counts["verified"] == 5
+
+
+class Finds:
+    """Documents that remember which collections were asked for, and how often."""
+
+    def __init__(self, inner: MemoryDocuments) -> None:
+        self.inner = inner
+        self.collections: Counter[str] = Counter()
+
+    def get(self, *paths: str) -> list[Doc | None]:
+        return self.inner.get(*paths)
+
+    def find(self, query: Query) -> list[Doc]:
+        found = self.inner.find(query)
+        self.collections[query.collection] += len(found)
+        return found
+
+    def commit(self, *writes: Write) -> None:
+        self.inner.commit(*writes)
+
+
+def test_the_fleet_is_summed_again_only_after_a_tenant_has_changed() -> None:
+    one = world()
+    one.clock.move(hours=1)
+    one.tick("health")
+    one.clock.move(minutes=30)
+    one.documents = finds = Finds(one.memory)
+    one.tick("health")
+    assert finds.collections["health"] == 0
+    assert of_fleet(one).tenants == 1
+    assert of_fleet(one).ticks["health"] == one.clock.now() - timedelta(minutes=30)
+
+
+def test_a_tenants_health_that_was_written_late_is_summed_by_the_next_tick() -> None:
+    one = world()
+    one.clock.move(hours=1)
+    one.tick("health")
+    decided = one.clock.now() + timedelta(minutes=1)
+    one.clock.move(minutes=8)
+    one.tick("health")
+    # A slow run decided at 01:01 and writes only now, after the fleet was summed.
+    one.put(("health/acme", replace(of_tenant(one), running=3, updated_at=decided)))
+    one.clock.move(minutes=5)
+    one.tick("health")
+    assert of_fleet(one).running == 3
+
+
+def test_more_tenants_than_are_looked_at_at_once_are_all_looked_at() -> None:
+    one = World()
+    ids = [f"tenant-{number:03d}" for number in range(health.TENANTS_AT_ONCE + 1)]
+    one.put(*((f"tenants/{id}", tenant(id=id)) for id in ids))
+    one.tick("health")
+    assert of_fleet(one).tenants == len(ids)

@@ -58,9 +58,10 @@ def audit(message: Message, ports: Ports) -> None:
 def number(store: TenantStore, now: datetime) -> None:
     """Append what is in the inbox to the chain, in the order in which the database committed it."""
     for _ in range(BATCHES_PER_RUN_MAX):
-        inbox = _batch(store.page(d.InboxRecord, "unnumbered", None))
-        if not inbox:
+        page = store.page(d.InboxRecord, "unnumbered", None)
+        if not page:
             return
+        inbox = _batch(page)
         last = store.page(d.AuditRecord, "audit_head")
         head = chain.Head(last[0].value.seq, last[0].value.hash) if last else chain.EMPTY
         links = chain.append(head, [record.value.bytes for record in inbox])
@@ -82,6 +83,9 @@ def number(store: TenantStore, now: datetime) -> None:
         except Conflict:
             # Another run got there, or this very commit was written and its answer lost: read what is left.
             log.info("%s: another run numbers the inbox", store.tenant)
+            continue
+        if len(inbox) == len(page) < QUERIES["unnumbered"].limit:
+            return  # what has come meanwhile brings a nudge of its own
 
 
 def _batch(inbox: Sequence[Held[d.InboxRecord]]) -> list[Held[d.InboxRecord]]:

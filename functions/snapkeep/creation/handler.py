@@ -40,7 +40,7 @@ FAULTS_IN_A_ROW_MAX: Final = 5
 
 
 def plan(message: Message, ports: Ports) -> None:
-    """On a tick: commit a point for every instance whose slot has come, then ask `create` to start them, by project."""
+    """On a tick: commit a point for every instance whose slot has come, then ask `create` to start them."""
     if not isinstance(message, Tick):
         raise not_for("plan", message)
     now = ports.clock.now()
@@ -54,8 +54,7 @@ def plan(message: Message, ports: Ports) -> None:
             _plan_page(fleet, page, now, requested, changed)
             page = []
     _plan_page(fleet, page, now, requested, changed)
-    for refs in requested.values():
-        hints.start_points(ports.bus, refs)
+    hints.start_points(ports.bus, requested.values())
     hints.nudge(ports.bus, changed, "audit", "health")
 
 
@@ -262,9 +261,16 @@ def advance(points: Sequence[Held[d.Point]], ports: Ports) -> None:
             continue
         groups[_Project(point.value.instance.project, point.value.vault_project)].append(point)
     changed: set[str] = set()
+    ended: set[str] = set()
     for project, group in groups.items():
-        changed |= _advance_project(_Run(ports, fleet, tenants, controls), project, group)
-    hints.nudge(ports.bus, changed, "audit", "health")
+        for point, step in _advance_project(_Run(ports, fleet, tenants, controls), project, group):
+            if step.point.state != point.value.state:
+                changed.add(point.tenant)
+            if step.point.next_at is None:
+                ended.add(point.tenant)
+    hints.nudge(ports.bus, changed, "audit")
+    # For health a point runs from its request to its end.
+    hints.nudge(ports.bus, ended, "health")
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,8 +286,10 @@ class _Run:
         )
 
 
-def _advance_project(run: _Run, project: _Project, group: Sequence[Held[d.Point]]) -> set[str]:
-    """One project's points: read, decide, commit, start. Returns the tenants of which a point changed its state."""
+def _advance_project(
+    run: _Run, project: _Project, group: Sequence[Held[d.Point]]
+) -> list[tuple[Held[d.Point], rules.Step]]:
+    """One project's points: read, decide, commit, start. Returns what was committed."""
     now = run.ports.clock.now()
     steps: list[tuple[Held[d.Point], rules.Step]] = []
     fresh: list[Held[d.Point]] = []
@@ -305,7 +313,7 @@ def _advance_project(run: _Run, project: _Project, group: Sequence[Held[d.Point]
                 _read_failed(run, point, fault, now, steps)
     committed = _commit_steps(run, steps, now)
     _start(run, [(point, step) for point, step in committed if step.starts])
-    return {point.tenant for point, step in committed if step.point.state != point.value.state}
+    return committed
 
 
 def _read_failed(

@@ -63,8 +63,17 @@ DEFINITION_BYTES_MAX: Final = 200_000
 """JSON bytes of a stored definition; Firestore holds 1 MiB in a document."""
 
 FIRST_EXPECTED: Final = timedelta(minutes=3)
+"""How long an instance's first point is thought to take. Nobody knows; whoever asked for it waits."""
+
+FIRST_EXPECTED_SCHEDULED: Final = timedelta(minutes=10)
+"""The same where nobody waits: whole disks are uploaded, and each look that comes too early costs a call."""
+
 LOOK_MIN: Final = timedelta(seconds=60)
 LOOK_MAX: Final = timedelta(minutes=15)
+LOOKS_TOGETHER: Final = timedelta(minutes=5)
+"""Nobody waits for a scheduled point: it is looked at on these minutes of the clock, so that one list call shows all
+those of a project."""
+
 RETRY_MIN: Final = timedelta(minutes=1)
 RETRY_MAX: Final = timedelta(minutes=15)
 DISK_RATE_PAUSE: Final = timedelta(minutes=10)
@@ -174,7 +183,8 @@ def _new_point(
     reason: str,
     slot: Slot | None = None,
 ) -> Point:
-    took = instance.newest_verified.took_s if instance.newest_verified else None
+    first = FIRST_EXPECTED_SCHEDULED if trigger == "scheduled" else FIRST_EXPECTED
+    took_s = instance.newest_verified.took_s if instance.newest_verified else int(first.total_seconds())
     return Point(
         updated_at=now,
         id=point_id(day, trigger, instance, purpose),
@@ -193,7 +203,7 @@ def _new_point(
         lock_until=now + timedelta(days=tenant.retention.lock_days),
         requested_by=by,
         reason=reason,
-        expected_s=int(FIRST_EXPECTED.total_seconds()) if took is None else took,
+        expected_s=took_s,
         next_at=now + REQUEST_GRACE,
     )
 
@@ -527,13 +537,23 @@ def _next_look(point: Point, now: datetime, *, starting: bool) -> datetime:
     times = [disk.retry_at for disk in point.disks if disk.failure and disk.retry_at]
     if any(not disk.failure and not _is_ready(disk) for disk in point.disks):
         running = now - (point.started_at or now)
-        times.append(now + min(max(running / 2, LOOK_MIN), LOOK_MAX))
+        times.append(_look_in(running / 2, point, now))
     return min(max(min(times, default=now + LOOK_MIN), now + timedelta(seconds=1)), max(point.deadline, now + LOOK_MIN))
 
 
 def after_start(point: Point, now: datetime) -> datetime:
     """The first look after every disk was started: when such a point was ready before, never sooner than useful."""
-    return now + min(max(timedelta(seconds=point.expected_s), LOOK_MIN), LOOK_MAX)
+    return _look_in(timedelta(seconds=point.expected_s), point, now)
+
+
+def _look_in(wait: timedelta, point: Point, now: datetime) -> datetime:
+    """The next look, about `wait` from now; for a scheduled point together with the others' (LOOKS_TOGETHER)."""
+    at = now + min(max(wait, LOOK_MIN), LOOK_MAX)
+    if point.trigger != "scheduled":
+        return at
+    past = timedelta(minutes=at.minute, seconds=at.second, microseconds=at.microsecond) % LOOKS_TOGETHER
+    together = at + (LOOKS_TOGETHER - past) % LOOKS_TOGETHER
+    return together if together <= now + LOOK_MAX else together - LOOKS_TOGETHER
 
 
 def late_to_start(point: Point, now: datetime) -> Step | None:

@@ -40,9 +40,8 @@ def discover(message: Message, ports: Ports) -> None:
 
 
 def _ask_for_due(ports: Ports) -> None:
-    due = list(readable(d.Tenant, Fleet(ports.documents).due("discovery", ports.clock.now())))
-    due.sort(key=lambda tenant: (tenant.value.project, tenant.value.id))
-    ids = [tenant.value.id for tenant in due]
+    due = readable(d.Tenant, Fleet(ports.documents).due("discovery", ports.clock.now()))
+    ids = [id for _, id in sorted((tenant.value.project, tenant.value.id) for tenant in due)]
     for start in range(0, len(ids), TENANTS_PER_BATCH):
         hints.send(ports.bus, "discover", DiscoverBatch(tenants=ids[start : start + TENANTS_PER_BATCH]))
 
