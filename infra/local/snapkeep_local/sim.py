@@ -30,6 +30,12 @@ PROJECT: Final = "local"
 EVENTS: Final = "snapkeep-events"
 
 Wrap = Callable[[Ports], Ports]
+Deliver = Callable[[str, Ports, Any], None]
+"""Carries out one delivery: the function's name, the ports it gets, and the envelope of the push."""
+
+
+def deliver(function: str, ports: Ports, envelope: Any) -> None:
+    ENTRIES[function](envelope, ports)
 
 
 def populate(cloud: Cloud, tenants: Iterable[Tenant], seed: int) -> None:
@@ -78,9 +84,12 @@ class SimClock:
 
 
 class System:
-    """One Snapkeep with its cloud. `wrap` may put something between the functions and their ports (faults)."""
+    """One Snapkeep with its cloud.
 
-    def __init__(self, *, seed: int, start: datetime, wrap: Wrap | None = None) -> None:
+    `wrap` may put something between the functions and their ports (faults), `deliver` around each delivery (meters).
+    """
+
+    def __init__(self, *, seed: int, start: datetime, wrap: Wrap | None = None, deliver: Deliver = deliver) -> None:
         self.seed = seed
         self.cloud = Cloud(seed, start)
         self.clock = SimClock(self.cloud, seed)
@@ -95,7 +104,7 @@ class System:
         )
         seen_by_functions = wrap(self.ports) if wrap else self.ports
         for function in schedule.functions():
-            self.bus.subscribe(function.topic, partial(_deliver, function.name, seen_by_functions))
+            self.bus.subscribe(function.topic, partial(deliver, function.name, seen_by_functions))
 
     def apply(self, reading: fleet.Reading, actor: str = "operator:demo") -> Applied:
         """Build the cloud that a fleet file implies, then apply the file."""
@@ -131,7 +140,3 @@ class System:
             whole.update(body)
         whole.update(canonical(self.cloud.state()))
         return whole.hexdigest()
-
-
-def _deliver(function: str, ports: Ports, envelope: Any) -> None:
-    ENTRIES[function](envelope, ports)
