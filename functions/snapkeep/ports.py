@@ -28,6 +28,9 @@ class Transient(Exception):
         self.code = code
         self.reason = reason
 
+    def __repr__(self) -> str:
+        return f"{self.code} {self.reason or '-'}: {self}"
+
     @property
     def of_project(self) -> bool:
         """True when every further call in the project would meet it too: its quota per minute is used up."""
@@ -42,6 +45,9 @@ class Refused(Exception):
         self.code = code
         self.reason = reason
         self.message = message
+
+    def __repr__(self) -> str:
+        return f"{self.code} {self.reason or '-'}: {self}"
 
 
 class ServerTime:

@@ -534,6 +534,62 @@ def test_a_stuck_snapshot_ends_its_point_at_the_deadline_with_what_is_missing() 
     assert [(o.name, o.outcome) for o in step.outcomes] == [("sk-boot-1", "failed")]
 
 
+def on_its_way(size_gb: int = 100, expected_s: int = 180, attempts: int = 1) -> Point:
+    entry = point_disk(operation=OP, size_gb=size_gb, snapshot=SEEN, attempts=attempts)
+    return creating(entry, expected_s=expected_s)
+
+
+def test_a_stuck_snapshot_is_given_up_for_another_one_while_that_one_has_as_long() -> None:
+    uploading = snapshot(status="UPLOADING", created_at=THEN)
+    assert judge(on_its_way(), uploading, at=THEN + rules.STUCK_AFTER).outcomes == ()
+    given_up = judge(on_its_way(), uploading, at=THEN + rules.STUCK_AFTER + timedelta(minutes=6))
+    assert [(o.outcome, o.code) for o in given_up.outcomes] == [("failed", "snapshot_stuck")]
+    assert "is UPLOADING after 4.1 h" in given_up.outcomes[0].message
+    assert given_up.point.next_at is not None
+    again = judge(given_up.point, uploading, at=given_up.point.next_at)
+    assert len(again.intents) == 1
+    assert again.intents[0].name != uploading.name
+    last = point().deadline - rules.STUCK_AFTER
+    assert judge(on_its_way(), uploading, at=last).outcomes != ()
+    assert judge(on_its_way(), uploading, at=last + timedelta(seconds=1)).outcomes == ()
+
+
+@pytest.mark.parametrize("status", ["CREATING", "UPLOADING"])
+@pytest.mark.parametrize(
+    ("of", "stuck"),
+    [
+        (on_its_way(), True),
+        (on_its_way(size_gb=1_500), False),  # may take so long to upload
+        (on_its_way(expected_s=9_000), False),  # took half as long last time
+        (on_its_way(attempts=rules.ATTEMPTS_MAX), False),  # and there is no other one to come
+    ],
+)
+def test_a_snapshot_is_stuck_when_neither_its_size_nor_its_history_explain_how_long_it_takes(
+    of: Point, status: str, stuck: bool
+) -> None:
+    step = judge(of, snapshot(status=status, created_at=THEN), at=THEN + rules.STUCK_AFTER + timedelta(minutes=1))
+    assert bool(step.outcomes) == stuck
+    assert step.point.state == "creating"
+
+
+@pytest.mark.parametrize("seen", [SEEN, replace(SEEN, id=None, status=None, created_at=None)])
+def test_an_operation_that_never_ends_is_given_up_too_where_there_is_no_snapshot(seen: SnapshotRef) -> None:
+    of = creating(point_disk(operation=OP, snapshot=seen, attempts=1), updated_at=THEN)
+    running: dict[str, Operation | None] = {OP: operation(link=OP)}
+    assert judge(of, operations=running, at=THEN + rules.STUCK_AFTER).outcomes == ()
+    given_up = judge(of, operations=running, at=THEN + rules.STUCK_AFTER + timedelta(minutes=1))
+    assert [(o.outcome, o.code) for o in given_up.outcomes] == [("failed", "snapshot_stuck")]
+    assert given_up.point.next_at is not None
+    assert len(judge(given_up.point, at=given_up.point.next_at).intents) == 1
+    late = judge(of, operations=running, at=of.deadline)
+    assert late.point.failure is not None
+    assert late.point.failure.message.endswith("acme-pam-1-boot (asked for and not there)")
+
+
+def test_a_snapshot_that_is_ready_after_hours_was_not_stuck() -> None:
+    assert judge(on_its_way(), snapshot(created_at=THEN), at=THEN + timedelta(hours=7)).point.state == "verified"
+
+
 def test_a_point_that_is_complete_when_it_is_looked_at_late_is_verified_all_the_same() -> None:
     assert judge(creating(), snapshot(), at=point().deadline + timedelta(hours=1)).point.state == "verified"
 
@@ -682,11 +738,12 @@ class RandomCloud:
         return rules.judge(self.point, OWNER, self.shown, known, self.now)
 
     def never_two_alive(self) -> None:
-        """What an earlier attempt made is no longer on its way to a good snapshot when the next one starts."""
+        """What an earlier attempt made is stuck or no longer on its way to READY when the next one starts."""
         current = {entry.snapshot.name for entry in self.point.disks}
         ids = {entry.id for entry in self.point.disks}
         for name, held in self.snapshots.items():
-            if name not in current and held.status in ("CREATING", "UPLOADING"):
+            stuck = self.now - held.created_at > rules.STUCK_AFTER
+            if name not in current and held.status in ("CREATING", "UPLOADING") and not stuck:
                 assert held.source_disk_id not in ids or held.locations != (REGION,), f"{name} beside its successor"
 
 

@@ -67,7 +67,7 @@ def findings(world: World) -> list[str]:
         *world.trace.broken,
         *_every_slot_has_one_end(world, stored),
         *_none_starts_too_late(stored),
-        *_no_second_snapshot(world),
+        *_no_second_snapshot(world, stored),
         *_intents_and_outcomes(world, stored),
         *_chains(stored),
         *_events(world, stored),
@@ -137,14 +137,23 @@ def _unsure(lost_at: Any, slot_at: Any) -> bool:
     return bool(lost_at - slot_at < timedelta(days=4))
 
 
-def _no_second_snapshot(world: World) -> Iterator[str]:
-    """No disk has two snapshots of ours for one point, and none lies elsewhere than at home."""
+def _no_second_snapshot(world: World, stored: Mapping[str, Any]) -> Iterator[str]:
+    """No disk has two snapshots of ours for one point, and none lies elsewhere than at home.
+
+    One that was given up as stuck may still have become READY.
+    """
+    given_up = {
+        outcome["name"]
+        for _, _, record in _documents(stored, "inbox")
+        for outcome in json.loads(record["bytes"])["detail"].get("outcomes", ())
+        if outcome.get("code") == "snapshot_stuck"
+    }
     count: Counter[tuple[str, str]] = Counter()
     for snapshot in world.system.cloud.snapshots():
         point = snapshot.get("labels", {}).get("snapkeep-point")
         if point is None:
             continue
-        if snapshot["status"] == "READY":
+        if snapshot["status"] == "READY" and snapshot["name"] not in given_up:
             count[snapshot["sourceDiskId"], point] += 1
         if snapshot["storageLocations"] != [_home(snapshot["sourceDisk"])]:
             yield f"{snapshot['name']} of {snapshot['sourceDisk']} lies in {snapshot['storageLocations']}"

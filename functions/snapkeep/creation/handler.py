@@ -308,7 +308,7 @@ def _advance_project(
         try:
             steps += read(run, project, batch, now) if batch else []
         except (Transient, Refused) as fault:
-            log.warning("%s: cannot be read: %s", project, fault)
+            log.warning("%s (vault %s) cannot be read now: %r", project.instances, project.vault, fault)
             for point in batch:
                 _read_failed(run, point, fault, now, steps)
     committed = _commit_steps(run, steps, now)

@@ -62,6 +62,13 @@ DISKS_MAX: Final = 128
 DEFINITION_BYTES_MAX: Final = 200_000
 """JSON bytes of a stored definition; Firestore holds 1 MiB in a document."""
 
+STUCK_AFTER: Final = timedelta(hours=4)
+"""A snapshot that takes longer, where size and history do not explain it, is taken for stuck: another one is tried.
+Only while that one has as long again, since it is not worth giving up what may still become READY in the end."""
+
+STUCK_AFTER_PER_GB: Final = timedelta(seconds=10)
+"""What a snapshot is given for each GB of its disk: a first one uploads all that is in use, and 100 MB/s is slow."""
+
 FIRST_EXPECTED: Final = timedelta(minutes=3)
 """How long an instance's first point is thought to take. Nobody knows; whoever asked for it waits."""
 
@@ -434,7 +441,7 @@ def _judge_disk(
     if disk.failure:
         return disk
     if found is None:
-        return _judge_unseen(disk, operations, now)
+        return _judge_unseen(disk, point, operations, now)
     asked_for_at = point.started_at or point.requested_at
     of_this_name = found.source_disk.rsplit("/", 1)[-1] == disk.name
     if found.created_at < asked_for_at - CLOCK_SKEW or (found.source_disk_id != disk.id and not of_this_name):
@@ -454,6 +461,8 @@ def _judge_disk(
         ),
     )
     match found.status:
+        case "CREATING" | "UPLOADING" if _is_stuck(disk, point, found.created_at, now):
+            return _given_up(seen, f"{found.link} is {found.status}", found.created_at, now)
         case "READY" | "CREATING" | "UPLOADING":
             return seen
         case "FAILED":
@@ -462,7 +471,21 @@ def _judge_disk(
             return _attempt_failed(seen, "snapshot_lost", f"{found.link} is {status}", now, pause=RETRY_MIN)
 
 
-def _judge_unseen(disk: PointDisk, operations: Mapping[str, Operation | None], now: datetime) -> PointDisk:
+def _is_stuck(disk: PointDisk, point: Point, since: datetime, now: datetime) -> bool:
+    """True when a snapshot has been on its way for so long that another one is more likely to become READY."""
+    explained = max(disk.size_gb * STUCK_AFTER_PER_GB, timedelta(seconds=2 * point.expected_s))
+    in_time = now <= point.deadline - STUCK_AFTER
+    return in_time and disk.attempts < ATTEMPTS_MAX and now - since > max(STUCK_AFTER, explained)
+
+
+def _given_up(disk: PointDisk, what: str, since: datetime, now: datetime) -> PointDisk:
+    hours = (now - since) / timedelta(hours=1)
+    return _attempt_failed(disk, "snapshot_stuck", f"{what} after {hours:.1f} h", now, pause=RETRY_MIN)
+
+
+def _judge_unseen(
+    disk: PointDisk, point: Point, operations: Mapping[str, Operation | None], now: datetime
+) -> PointDisk:
     name = disk.snapshot.name
     if disk.operation is None:
         if disk.snapshot.id is None:
@@ -474,6 +497,10 @@ def _judge_unseen(disk: PointDisk, operations: Mapping[str, Operation | None], n
         return unseen  # its operation was not read; the next look will
     operation = operations[disk.operation]
     if operation is not None and operation.status != "DONE":
+        # The point changed when this was asked for, and may have changed since.
+        since = disk.snapshot.created_at or point.updated_at
+        if _is_stuck(disk, point, since, now):
+            return _given_up(unseen, f"{operation.link} is {operation.status} and {name} not there", since, now)
         return unseen
     if operation is not None and operation.error_code:
         not_yet = operation.error_code.endswith("NOT_READY")
@@ -522,8 +549,12 @@ def _outcome(disk: PointDisk, otherwise: Failure | None = None) -> SnapshotOutco
 
 
 def _unfinished(disks: Sequence[PointDisk], deadline: datetime) -> str:
-    left = ", ".join(f"{disk.name} ({disk.snapshot.status or 'not started'})" for disk in disks if not _is_ready(disk))
+    left = ", ".join(f"{disk.name} ({_progress(disk)})" for disk in disks if not _is_ready(disk))
     return f"not complete by {deadline:%Y-%m-%d %H:%M} UTC: {left}"
+
+
+def _progress(disk: PointDisk) -> str:
+    return disk.snapshot.status or ("asked for and not there" if disk.operation else "not started")
 
 
 def _latest_failure(disks: Sequence[PointDisk]) -> Failure | None:

@@ -58,7 +58,7 @@ def _read_tenants(ids: Sequence[str], ports: Ports) -> None:
             selected, disks = _read_project(ports, project, tenants)
         except Transient as fault:
             # `discover_at` stays in the past, so that the next tick asks again.
-            log.warning("%s cannot be read now: %s", project, fault)
+            log.warning("%s cannot be read now: %r", project, fault)
             continue
         except Refused as refusal:
             failure = d.Failure(code=refusal.reason or str(refusal.code), message=refusal.message[:500])
