@@ -1,8 +1,11 @@
 """Every deployed entry point. Each only hands its delivery on; infra/functions.yaml lists them."""
 
+import flask
 import functions_framework
 from cloudevents.http import CloudEvent
+from werkzeug.wrappers import Response
 
+from snapkeep import web as pages
 from snapkeep import wiring
 from snapkeep.entry import ENTRIES
 
@@ -40,3 +43,8 @@ def health(event: CloudEvent) -> None:
 @functions_framework.cloud_event
 def dead_letters(event: CloudEvent) -> None:
     ENTRIES["dead_letters"](event.data, wiring.ports(compute=False))
+
+
+@functions_framework.http
+def web(request: flask.Request) -> Response:
+    return pages.answer(request, wiring.ports(compute=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from snapkeep.audit.handler import Verdict
 from snapkeep.fleet import Difference, Entry, Reading, diff
 from snapkeep.messages import Tick
 from snapkeep.ports import Conflict, Ports, Transient
-from snapkeep.store import SYSTEM, Fleet, Held, Record, TenantStore, created
+from snapkeep.store import SYSTEM, Fleet, Record, TenantStore, created
 
 CONFLICTS_MAX: Final = 5
 
@@ -83,58 +83,6 @@ def _apply(store: TenantStore, entry: Entry, actor: str, now: datetime, *, key: 
             continue  # discovery wrote what it keeps about the tenant meanwhile, or another apply was faster
         return differences
     raise Transient(f"{store.tenant}: others kept changing it; apply again")
-
-
-@dataclass(frozen=True, slots=True)
-class TenantView:
-    """One tenant as a person looks at it."""
-
-    tenant: d.Tenant
-    instances: tuple[d.Instance, ...]
-    newest_points: tuple[d.Point, ...]  # newest first, at most one page
-    health: d.TenantHealth | None
-
-
-def show_tenant(ports: Ports, id: str) -> TenantView | None:
-    fleet = Fleet(ports.documents)
-    tenant = fleet.tenants_by_id([id]).get(id)
-    if tenant is None:
-        return None
-    store = fleet.tenant(id)
-    health = fleet.tenant_health(id)
-    return TenantView(
-        tenant.value,
-        tuple(i.value for i in store.walk(d.Instance, "tenant_instances")),
-        tuple(p.value for p in store.page(d.Point, "tenant_points")),
-        health.value if health else None,
-    )
-
-
-def list_tenants(ports: Ports) -> list[tuple[d.Tenant, d.TenantHealth | None]]:
-    """Every tenant with its health, by id."""
-    fleet = Fleet(ports.documents)
-    tenants: list[Held[d.Tenant]] = list(fleet.tenants())
-    health = {h.path.removeprefix("health/"): h.value for h in fleet.health()}
-    return [(t.value, health.get(t.value.id)) for t in tenants]
-
-
-@dataclass(frozen=True, slots=True)
-class FleetView:
-    fleet: d.FleetHealth | None
-    tenants: tuple[tuple[str, d.TenantHealth], ...]  # by id
-    bad_messages: tuple[d.Rejected, ...]  # of the last week, newest first, rejected and dead, at most 100 of each
-
-
-def fleet_health(ports: Ports, since: timedelta) -> FleetView:
-    fleet = Fleet(ports.documents)
-    summary = fleet.fleet_health()
-    from_then = ports.clock.now() - since
-    bad = [r.value for kind in ("rejected", "dead_letter") for r in fleet.rejected(kind, from_then)]
-    return FleetView(
-        summary.value if summary else None,
-        tuple((h.path.removeprefix("health/"), h.value) for h in fleet.health()),
-        tuple(sorted(bad, key=lambda rejected: rejected.at, reverse=True)),
-    )
 
 
 def verify_audit(ports: Ports, tenants: Iterable[str], noted: Mapping[str, Head]) -> list[Verdict]:

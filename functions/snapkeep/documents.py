@@ -392,6 +392,9 @@ class TenantHealth(Stored, frozen=True, kw_only=True):
     """`health/{t}`: what a dashboard needs of one tenant in one read. State and ages are derived by the reader."""
 
     kind: Literal["tenant"] = "tenant"  # tells the tenants' documents from `health/_fleet` in a query
+    worst_first: (
+        str  # what lists are sorted by: the rank of its state, then its id; an index can sort by nothing derived
+    )
     name: str
     deployment: str
     newest_verified_at: datetime | None  # of the worst protected instance; null: one of them has none

@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from msgspec.structs import replace
 
@@ -33,7 +33,10 @@ TENANTS_AT_ONCE: Final = 100
 
 REJECTED_SHOWN: Final = timedelta(days=7)
 
-State = Literal["protected", "at_risk", "breached", "client_managed"]
+State = Literal["breached", "at_risk", "protected", "client_managed"]
+
+RANKS: Final[tuple[State, ...]] = get_args(State)
+"""From the one that needs somebody first."""
 
 _WORST: Final = ("verified", "failed", "missed")
 """States of a day, from the best to the worst."""
@@ -147,10 +150,11 @@ def compute(tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime) ->
     missing = _not_found(tenant, protected) if tenant.vendor_managed else set()
     days: dict[str, str] = {}
     for instance in instances:
-        for day, state in instance.tally.days.items():
-            days[day] = max(days.get(day, "verified"), state, key=_WORST.index)
-    return d.TenantHealth(
+        for day, ended in instance.tally.days.items():
+            days[day] = max(days.get(day, "verified"), ended, key=_WORST.index)
+    stands = d.TenantHealth(
         updated_at=now,
+        worst_first="",
         name=tenant.name,
         deployment=tenant.deployment,
         newest_verified_at=min(newest) if newest and not without else None,
@@ -169,6 +173,7 @@ def compute(tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime) ->
         running=sum(i.tally.running for i in instances),
         computed_at=now,
     )
+    return replace(stands, worst_first=f"{RANKS.index(state(stands))}|{tenant.id}")
 
 
 def _not_found(tenant: d.Tenant, protected: Sequence[d.Instance]) -> set[str]:

@@ -133,7 +133,11 @@ def body_of(envelope: Any) -> bytes:
 
 def decode(envelope: Any) -> Message:
     """The typed message in a push delivery. Raises BadMessage with what is wrong and where."""
-    body = body_of(envelope)
+    return parse(body_of(envelope))
+
+
+def parse(body: bytes) -> Message:
+    """The typed message of a body. Raises BadMessage with what is wrong and where."""
     if len(body) > MESSAGE_BYTES_MAX:
         raise BadMessage(f"body: {len(body)} bytes; at most {MESSAGE_BYTES_MAX} are read")
     try:

@@ -28,6 +28,9 @@ SYSTEM: Final = "_system"
 PAGE: Final = 200
 """Documents in one page of a query."""
 
+VIEW_PAGE: Final = 50
+"""Documents in one page of what a person looks at."""
+
 PAGES_MAX: Final = 50
 """Pages that one walk reads at the most: 10,000 documents; what is left waits for the next run."""
 
@@ -70,9 +73,17 @@ QUERIES: Final[Mapping[str, Shape]] = {
     "health_changed": Shape("health", (("kind", "=="), ("updated_at", ">=")), (("updated_at", "asc"),), limit=1),
     "rejected": Shape("rejected", (("kind", "=="), ("at", ">=")), (("at", "desc"),), limit=100),
     "ticks": Shape("system", order=(("at", "asc"),)),
+    # Over the whole fleet, for people: a page at a time.
+    "health_worst_first": Shape("health", order=(("worst_first", "asc"),), limit=VIEW_PAGE),
+    "health_newest": Shape("health", order=(("updated_at", "desc"),), limit=1),
+    "rejected_newest": Shape("rejected", order=(("at", "desc"),), limit=20),
+    "points_newest": Shape("points", order=(("requested_at", "desc"),), group=True, limit=VIEW_PAGE),
+    "points_in_state": Shape("points", (("state", "=="),), (("requested_at", "desc"),), group=True, limit=VIEW_PAGE),
+    "points_by_id": Shape("points", (("id", "=="),), group=True, limit=2),
     # Within one tenant.
     "tenant_instances": Shape("instances", order=(("id", "asc"),)),
-    "tenant_points": Shape("points", order=(("requested_at", "desc"),)),
+    "tenant_points": Shape("points", order=(("requested_at", "desc"),), limit=VIEW_PAGE),
+    "tenant_points_in_state": Shape("points", (("state", "=="),), (("requested_at", "desc"),), limit=VIEW_PAGE),
     "unnumbered": Shape("inbox", (("seq", "=="),), (("committed_at", "asc"),), limit=100),
     "unpublished": Shape("inbox", (("next_at", "<="),), (("next_at", "asc"),), limit=100),
     "numbered_from": Shape("inbox", (("seq", ">="),), (("seq", "asc"),)),
@@ -221,8 +232,11 @@ class TenantStore:
 
     def page(self, kind: type[T], name: str, *values: Any) -> list[Held[T]]:
         """The first page of one of the tenant's own queries."""
-        docs = self._documents.find(query(name, *values, parent=f"{self._root}/"))
-        return [held(kind, doc) for doc in docs]
+        return [held(kind, doc) for doc in self.page_docs(name, *values)]
+
+    def page_docs(self, name: str, *values: Any, after: Doc | None = None) -> list[Doc]:
+        """The page of one of the tenant's own queries that follows `after`, as it is stored."""
+        return self._documents.find(query(name, *values, parent=f"{self._root}/", after=after))
 
     def walk(self, kind: type[T], name: str, *values: Any) -> Iterator[Held[T]]:
         """Every readable document of one of the tenant's own queries, page by page, at most PAGES_MAX pages."""
@@ -308,6 +322,10 @@ class Fleet:
     def controls(self) -> d.Controls | None:
         (doc,) = self._documents.get("system/controls")
         return d.from_data(d.Controls, doc.data) if doc else None
+
+    def page_docs(self, name: str, *values: Any, after: Doc | None = None) -> list[Doc]:
+        """The page of a query over the whole fleet that follows `after`, for people to look at."""
+        return self._documents.find(query(name, *values, after=after))
 
     def ticks(self) -> dict[str, datetime]:
         """When each function last carried out its tick to the end."""

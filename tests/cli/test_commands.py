@@ -1,6 +1,5 @@
 """What the commands do to the documents."""
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from tests.makers import INSTANCE_ID, World, disk, machine
 from snapkeep import commands, fleet
 from snapkeep import documents as d
 from snapkeep.ports import Transient
+from snapkeep.store import Fleet
 
 ACTOR = "claimed:operator"
 
@@ -34,6 +34,10 @@ def world() -> World:
     one = World()
     one.compute.add(disk(), machine(disk()))
     return one
+
+
+def tenants(one: World) -> list[str]:
+    return [tenant.value.id for tenant in Fleet(one.ports.documents).tenants()]
 
 
 def test_applying_discovers_at_once_and_records_who_changed_what(tmp_path: Path) -> None:
@@ -71,7 +75,7 @@ def test_a_tenant_that_the_file_no_longer_names_is_kept(tmp_path: Path) -> None:
     one = world()
     commands.apply_fleet(one.ports, reading(tmp_path), ACTOR)
     commands.apply_fleet(one.ports, reading(tmp_path, ACME.replace("id: acme", "id: beta")), ACTOR)
-    assert [tenant.id for tenant, _ in commands.list_tenants(one.ports)] == ["acme", "beta"]
+    assert tenants(one) == ["acme", "beta"]
 
 
 def test_a_file_with_a_mistake_changes_nothing_unless_told_to_keep_going(tmp_path: Path) -> None:
@@ -82,7 +86,7 @@ def test_a_file_with_a_mistake_changes_nothing_unless_told_to_keep_going(tmp_pat
     assert one.memory.dump() == {}
     applied = commands.apply_fleet(one.ports, reading(tmp_path, text), ACTOR, keep_going=True)
     assert applied.left_out == ()
-    assert [tenant.id for tenant, _ in commands.list_tenants(one.ports)] == ["acme"]
+    assert tenants(one) == ["acme"]
 
 
 class Meanwhile:
@@ -124,22 +128,3 @@ def test_an_edit_that_never_gets_through_says_so(tmp_path: Path) -> None:
     one.documents = Meanwhile(one, 100)
     with pytest.raises(Transient, match="apply again"):
         commands.apply_fleet(one.ports, reading(tmp_path, ACME.replace("Acme Bank", "Acme")), ACTOR)
-
-
-def test_a_tenant_that_is_not_there_is_not_shown() -> None:
-    assert commands.show_tenant(World().ports, "nobody") is None
-
-
-def test_a_fleet_that_was_never_computed_has_no_health() -> None:
-    view = commands.fleet_health(World().ports, timedelta(days=7))
-    assert (view.fleet, view.tenants, view.bad_messages) == (None, (), ())
-
-
-def test_bad_messages_are_shown_newest_first() -> None:
-    one = World()
-    for number in range(3):
-        one.hand("create", f"bad {number}".encode())
-        one.clock.move(minutes=1)
-    one.tick("health")
-    view = commands.fleet_health(one.ports, timedelta(days=7))
-    assert [bad.excerpt for bad in view.bad_messages] == ["bad 2", "bad 1", "bad 0"]

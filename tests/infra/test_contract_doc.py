@@ -126,7 +126,7 @@ FUNCTIONS: Final = yaml.safe_load((ROOT / "infra" / "functions.yaml").read_text(
 
 def test_the_functions_their_topics_and_schedules_are_those_of_functions_yaml() -> None:
     told = {
-        code(row["function"]): (code(row["topic"]), code(row["tick"]) or None)
+        code(row["function"]): (code(row["topic"]) or None, code(row["tick"]) or None)
         for row in rows_with("tick")
         if "function" in row
     }

@@ -22,14 +22,25 @@ IMPORT_TIMEOUT_S = 60
 FUNCTIONS: dict[str, dict[str, Any]] = schedule.document()["functions"]
 
 
+def decorated(decorator: str) -> list[ast.FunctionDef]:
+    """The functions of main.py that the framework finds by this decorator."""
+    body = ast.parse(MAIN.read_text()).body
+    return [n for n in body if isinstance(n, ast.FunctionDef) and decorator in map(ast.unparse, n.decorator_list)]
+
+
+def decorators_of_the_framework() -> list[str]:
+    body = ast.parse(MAIN.read_text()).body
+    said = [ast.unparse(d) for n in body if isinstance(n, ast.FunctionDef) for d in n.decorator_list]
+    return [name for name in said if name.startswith("functions_framework.")]
+
+
 def entry_points() -> dict[str, str]:
-    """Every function of main.py that the framework finds, with the entry of ENTRIES that it hands on to."""
+    """Every event function of main.py, with the entry of ENTRIES that it hands on to."""
     found = {}
-    for node in ast.parse(MAIN.read_text()).body:
-        if isinstance(node, ast.FunctionDef) and any("cloud_event" in ast.unparse(d) for d in node.decorator_list):
-            called = [n for n in ast.walk(node) if isinstance(n, ast.Subscript) and ast.unparse(n.value) == "ENTRIES"]
-            (name,) = (ast.literal_eval(n.slice) for n in called)
-            found[node.name] = name
+    for node in decorated("functions_framework.cloud_event"):
+        called = [n for n in ast.walk(node) if isinstance(n, ast.Subscript) and ast.unparse(n.value) == "ENTRIES"]
+        (name,) = (ast.literal_eval(n.slice) for n in called)
+        found[node.name] = name
     return found
 
 
@@ -41,8 +52,12 @@ def with_compute(entry_point: str) -> bool:
 
 
 def test_main_the_list_and_the_table_of_entries_name_the_same_functions() -> None:
-    assert set(FUNCTIONS) == set(ENTRIES)
-    assert {f["entry_point"]: name for name, f in FUNCTIONS.items()} == entry_points()
+    events = {f["entry_point"]: name for name, f in FUNCTIONS.items() if f["topic"]}
+    assert set(events.values()) == set(ENTRIES)
+    assert events == entry_points()
+    over_http = {f["entry_point"] for f in FUNCTIONS.values() if not f["topic"]}
+    assert over_http == {node.name for node in decorated("functions_framework.http")}
+    assert len(events) + len(over_http) == len(FUNCTIONS) == len(decorators_of_the_framework())
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -66,6 +81,7 @@ def test_a_function_is_wired_with_compute_engine_exactly_when_the_list_says_so(n
 
 
 def test_every_schedule_is_one_that_the_local_scheduler_knows() -> None:
+    assert [f.name for f in schedule.processes()] == list(FUNCTIONS)  # a function for HTTP comes last
     assert {f.name for f in schedule.functions() if f.every_min} == {n for n, f in FUNCTIONS.items() if f["schedule"]}
 
 
@@ -77,7 +93,7 @@ def test_another_form_of_schedule_is_refused_by_its_name(cron: str) -> None:
 
 
 def test_every_function_has_a_topic_of_its_own_and_all_deliver_alike() -> None:
-    topics = [f["topic"] for f in FUNCTIONS.values()]
+    topics = [f["topic"] for f in FUNCTIONS.values() if f["topic"]]
     assert len(set(topics)) == len(topics)
     document = schedule.document()
     assert document["subscription"]["dead_letter_topic"] in topics

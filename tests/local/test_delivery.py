@@ -59,7 +59,7 @@ def create() -> Iterator[Function]:
 @pytest.fixture
 def broker(create: Function) -> Iterator[Broker]:
     """Nothing is published here, so that no emulator is needed."""
-    ports = {function.name: create.port for function in schedule.functions()}
+    ports = {function.name: create.port for function in schedule.processes()}
     broker = Broker(f"127.0.0.1:{free_port()}", "snapkeep-local", "http://127.0.0.1:0/_push", ports)
     yield broker
     broker.stop()
@@ -96,7 +96,7 @@ def test_the_answers_of_other_functions_arrive(broker: Broker) -> None:
 
 @pytest.fixture
 def client(broker: Broker, tmp_path: Path) -> Any:
-    programs = [Program(function.name, (), {}, 0, tmp_path / "log") for function in schedule.functions()]
+    programs = [Program(function.name, (), {}, 0, tmp_path / "log") for function in schedule.processes()]
     app = flask.Flask("controls")
     add_controls(app, System(lambda to: None, broker), broker, Processes(programs), {"functions": {}})
     return app.test_client()

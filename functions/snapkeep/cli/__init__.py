@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from snapkeep.cli import audit, fleet
+from snapkeep.cli import audit, fleet, points, tick
 from snapkeep.cli.output import Output
 from snapkeep.config import ConfigError
 from snapkeep.ports import Conflict, Refused, Transient
@@ -26,7 +26,9 @@ def root(context: click.Context, as_json: bool) -> None:
 
 
 root.add_command(fleet.fleet)
+root.add_command(points.points)
 root.add_command(audit.audit)
+root.add_command(tick.tick)
 
 if importlib.util.find_spec("snapkeep_local"):
     # The local cloud is a plug-in: it is never deployed.

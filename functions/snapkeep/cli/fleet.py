@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import getpass
-from datetime import timedelta
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import click
+import msgspec
 
-from snapkeep import commands, health
+from snapkeep import commands, views
 from snapkeep import fleet as fleet_file
 from snapkeep.cli import target
 from snapkeep.cli.output import Output, age, fail, moment, size
 
-BAD_MESSAGES_SHOWN: Final = timedelta(days=7)
 POINTS_SHOWN: Final = 10
 STRIP: Final = {"verified": "■", "failed": "✗", "missed": "✗"}
 
@@ -42,7 +42,9 @@ def apply(output: Output, path: Path, dry_run: bool, keep_going: bool) -> None:
     usable = reading.valid if keep_going else reading.clean
     applied = None
     if usable:
-        applied = commands.apply_fleet(target.ports(), reading, _actor(), dry_run=dry_run, keep_going=keep_going)
+        applied = commands.apply_fleet(
+            target.ports(), reading, f"claimed:{target.user()}", dry_run=dry_run, keep_going=keep_going
+        )
     if output.as_json:
         output.json(
             {
@@ -73,43 +75,42 @@ def apply(output: Output, path: Path, dry_run: bool, keep_going: bool) -> None:
 @fleet.command("list")
 @click.pass_obj
 def list_(output: Output) -> None:
-    """Every tenant, how it stands, and its newest verified point."""
-    ports = target.ports()
-    rows = commands.list_tenants(ports)
-    now = ports.clock.now()
+    """Every tenant, how it stands, and its newest verified point; those that need somebody first."""
+    first = _view()
+    tenants = list(_every_tenant(first))
     if output.as_json:
-        output.json(
-            [
-                {
-                    "id": tenant.id,
-                    "name": tenant.name,
-                    "deployment": tenant.deployment,
-                    "state": health.state(h) if h else None,
-                    "newest_verified_at": h.newest_verified_at if h else None,
-                    "unprotected": h.unprotected if h else [],
-                    "instances": h.counts["instances"] if h else 0,
-                    "bytes": h.bytes if h else 0,
-                }
-                for tenant, h in rows
-            ]
-        )
+        output.json([msgspec.to_builtins(t) | {"instances": t.counts["instances"]} for t in tenants])
         return
     output.table(
         ("TENANT", "NAME", "DEPLOYMENT", "STATE", "NEWEST VERIFIED", "INSTANCES", "BYTES"),
         [
             (
-                tenant.id,
-                tenant.name,
-                tenant.deployment,
-                health.state(h) if h else "unknown",
-                age(h.newest_verified_at, now) if h else "",
-                h.counts["instances"] if h else "",
-                size(h.bytes) if h else "",
+                t.id,
+                t.name,
+                t.deployment,
+                t.state,
+                age(t.newest_verified_at, first.at),
+                t.counts["instances"],
+                size(t.bytes),
             )
-            for tenant, h in rows
+            for t in tenants
         ],
         right=("INSTANCES", "BYTES"),
     )
+
+
+def _view(after: str | None = None) -> views.FleetView:
+    view = target.ask(views.FleetView, "/fleet", {"after": after})
+    assert view is not None  # there always is a fleet
+    return view
+
+
+def _every_tenant(page: views.FleetView) -> Iterator[views.TenantLine]:
+    """The tenants of this page and of all that follow."""
+    yield from page.tenants
+    while page.next:
+        page = _view(page.next)
+        yield from page.tenants
 
 
 @fleet.command()
@@ -117,24 +118,15 @@ def list_(output: Output) -> None:
 @click.pass_obj
 def show(output: Output, tenant: str) -> None:
     """One tenant: its policy, its instances and its newest points."""
-    ports = target.ports()
-    view = commands.show_tenant(ports, tenant)
+    view = target.ask(views.TenantView, f"/tenants/{quote(tenant, safe='')}")
     if view is None:
         fail(f"{tenant!r} is not a tenant; `snapkeep fleet list` names them")
     if output.as_json:
-        output.json(
-            {
-                "tenant": view.tenant,
-                "instances": view.instances,
-                "points": view.newest_points,
-                "health": view.health,
-                "state": health.state(view.health) if view.health else None,
-            }
-        )
+        output.json(view)
         return
-    now = ports.clock.now()
+    now = view.at
     t, r = view.tenant, view.tenant.retention
-    output.line(f"{t.id} · {t.name} · {t.deployment} · {health.state(view.health) if view.health else 'unknown'}")
+    output.line(f"{t.id} · {t.name} · {t.deployment} · {view.state or 'unknown'}")
     output.line(f"project {t.project}, snapshots in {t.vault_project}")
     output.line(
         f"daily at {t.schedule.daily_at} {t.timezone}, spread {t.schedule.spread_minutes} min, "
@@ -178,7 +170,7 @@ def show(output: Output, tenant: str) -> None:
                 size(sum(disk.snapshot.bytes for disk in p.disks)),
                 f"{p.failure.code}: {p.failure.message}" if p.failure else p.reason,
             )
-            for p in view.newest_points[:POINTS_SHOWN]
+            for p in view.points[:POINTS_SHOWN]
         ],
         right=("DISKS", "BYTES"),
     )
@@ -188,53 +180,50 @@ def show(output: Output, tenant: str) -> None:
 @click.pass_obj
 def health_(output: Output) -> None:
     """The fleet at a glance: totals, breaches first, the last tick of each function, bad messages."""
-    ports = target.ports()
-    view = commands.fleet_health(ports, BAD_MESSAGES_SHOWN)
-    if view.fleet is None:
+    view = _view()
+    if view.totals is None:
         fail("health has not been computed yet: the function `health` runs every 5 minutes once it is deployed")
+    tenants = list(_every_tenant(view))
     if output.as_json:
         output.json(
             {
-                "fleet": view.fleet,
-                "tenants": [{"id": id, "state": health.state(h), "health": h} for id, h in view.tenants],
+                "fleet": view.totals,
+                "tenants": [{"id": t.id, "state": t.state, "health": t} for t in tenants],
+                "ticks": view.ticks,
                 "bad_messages": view.bad_messages,
             }
         )
         return
-    now, f = ports.clock.now(), view.fleet
+    now, f = view.at, view.totals
     output.line(
         f"{f.tenants} tenants, {f.instances} instances: {f.breached} breached, {f.unprotected} unprotected, "
         f"{f.client_managed} client-managed; {f.running} points running; {size(f.bytes)}"
     )
     output.line(f"{f.rejected} rejected messages, {f.dead_letters} dead letters in 7 days")
     output.line("")
-    order = {"breached": 0, "at_risk": 1, "protected": 2, "client_managed": 3}
-    rows = sorted(view.tenants, key=lambda row: (order[health.state(row[1])], row[0]))
     output.table(
         ("TENANT", "STATE", "NEWEST VERIFIED", "RUNNING", "LAST DAYS", "UNPROTECTED"),
         [
             (
-                id,
-                health.state(h),
-                age(h.newest_verified_at, now),
-                h.running,
-                "".join(STRIP[h.days[day]] for day in sorted(h.days)[-14:]),
-                ", ".join(h.unprotected),
+                t.id,
+                t.state,
+                age(t.newest_verified_at, now),
+                t.running,
+                "".join(STRIP[t.days[day]] for day in sorted(t.days)[-14:]),
+                ", ".join(t.unprotected),
             )
-            for id, h in rows
+            for t in tenants
         ],
         right=("RUNNING",),
     )
     output.line("")
-    output.table(("FUNCTION", "LAST TICK"), [(name, f"{age(at, now)} ago") for name, at in sorted(f.ticks.items())])
+    output.table(
+        ("FUNCTION", "LAST TICK", ""),
+        [(t.function, f"{age(t.at, now)} ago" if t.at else "never", "silent" if t.silent else "") for t in view.ticks],
+    )
     if view.bad_messages:
         output.line("")
         output.table(
             ("BAD MESSAGE AT", "KIND", "FUNCTION", "REASON"),
             [(moment(b.at), b.kind, b.function, b.reason) for b in view.bad_messages],
         )
-
-
-def _actor() -> str:
-    """Who is written down as having applied: a claim, as long as Firestore's own audit log is what proves it."""
-    return f"claimed:{getpass.getuser()}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NoReturn
+from typing import Any, Final, Literal, NoReturn
 
 import click
 import msgspec
@@ -25,6 +25,7 @@ STYLES: Final = {
     "breached": "bold red",
     "failed": "red",
     "missed": "red",
+    "silent": "bold red",
     "client_managed": "dim",
 }
 
@@ -43,10 +44,14 @@ class Output:
         click.echo(text)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-        """Print a table; the words of STYLES are coloured where a terminal shows colours."""
+        """Print a table; the words of STYLES are coloured where a terminal shows colours.
+
+        The first column names the row and is never broken, so that it can be copied.
+        """
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in columns:
-            table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        for number, column in enumerate(columns):
+            justify: Literal["right", "left"] = "right" if column in right else "left"
+            table.add_column(column, justify=justify, overflow="fold", no_wrap=number == 0)
         for row in rows:
             table.add_row(*(_cell(value) for value in row))
         self.console.print(table)

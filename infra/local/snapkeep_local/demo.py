@@ -14,11 +14,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from snapkeep import commands, fleet, health
+from snapkeep import commands, fleet
 from snapkeep import documents as d
 from snapkeep.audit import export
 from snapkeep.audit.handler import Verdict
-from snapkeep.store import SYSTEM
+from snapkeep.health import state
+from snapkeep.store import Fleet
 from snapkeep_local import faults
 from snapkeep_local.sim import System
 
@@ -114,8 +115,8 @@ def _report(system: System, *, days: int, planted: dict[int, str], audit_folder:
     export.write(audit_folder, commands.audit_chains(system.ports))
     verdicts = {verdict.tenant: verdict for verdict in commands.verify_audit(system.ports, (), {})}
     rows = [
-        _row(system, tenant, stands, met[tenant.id], verdicts[tenant.id])
-        for tenant, stands in commands.list_tenants(system.ports)
+        _row(system, tenant.value, met[tenant.value.id], verdicts[tenant.value.id])
+        for tenant in Fleet(system.documents).tenants()
     ]
     events = Counter(str(event["type"]) for event in system.events())
     return Report(
@@ -130,19 +131,19 @@ def _report(system: System, *, days: int, planted: dict[int, str], audit_folder:
     )
 
 
-def _row(system: System, tenant: d.Tenant, stands: d.TenantHealth | None, faults_met: int, verdict: Verdict) -> Row:
-    assert tenant.id != SYSTEM
-    view = commands.show_tenant(system.ports, tenant.id)
-    assert view is not None
-    assert stands is not None
-    tallies = [instance.tally for instance in view.instances]
+def _row(system: System, tenant: d.Tenant, faults_met: int, verdict: Verdict) -> Row:
+    whole = Fleet(system.documents)
+    health = whole.tenant_health(tenant.id)
+    assert health is not None
+    stands = health.value
+    tallies = [i.value.tally for i in whole.tenant(tenant.id).walk(d.Instance, "tenant_instances")]
     return Row(
         tenant=tenant.id,
         name=tenant.name,
         deployment=tenant.deployment,
-        state=health.state(stands),
+        state=state(stands),
         newest_verified_at=stands.newest_verified_at,
-        instances=len(view.instances),
+        instances=len(tallies),
         points={
             "verified": sum(t.verified for t in tallies),
             "failed": sum(t.failed for t in tallies),

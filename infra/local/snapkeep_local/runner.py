@@ -7,6 +7,7 @@ on one port; every function of infra/functions.yaml is a process of its own unde
 from __future__ import annotations
 
 import errno
+import http.client
 import json
 import logging
 import os
@@ -26,12 +27,13 @@ import click
 import flask
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from snapkeep import commands, fleet, wiring
+from snapkeep import commands, fleet, hints, wiring
+from snapkeep.messages import Tick
 from snapkeep.ports import Ports
 from snapkeep.store import Fleet
 from snapkeep_local import emulators, rest, schedule
 from snapkeep_local.cloud import Cloud
-from snapkeep_local.delivery import Broker
+from snapkeep_local.delivery import Broker, Count
 from snapkeep_local.emulators import HOST, Emulator, free_port
 from snapkeep_local.processes import Process, Processes, Program
 from snapkeep_local.sim import populate
@@ -58,6 +60,11 @@ FIRST_MESSAGES_TIMEOUT_S: Final = 60.0
 SERVER_STOP_TIMEOUT_S: Final = 5.0
 ANSWER_TIMEOUT_S: Final = 5.0
 
+
+WEB_TIMEOUT_S: Final = 60.0
+
+HOP_BY_HOP: Final = frozenset({"connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"})
+"""Headers that are about one connection, not about what was asked for."""
 
 PUSH_BYTES_MAX: Final = 16 << 20
 """Of one push: Pub/Sub takes messages of 10 MB, which are a third larger in base64."""
@@ -113,13 +120,12 @@ class LocalCloud:
         simulator = rest.Simulator(cloud, None if settings.clock == "simulated" else _machine_time)
 
         firestore, pubsub = self._emulators()
-        listens = {function.name: free_port() for function in schedule.functions()}
+        listens = {f.name: free_port() for f in schedule.processes()}
         broker = Broker(pubsub, PROJECT, f"{url}/_push", listens)
         self._stack.callback(broker.stop)
         self.addresses = {
-            # The dashboard and the API come with their own functions; until then there is nothing to point at.
-            "dashboard": None,
-            "api": None,
+            "dashboard": f"{url}/",
+            "api": f"{url}/api/v1",
             "compute": url,
             "functions": {name: f"http://{HOST}:{port}" for name, port in listens.items()},
             "firestore": firestore,
@@ -144,12 +150,14 @@ class LocalCloud:
             time = System(simulator.advance, broker)
         app = simulator.app
         add_controls(app, time, broker, processes, self.addresses)
+        add_pages(app, listens["web"])
         self._serve(app, listening)
         processes.wait_ready()
         ports = self._ports(broker)
         if any(True for _ in Fleet(ports.documents).tenants()):
             log.warning("Firestore at %s holds tenants of an earlier run; this cloud's instances are new", firestore)
         commands.apply_fleet(ports, reading, ACTOR)
+        hints.send(broker, "health", Tick())  # so that the first page has totals
         late = broker.ledger.wait_quiet(FIRST_MESSAGES_TIMEOUT_S)
         if late:
             log.warning("%d first messages are not answered yet", late)
@@ -187,12 +195,13 @@ class LocalCloud:
             "THREADS": str(THREADS),
         }
         programs = []
-        for function in schedule.functions():
+        for function in schedule.processes():
+            kind = "cloudevent" if isinstance(function, schedule.Function) else "http"
             said = folder / f"{function.name}.log"
             said.write_bytes(b"")
             # -P: whatever lies in the current folder is not what it imports.
             command = [sys.executable, "-P", "-m", "functions_framework", "--source", str(MAIN)]
-            command += ["--target", function.entry_point, "--signature-type", "cloudevent"]
+            command += ["--target", function.entry_point, "--signature-type", kind]
             command += ["--host", HOST, "--port", str(ports[function.name])]
             programs.append(Program(f"function {function.name}", command, environment, ports[function.name], said))
         return programs
@@ -292,7 +301,7 @@ def add_controls(
 
     @app.get("/_sim/deliveries")
     def deliveries() -> flask.Response:
-        of_function = zip(schedule.functions(), processes.all, strict=True)
+        of_function = zip(schedule.processes(), processes.all, strict=True)
         return flask.jsonify({f.name: _deliveries(broker, f) | _process(p) for f, p in of_function})
 
     @app.post("/_sim/deliveries")
@@ -311,8 +320,9 @@ def add_controls(
         return "", broker.push(function, topic, flask.request.get_data())
 
 
-def _deliveries(broker: Broker, function: schedule.Function) -> dict[str, int | None]:
-    count = broker.ledger.count(function.topic)
+def _deliveries(broker: Broker, function: schedule.Function | schedule.HttpFunction) -> dict[str, int | None]:
+    """Messages are delivered to those that have a topic; to the others none are."""
+    count = broker.ledger.count(function.topic) if isinstance(function, schedule.Function) else Count(0, 0, 0)
     return {
         "delivered": count.delivered,
         "failed": count.failed,
@@ -328,6 +338,27 @@ def _to_lose(body: Any) -> tuple[str, int]:
             return function, number
         case _:
             raise ValueError('expected {"function": "create", "lose_answers": 3}')
+
+
+def add_pages(app: flask.Flask, port: int) -> None:
+    """The dashboard and the API, at the same address as all else: handed on to the process of function `web`."""
+
+    @app.get("/", defaults={"path": ""})
+    @app.get("/<any('assets', 'api'):path>/<path:rest>")
+    def web(path: str, rest: str = "") -> flask.Response:
+        target = flask.request.full_path.removesuffix("?")
+        connection = http.client.HTTPConnection(HOST, port, timeout=WEB_TIMEOUT_S)
+        try:
+            connection.request("GET", target, headers={"Accept": flask.request.headers.get("Accept", "*/*")})
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as fault:
+            # Its process has died, or is on its way back.
+            return flask.Response(f"function web does not answer ({fault}); try again\n", 502, mimetype="text/plain")
+        finally:
+            connection.close()
+        headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in HOP_BY_HOP]
+        return flask.Response(body, answer.status, headers)
 
 
 def _process(process: Process) -> dict[str, int | None]:

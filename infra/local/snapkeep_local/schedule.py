@@ -17,11 +17,21 @@ TICK: Final = b'{"schema":1,"type":"tick"}'
 
 @dataclass(frozen=True, slots=True)
 class Function:
+    """One that messages of its topic wake."""
+
     name: str
     entry_point: str
     topic: str
     schedule: str | None
     every_min: int | None  # minutes between ticks; None: never
+
+
+@dataclass(frozen=True, slots=True)
+class HttpFunction:
+    """One that answers HTTP."""
+
+    name: str
+    entry_point: str
 
 
 @lru_cache(maxsize=1)
@@ -37,7 +47,18 @@ def functions() -> tuple[Function, ...]:
     return tuple(
         Function(name, f["entry_point"], f["topic"], f["schedule"], every_min(f["schedule"]))
         for name, f in document()["functions"].items()
+        if f["topic"] is not None
     )
+
+
+@lru_cache(maxsize=1)
+def http_functions() -> tuple[HttpFunction, ...]:
+    return tuple(HttpFunction(name, f["entry_point"]) for name, f in document()["functions"].items() if not f["topic"])
+
+
+def processes() -> tuple[Function | HttpFunction, ...]:
+    """All of them, each of which is a process."""
+    return (*functions(), *http_functions())
 
 
 def every_min(cron: str | None) -> int | None:

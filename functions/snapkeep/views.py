@@ -1,0 +1,254 @@
+"""What people look at: the fleet, one tenant, points. Each view is a bounded number of reads, whatever the fleet.
+
+States and ages are derived here, when read. The API sends these values as they are and the pages and the command line
+show them, so that all three say the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+
+import msgspec
+
+from snapkeep import documents as d
+from snapkeep.health import State, state
+from snapkeep.ports import Doc, Ports
+from snapkeep.store import QUERIES, Fleet, Held, TenantStore, readable, timestamp
+
+T = TypeVar("T", bound=d.Stored)
+
+PERIODS: Final[Mapping[str, timedelta]] = {
+    "discover": timedelta(minutes=10),
+    "plan": timedelta(minutes=5),
+    "reconcile": timedelta(minutes=1),
+    "audit": timedelta(minutes=5),
+    "health": timedelta(minutes=5),
+}
+"""Between two ticks of each function that has any: infra/functions.yaml, which is not deployed with the code."""
+
+PERIODS_SILENT: Final = 3
+SILENT_MIN: Final = timedelta(minutes=10)
+"""A function is silent once its last tick is older than three periods, and than this: one tick may be late."""
+
+
+class BadCursor(Exception):
+    """An `after` that no page of this list ended with."""
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of what the API answers."""
+
+
+# --- the fleet ----------------------------------------------------------------------------------------------------
+
+
+class TenantLine(Shown, frozen=True, kw_only=True):
+    """One tenant among the others."""
+
+    id: str
+    name: str
+    deployment: str
+    state: State
+    newest_verified_at: datetime | None  # of its worst instance; null: one of them has none
+    breach_at: datetime | None
+    unprotected: list[str]
+    days: dict[str, str]  # local day -> verified | failed | missed
+    counts: dict[str, int]
+    bytes: int
+    running: int
+    computed_at: datetime
+
+
+class LastTick(Shown, frozen=True, kw_only=True):
+    """When a function last carried out its tick to the end; null: never."""
+
+    function: str
+    at: datetime | None
+    silent: bool  # it should have done so again by now
+
+
+class FleetView(Shown, frozen=True, kw_only=True):
+    """The fleet: totals, and one page of its tenants, those that need somebody first."""
+
+    at: datetime  # now, by Snapkeep's clock: what ages are counted from
+    version: str  # changes when anything in the view may have (`fleet_version`)
+    totals: d.FleetHealth | None  # null until function `health` has run
+    tenants: list[TenantLine]
+    next: str | None  # `after` of the following page
+    ticks: list[LastTick]
+    bad_messages: list[d.Rejected]  # newest first, at most 20, of the last 30 days
+
+
+def fleet(ports: Ports, after: str | None = None) -> FleetView:
+    """Reads: the totals, a page of 50 tenants, a tick for each function, 20 bad messages. Raises BadCursor."""
+    whole, now = Fleet(ports.documents), ports.clock.now()
+    docs = whole.page_docs("health_worst_first", after=_after_tenant(after) if after else None)
+    lines = [_line(tenant) for tenant in readable(d.TenantHealth, docs)]
+    totals = whole.fleet_health()
+    return FleetView(
+        at=now,
+        version=fleet_version(ports),
+        totals=totals.value if totals else None,
+        tenants=lines,
+        next=_next(docs, "health_worst_first", lambda doc: str(doc.data["worst_first"])),
+        ticks=last_ticks(whole.ticks(), now),
+        bad_messages=_values(d.Rejected, whole.page_docs("rejected_newest")),
+    )
+
+
+def fleet_version(ports: Ports) -> str:
+    """One read: the newest change of anyone's health, and the minute, since ages grow while nothing changes."""
+    newest = Fleet(ports.documents).page_docs("health_newest")
+    changed = timestamp(newest[0].data["updated_at"]) if newest else "never"
+    return f"{changed}|{ports.clock.now():%Y-%m-%dT%H:%M}"
+
+
+def last_ticks(ticks: Mapping[str, datetime], now: datetime) -> list[LastTick]:
+    """Of every function that has ticks, by name. Pure."""
+    return [
+        LastTick(
+            function=function,
+            at=ticks.get(function),
+            silent=function not in ticks or now - ticks[function] > max(PERIODS_SILENT * period, SILENT_MIN),
+        )
+        for function, period in sorted(PERIODS.items())
+    ]
+
+
+def _line(tenant: Held[d.TenantHealth]) -> TenantLine:
+    health = tenant.value
+    return TenantLine(
+        id=tenant.path.removeprefix("health/"),
+        name=health.name,
+        deployment=health.deployment,
+        state=state(health),
+        newest_verified_at=health.newest_verified_at,
+        breach_at=health.breach_at,
+        unprotected=health.unprotected,
+        days=health.days,
+        counts=health.counts,
+        bytes=health.bytes,
+        running=health.running,
+        computed_at=health.computed_at,
+    )
+
+
+# --- one tenant ---------------------------------------------------------------------------------------------------
+
+
+class TenantView(Shown, frozen=True, kw_only=True):
+    at: datetime
+    tenant: d.Tenant
+    state: State | None  # null until function `health` has seen it
+    health: d.TenantHealth | None
+    instances: list[d.Instance]  # by id, at most a page of 200; `health.counts` has how many there are
+    points: list[d.Point]  # newest first, at most a page of 50
+
+
+def tenant(ports: Ports, id: str) -> TenantView | None:
+    """Reads: two documents, a page of instances and a page of points."""
+    whole = Fleet(ports.documents)
+    found = whole.tenants_by_id([id]).get(id)
+    if found is None:
+        return None
+    store = whole.tenant(id)
+    health = whole.tenant_health(id)
+    return TenantView(
+        at=ports.clock.now(),
+        tenant=found.value,
+        state=state(health.value) if health else None,
+        health=health.value if health else None,
+        instances=_values(d.Instance, store.page_docs("tenant_instances")),
+        points=_values(d.Point, store.page_docs("tenant_points")),
+    )
+
+
+# --- points -------------------------------------------------------------------------------------------------------
+
+
+class PointView(d.Point, frozen=True, kw_only=True):
+    """A point, and whose it is."""
+
+    tenant: str
+
+
+class PointsView(Shown, frozen=True, kw_only=True):
+    """One page of points, the most recently requested first."""
+
+    at: datetime
+    points: list[PointView]
+    next: str | None  # `after` of the following page
+
+
+def points(
+    ports: Ports, *, tenant: str | None = None, state: str | None = None, after: str | None = None
+) -> PointsView:
+    """A page of 50 points: of the fleet or of a tenant, in any state or in one. Raises BadCursor."""
+    name = "points_in_state" if state else "points_newest"
+    values = (state,) if state else ()
+    last = _after_point(after) if after else None
+    source: Fleet | TenantStore = Fleet(ports.documents)
+    if tenant is not None:
+        source = Fleet(ports.documents).tenant(tenant)
+        name = "tenant_points_in_state" if state else "tenant_points"
+    docs = source.page_docs(name, *values, after=last)
+    return PointsView(
+        at=ports.clock.now(),
+        points=[_point(point) for point in readable(d.Point, docs)],
+        next=_next(docs, name, _point_cursor),
+    )
+
+
+def point(ports: Ports, id: str, tenant: str | None = None) -> list[PointView]:
+    """The point of this id. One instance that went from a tenant to another may have one in each: then two."""
+    docs = Fleet(ports.documents).page_docs("points_by_id", id)
+    found = [_point(point) for point in readable(d.Point, docs)]
+    return [one for one in found if tenant in (None, one.tenant)]
+
+
+def _point(point: Held[d.Point]) -> PointView:
+    fields = {name: getattr(point.value, name) for name in point.value.__struct_fields__}
+    return PointView(tenant=point.tenant, **fields)
+
+
+# --- pages --------------------------------------------------------------------------------------------------------
+
+# What a page ended with, written so that a person can read it. It only says where to go on: whatever stands in it,
+# the query stays the same.
+_TENANT: Final = re.compile(r"[0-9]\|([a-z][a-z0-9-]{1,29})")
+_POINT: Final = re.compile(r"([0-9T:.-]{26}Z)\|([a-z][a-z0-9-]{1,29})\|([0-9a-z-]{1,63})")
+
+
+def _after_tenant(cursor: str) -> Doc:
+    match = _TENANT.fullmatch(cursor)
+    if not match:
+        raise BadCursor(f"after: {cursor!r} is not what a page of tenants ends with (its `next`)")
+    return Doc(f"health/{match[1]}", {"worst_first": cursor}, None)
+
+
+def _point_cursor(doc: Doc) -> str:
+    _, tenant, _, id = doc.path.split("/")
+    return f"{timestamp(doc.data['requested_at'])}|{tenant}|{id}"
+
+
+def _after_point(cursor: str) -> Doc:
+    match = _POINT.fullmatch(cursor)
+    try:
+        at = datetime.fromisoformat(match[1]) if match else None
+    except ValueError:
+        at = None
+    if not match or at is None:
+        raise BadCursor(f"after: {cursor!r} is not what a page of points ends with (its `next`)")
+    return Doc(f"tenants/{match[2]}/points/{match[3]}", {"requested_at": at}, None)
+
+
+def _next(docs: list[Doc], name: str, cursor: Callable[[Doc], str]) -> str | None:
+    """Where the following page begins; None where this was the last."""
+    return cursor(docs[-1]) if len(docs) == QUERIES[name].limit else None
+
+
+def _values(kind: type[T], docs: Iterable[Doc]) -> list[T]:
+    return [one.value for one in readable(kind, docs)]

@@ -1,0 +1,153 @@
+"""What the command line shows comes from the API: against a real server, on memory ports."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from tests.makers import World, instance, point_disk
+from tests.web.fleets import put_points, put_tenant
+from werkzeug.serving import make_server
+
+from snapkeep import web
+from snapkeep.cli import root
+
+
+@pytest.fixture
+def world() -> World:
+    one = World()
+    put_tenant(one, "alpha")
+    put_tenant(one, "beta", breached=True)
+    put_points(one, "alpha", 70, disks=[point_disk()])
+    one.hand("create", b"bad")
+    one.tick("audit", "health")
+    return one
+
+
+@pytest.fixture
+def api(world: World) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, web.create_app(world.ports))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def run(api: str, *arguments: str) -> Result:
+    runner = CliRunner(env={"SNAPKEEP_API": api})
+    return runner.invoke(root, list(arguments))
+
+
+def read(api: str, *arguments: str) -> Any:
+    result = run(api, "--json", *arguments)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_the_fleet_is_listed_worst_first(api: str) -> None:
+    said = read(api, "fleet", "list")
+    assert [(one["id"], one["state"], one["instances"]) for one in said] == [
+        ("beta", "breached", 1),
+        ("alpha", "protected", 1),
+    ]
+    table = run(api, "fleet", "list").stdout
+    assert table.index("beta") < table.index("alpha")
+
+
+def test_every_page_of_tenants_is_listed(api: str, world: World) -> None:
+    for number in range(60):
+        put_tenant(world, f"t{number:02}")
+    assert len(read(api, "fleet", "list")) == 62
+
+
+def test_the_fleets_health_tells_of_ticks_and_bad_messages(api: str) -> None:
+    said = read(api, "fleet", "health")
+    assert said["fleet"]["rejected"] == 1
+    assert [(bad["kind"], bad["excerpt"]) for bad in said["bad_messages"]] == [("rejected", "bad")]
+    assert {tick["function"]: tick["silent"] for tick in said["ticks"]} == {
+        "audit": False,
+        "discover": True,
+        "health": False,
+        "plan": True,
+        "reconcile": True,
+    }
+    table = run(api, "fleet", "health").stdout
+    assert "silent" in table
+    assert "1 rejected messages" in table
+
+
+def test_a_tenant_is_shown(api: str) -> None:
+    said = read(api, "fleet", "show", "beta")
+    assert (said["tenant"]["id"], said["state"], len(said["instances"])) == ("beta", "breached", 1)
+    assert "in breach since" in run(api, "fleet", "show", "beta").stdout
+
+
+@pytest.mark.parametrize("id", ["nobody", "..", "a/b", "ACME", "%2e%2e"])
+def test_a_tenant_that_is_not_there_is_one_line(api: str, id: str) -> None:
+    result = run(api, "fleet", "show", id)
+    assert result.exit_code == 1
+    assert result.stderr == f"snapkeep: {id!r} is not a tenant; `snapkeep fleet list` names them\n"
+
+
+def test_every_page_of_points_is_listed_up_to_the_limit(api: str) -> None:
+    said = read(api, "points", "list")
+    assert len({one["id"] for one in said}) == 70
+    assert {one["tenant"] for one in said} == {"alpha"}
+    assert [disk["name"] for disk in said[0]["disks"]] == ["acme-pam-1-boot"]
+    limited = run(api, "--json", "points", "list", "--limit", "60")
+    assert len(json.loads(limited.stdout)) == 60
+    assert "more than 60" in limited.stderr
+    assert run(api, "points", "list", "--limit", "70").stderr == ""
+    assert read(api, "points", "list", "--tenant", "beta") == []
+    assert read(api, "points", "list", "--state", "verified") == []
+    assert len(read(api, "points", "list", "--state", "requested", "--tenant", "alpha")) == 70
+
+
+def test_a_point_is_shown_with_its_disks(api: str) -> None:
+    id = "20261101-o-alpha-app-00000007"
+    assert read(api, "points", "show", id)["tenant"] == "alpha"
+    shown = run(api, "points", "show", id).stdout
+    assert f"{id} · alpha · on_demand · requested" in shown
+    assert "sk-boot-1" in shown
+
+
+def test_a_point_that_is_not_there_is_one_line(api: str) -> None:
+    result = run(api, "points", "show", "none")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "snapkeep: 'none' is no point; `snapkeep points list` names them\n"
+
+
+def test_what_the_api_refuses_is_one_line(api: str) -> None:
+    result = run(api, "points", "list", "--tenant", "../x")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "snapkeep: tenant: '../x' is no tenant's id\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--tenant", "nobody", "--instance", "x"), "'nobody' is not a tenant"),
+        (("--tenant", "alpha", "--instance", "x"), "'x' is no instance of alpha"),
+        (("--tenant", "alpha", "--instance", "alpha-app", "--zone", "z-1-b"), "'alpha-app' in z-1-b is no instance"),
+    ],
+)
+def test_a_point_of_what_is_not_there_is_not_asked_for(api: str, arguments: tuple[str, ...], said: str) -> None:
+    result = run(api, "points", "create", *arguments, "--reason", "before import")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"snapkeep: {said}")
+
+
+def test_two_instances_of_a_name_need_the_zone(api: str, world: World) -> None:
+    put_tenant(world, "gamma")
+    world.put(("tenants/gamma/instances/77", instance(id="77", name="gamma-app", zone="z-1-b")))
+    world.clock.move(seconds=timedelta(minutes=1).total_seconds())
+    result = run(api, "points", "create", "--tenant", "gamma", "--instance", "gamma-app", "--reason", "before import")
+    assert result.exit_code == 1
+    assert "say which with --zone" in result.stderr

@@ -1,0 +1,71 @@
+"""Fleets to look at, made by the real functions or document by document, and documents that count their reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+from tests.makers import THEN, ZONE, World, instance, point, tenant
+
+from snapkeep import documents as d
+from snapkeep import health
+from snapkeep.documents import InstanceRef, Tally
+from snapkeep.ports import Doc, Documents, Query, Write
+
+
+def instance_id(number: int) -> str:
+    return str(10_000 + number)
+
+
+def put_tenant(world: World, id: str, *, breached: bool = False, unprotected: bool = False, **changes: Any) -> None:
+    """A tenant with one instance and its health, as the functions would have left them."""
+    now = world.clock.now()
+    selected = d.Selected(by_name=[d.ByName(name=f"{id}-app", zone=ZONE)])
+    owner = tenant(id=id, **({"name": id.title(), "instances": selected} | changes))
+    at = now - timedelta(hours=owner.rpo_hours + 4) if breached else now
+    newest = None if unprotected else d.Newest(point="20261101-s-app-0badcafe", at=at, took_s=180)
+    one = instance(
+        id=instance_id(len(world.documents_in("tenants/"))),
+        name=f"{id}-app",
+        newest_verified=newest,
+        breach_at=now - timedelta(hours=4) if breached else None,
+        tally=Tally(verified=3, bytes=1 << 30, days={"2026-10-31": "verified"}),
+    )
+    world.put(
+        (f"tenants/{id}", owner),
+        (f"tenants/{id}/instances/{one.id}", one),
+        (f"health/{id}", health.compute(owner, [one], now)),
+    )
+
+
+def put_points(world: World, tenant: str, count: int, **changes: Any) -> None:
+    """So many points, each requested a minute after the one before."""
+    for number in range(count):
+        at = THEN + timedelta(minutes=number)
+        ref = InstanceRef(id="1", name=f"{tenant}-app", project=f"{tenant}-prod", zone="z-1-a", region="z-1")
+        id = f"20261101-o-{tenant}-app-{number:08x}"
+        world.put((f"tenants/{tenant}/points/{id}", point(id=id, instance=ref, requested_at=at, **changes)))
+
+
+class Counting:
+    """Documents that count what Firestore would bill: a read for each document, at least one for each question."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+        self.reads = 0
+        self.questions: Counter[str] = Counter()
+
+    def get(self, *paths: str) -> list[Doc | None]:
+        self.questions["get"] += 1
+        self.reads += len(paths)
+        return self._documents.get(*paths)
+
+    def find(self, query: Query) -> list[Doc]:
+        found = self._documents.find(query)
+        self.questions[query.collection] += 1
+        self.reads += max(len(found), 1)
+        return found
+
+    def commit(self, *writes: Write) -> None:
+        raise AssertionError("whoever looks changes nothing")

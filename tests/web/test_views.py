@@ -1,0 +1,197 @@
+"""Views: derived states, the order that they are shown in, pages, and a bound on what each reads."""
+
+from datetime import datetime, timedelta
+
+import pytest
+from tests.makers import INSTANCE_ID, THEN, World, instance, point, tenant
+from tests.web.fleets import Counting, put_points, put_tenant
+
+from snapkeep import views
+from snapkeep.messages import Nudge
+from snapkeep.ports import Replace
+from snapkeep.views import BadCursor
+from snapkeep_local import schedule
+
+
+def every_tenant(world: World) -> list[str]:
+    found: list[str] = []
+    after: str | None = None
+    while True:
+        page = views.fleet(world.ports, after)
+        found += [line.id for line in page.tenants]
+        if page.next is None:
+            return found
+        after = page.next
+
+
+def test_tenants_that_need_somebody_come_first() -> None:
+    world = World()
+    put_tenant(world, "alpha")
+    put_tenant(world, "beta", deployment="private_saas")
+    put_tenant(world, "gamma", breached=True)
+    put_tenant(world, "delta", unprotected=True)
+    put_tenant(world, "aaron")
+    lines = views.fleet(world.ports).tenants
+    assert [(line.id, line.state) for line in lines] == [
+        ("gamma", "breached"),
+        ("delta", "at_risk"),
+        ("aaron", "protected"),
+        ("alpha", "protected"),
+        ("beta", "client_managed"),
+    ]
+
+
+def test_the_order_follows_when_a_state_changes() -> None:
+    world = World()
+    world.set_up()
+    world.tick("health")
+    put_tenant(world, "zeta", unprotected=True)
+    put_tenant(world, "yota")
+    assert [line.id for line in views.fleet(world.ports).tenants] == ["acme", "zeta", "yota"]
+    # Nothing of acme is ever verified: after its RPO it is in breach.
+    world.clock.move(hours=27)
+    world.hand("health", Nudge(tenants=["acme"]))
+    assert views.fleet(world.ports).tenants[0].state == "breached"
+
+
+def test_pages_hold_every_tenant_once() -> None:
+    world = World()
+    for number in range(120):
+        put_tenant(world, f"t{number:03}", breached=number % 7 == 0)
+    found = every_tenant(world)
+    assert sorted(found) == [f"t{number:03}" for number in range(120)]
+    assert found[:18] == [f"t{number:03}" for number in range(120) if number % 7 == 0]
+
+
+def test_a_fleet_of_any_size_costs_the_same_reads() -> None:
+    world = World()
+    for number in range(300):
+        put_tenant(world, f"t{number:03}")
+    for number in range(30):
+        world.hand("create", f"bad {number}".encode())
+    put_points(world, "t000", 200)
+    for view, most in (
+        (lambda: views.fleet(world.ports), 50 + 20 + len(views.PERIODS) + 3),
+        (lambda: views.fleet_version(world.ports), 1),
+        (lambda: views.tenant(world.ports, "t000"), 2 + 200 + 50),
+        (lambda: views.points(world.ports), 50),
+        (lambda: views.point(world.ports, "20261101-o-t000-app-00000001"), 2),
+    ):
+        counting = Counting(world.memory)
+        world.documents = counting
+        view()
+        assert 0 < counting.reads <= most
+
+
+def test_the_version_changes_with_anyones_health_and_each_minute() -> None:
+    world = World()
+    put_tenant(world, "alpha")
+    first = views.fleet_version(world.ports)
+    assert views.fleet(world.ports).version == first
+    put_tenant(world, "beta")
+    assert views.fleet_version(world.ports) == first  # at the same instant, which does not happen
+    world.clock.move(seconds=1)
+    put_tenant(world, "beta", breached=True)
+    second = views.fleet_version(world.ports)
+    world.clock.move(minutes=1)
+    assert len({first, second, views.fleet_version(world.ports)}) == 3
+
+
+def test_a_fleet_that_was_never_computed_has_no_totals() -> None:
+    view = views.fleet(World().ports)
+    assert (view.totals, view.tenants, view.next, view.bad_messages) == (None, [], None, [])
+    assert all(tick.at is None and tick.silent for tick in view.ticks)
+
+
+def test_bad_messages_are_shown_newest_first() -> None:
+    world = World()
+    for number in range(3):
+        world.hand("create", f"bad {number}".encode())
+        world.clock.move(minutes=1)
+    assert [bad.excerpt for bad in views.fleet(world.ports).bad_messages] == ["bad 2", "bad 1", "bad 0"]
+
+
+@pytest.mark.parametrize(
+    ("function", "late", "silent"),
+    [
+        ("reconcile", timedelta(minutes=9), False),  # a minute is not worth waking anybody
+        ("reconcile", timedelta(minutes=11), True),
+        ("plan", timedelta(minutes=15), False),
+        ("plan", timedelta(minutes=16), True),
+        ("discover", timedelta(minutes=29), False),
+        ("discover", timedelta(minutes=31), True),
+    ],
+)
+def test_a_function_is_silent_after_three_periods(function: str, late: timedelta, silent: bool) -> None:
+    ticks = {tick.function: tick.silent for tick in views.last_ticks({function: THEN}, THEN + late)}
+    assert ticks.pop(function) == silent
+    assert all(ticks.values())
+
+
+def test_the_periods_are_those_of_functions_yaml() -> None:
+    scheduled = {f.name: timedelta(minutes=f.every_min) for f in schedule.functions() if f.every_min}
+    assert scheduled == views.PERIODS
+
+
+# --- a tenant and points ------------------------------------------------------------------------------------------
+
+
+def test_a_tenant_that_is_not_there_has_no_view() -> None:
+    assert views.tenant(World().ports, "nobody") is None
+
+
+def test_a_tenant_without_health_is_shown_all_the_same() -> None:
+    world = World()
+    world.put(("tenants/acme", tenant()), (f"tenants/acme/instances/{INSTANCE_ID}", instance()))
+    view = views.tenant(world.ports, "acme")
+    assert view is not None
+    assert (view.state, view.health, [i.name for i in view.instances]) == (None, None, ["acme-pam-1"])
+
+
+def test_points_come_newest_first_page_by_page() -> None:
+    world = World()
+    put_points(world, "acme", 60)
+    put_points(world, "beta", 60, state="verified")
+    ids: list[tuple[str, str]] = []
+    times: list[datetime] = []
+    after: str | None = None
+    while True:
+        page = views.points(world.ports, after=after)
+        ids += [(one.tenant, one.id) for one in page.points]
+        times += [one.requested_at for one in page.points]
+        if page.next is None:
+            break
+        after = page.next
+    assert len(ids) == len(set(ids)) == 120
+    assert times == sorted(times, reverse=True)
+    assert {p.tenant for p in views.points(world.ports, state="verified").points} == {"beta"}
+    assert {p.tenant for p in views.points(world.ports, tenant="acme").points} == {"acme"}
+    assert views.points(world.ports, tenant="acme", state="verified").points == []
+
+
+def test_a_point_that_two_tenants_have_is_told_apart() -> None:
+    world = World()
+    one = point()
+    world.put((f"tenants/acme/points/{one.id}", one), (f"tenants/beta/points/{one.id}", one))
+    assert [p.tenant for p in views.point(world.ports, one.id)] == ["acme", "beta"]
+    assert [p.tenant for p in views.point(world.ports, one.id, "beta")] == ["beta"]
+    assert views.point(world.ports, "20261101-o-acme-pam-1-ffffffff") == []
+
+
+@pytest.mark.parametrize("cursor", ["", "0", "0|", "x|acme", "0|acme/..", "0|acme\n", "2026-11-01|acme|p"])
+def test_a_cursor_that_no_page_ended_with_is_refused(cursor: str) -> None:
+    if cursor:
+        with pytest.raises(BadCursor, match="after: "):
+            views.fleet(World().ports, cursor)
+        with pytest.raises(BadCursor, match="after: "):
+            views.points(World().ports, after=f"{cursor}|")
+
+
+def test_a_damaged_document_hides_nobody_else() -> None:
+    world = World()
+    put_tenant(world, "alpha")
+    put_tenant(world, "beta")
+    (seen,) = world.memory.get("health/alpha")
+    assert seen is not None
+    world.memory.commit(Replace("health/alpha", seen.data | {"days": 7}, seen.version))
+    assert [line.id for line in views.fleet(world.ports).tenants] == ["beta"]
