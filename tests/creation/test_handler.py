@@ -518,6 +518,25 @@ def test_one_projects_quota_does_not_stop_another_project() -> None:
     assert {change.project for change in one.compute.started} == {"beta-prod"}
 
 
+def test_a_used_up_quota_is_met_once_by_all_the_tenants_of_a_project() -> None:
+    one = due()
+    other = tenant(id="beta", vault_project="beta-vault", timezone="UTC")
+    one.set_up(machine(BOOT, DATA), of=other, disks=(BOOT, DATA))
+    one.lose_messages()
+    one.clock.move(days=1)
+    one.hand("plan", b'{"schema":1,"type":"tick"}')
+    one.lose_messages()
+    failing(one, "find", *[Transient("quota", code=403, reason="rateLimitExceeded")] * 9)
+    one.compute.calls.clear()
+    one.clock.move(minutes=3)
+    one.tick("reconcile")
+    assert one.compute.calls == [f"find Instance {PROJECT}"]
+    one.compute.before = lambda call: None
+    one.pass_time(timedelta(minutes=20))
+    finish(one)
+    assert all("verified" in {p.state for p in one.points(id)} for id in ("acme", "beta"))
+
+
 def test_many_faults_in_a_row_end_the_starting_of_one_run() -> None:
     one = fleet_of(12)
     left = failing(one, "start", *[Transient("busy")] * 100)

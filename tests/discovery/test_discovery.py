@@ -23,6 +23,7 @@ from tests.makers import (
 )
 
 from snapkeep import documents as d
+from snapkeep.breaker import FAULTS_IN_A_ROW_MAX
 from snapkeep.discovery import rules
 from snapkeep.messages import DiscoverBatch
 from snapkeep.ports import Refused, Transient
@@ -299,6 +300,21 @@ def test_one_project_that_cannot_be_read_does_not_stop_another() -> None:
     one.put(("tenants/acme", owner_due(tenant(), one.clock.now())))
     one.set_up(machine(far, project="beta-prod", id="7"), of=beta, disks=(far,))
     assert [i.id for i in one.instances("beta")] == ["7"]
+
+
+def test_an_outage_is_met_at_a_few_projects_and_the_others_are_read_later() -> None:
+    one = World()
+    ids = [f"t{number}" for number in range(FAULTS_IN_A_ROW_MAX + 3)]
+    for id in ids:
+        one.put((f"tenants/{id}", owner_due(tenant(id=id, project=f"{id}-prod"), THEN)))
+    failing(one, Transient("busy"))
+    one.tick("discover")
+    assert len(one.compute.calls) == FAULTS_IN_A_ROW_MAX
+    one.compute.before = lambda call: None
+    one.compute.calls.clear()
+    one.clock.move(minutes=10)
+    one.tick("discover")
+    assert {call for call in one.compute.calls if "Instance" in call} == {f"find Instance {id}-prod" for id in ids}
 
 
 def test_tenants_of_one_project_share_its_reading() -> None:

@@ -10,6 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 
 from snapkeep import cloud, hints
 from snapkeep import documents as d
+from snapkeep.breaker import Breaker
 from snapkeep.cloud import InsertSnapshot, Operation, Snapshot
 from snapkeep.creation import rules
 from snapkeep.creation.slots import SlotPlan, only_missed, plan_slots
@@ -31,9 +33,6 @@ SCHEDULER: Final = "snapkeep"
 
 CONFLICTS_MAX: Final = 3
 """Times that one decision is made anew in one run; after that the next tick does it."""
-
-FAULTS_IN_A_ROW_MAX: Final = 5
-"""Passing faults in a row after which a run starts nothing more in a project."""
 
 
 # --- plan ---------------------------------------------------------------------------------------------------------
@@ -262,8 +261,9 @@ def advance(points: Sequence[Held[d.Point]], ports: Ports) -> None:
         groups[_Project(point.value.instance.project, point.value.vault_project)].append(point)
     changed: set[str] = set()
     ended: set[str] = set()
+    run = _Run(replaced(ports, compute=Breaker(ports.compute)), fleet, tenants, controls)
     for project, group in groups.items():
-        for point, step in _advance_project(_Run(ports, fleet, tenants, controls), project, group):
+        for point, step in _advance_project(run, project, group):
             if step.point.state != point.value.state:
                 changed.add(point.tenant)
             if step.point.next_at is None:
@@ -481,19 +481,8 @@ def outcomes_of(outcomes: Iterable[rules.SnapshotOutcome]) -> list[dict[str, str
 
 def _start(run: _Run, steps: Sequence[tuple[Held[d.Point], rules.Step]]) -> None:
     """Ask for the snapshots of committed steps and note what was answered, point by point."""
-    in_a_row = 0
-    exhausted: Transient | None = None
     for seen, step in steps:
-        answers: dict[str, str | Refused | Transient] = {}
-        for change in step.starts:
-            answers[change.name] = exhausted or _ask(run, change)
-            match answers[change.name]:
-                case Transient() as fault:
-                    in_a_row += 1
-                    if fault.of_project or in_a_row >= FAULTS_IN_A_ROW_MAX:
-                        exhausted = fault
-                case _:
-                    in_a_row = 0
+        answers = {change.name: _ask(run, change) for change in step.starts}
         _note_answers(run, seen, answers)
 
 

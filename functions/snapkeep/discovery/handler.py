@@ -12,9 +12,10 @@ from msgspec.structs import replace
 
 from snapkeep import cloud, hints
 from snapkeep import documents as d
+from snapkeep.breaker import Breaker
 from snapkeep.discovery import rules
 from snapkeep.messages import DiscoverBatch, Message, Tick, not_for
-from snapkeep.ports import Conflict, Ports, Refused, Transient
+from snapkeep.ports import Compute, Conflict, Ports, Refused, Transient
 from snapkeep.store import Event, Fleet, Held, Record, TenantStore, created, readable
 
 log: Final = logging.getLogger(__name__)
@@ -53,9 +54,10 @@ def _read_tenants(ids: Sequence[str], ports: Ports) -> None:
     for tenant in fleet.tenants_by_id(ids).values():
         by_project[tenant.value.project].append(tenant)
     changed: set[str] = set()
+    compute = Breaker(ports.compute)
     for project, tenants in by_project.items():
         try:
-            selected, disks = _read_project(ports, project, tenants)
+            selected, disks = _read_project(compute, project, tenants)
         except Transient as fault:
             # `discover_at` stays in the past, so that the next tick asks again.
             log.warning("%s cannot be read now: %r", project, fault)
@@ -74,17 +76,17 @@ def _read_tenants(ids: Sequence[str], ports: Ports) -> None:
 
 
 def _read_project(
-    ports: Ports, project: str, tenants: Sequence[Held[d.Tenant]]
+    compute: Compute, project: str, tenants: Sequence[Held[d.Tenant]]
 ) -> tuple[dict[str, list[cloud.Instance]], dict[str, cloud.Disk]]:
     """The instances that each tenant selects and all their disks; what nobody selects is not kept in memory."""
     selected: dict[str, list[cloud.Instance]] = {tenant.value.id: [] for tenant in tenants}
     sources: set[str] = set()
-    for instance in ports.compute.find(cloud.Instance, project):
+    for instance in compute.find(cloud.Instance, project):
         for tenant in tenants:
             if rules.selects(tenant.value, instance):
                 selected[tenant.value.id].append(instance)
                 sources |= {disk.source for disk in instance.disks if disk.persistent}
-    disks = {disk.link: disk for disk in ports.compute.find(cloud.Disk, project) if disk.link in sources}
+    disks = {disk.link: disk for disk in compute.find(cloud.Disk, project) if disk.link in sources}
     return selected, disks
 
 
