@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -10,8 +11,12 @@ from snapkeep.cloud import Change
 from snapkeep.ports import Compute, R, Refused, Transient
 
 FAULTS_IN_A_ROW_MAX: Final = 5
-"""Passing faults in a row after which a run asks nothing more. A read goes on for half a minute before it gives up,
-so that a run which met an outage at every one of its projects would not end within its function's timeout."""
+"""Passing faults in a row after which a run asks nothing more of a project."""
+
+PROJECTS_IN_A_ROW_MAX: Final = 5
+"""Projects that failed, one after the other and without an answer between them, after which a run asks nobody. A read
+goes on for half a minute before it gives up: met at each of its projects, an outage would outlast the run's timeout.
+Several are needed, so that a project which is ill for days takes no other with it."""
 
 OF_ONE_RESOURCE: Final = frozenset({"RESOURCE_OPERATION_RATE_EXCEEDED", "resourceNotReady", "RESOURCE_NOT_READY"})
 """Reasons that say nothing about the next call."""
@@ -20,14 +25,20 @@ OF_ONE_RESOURCE: Final = frozenset({"RESOURCE_OPERATION_RATE_EXCEEDED", "resourc
 class Breaker:
     """A Compute that raises the fault it met again, without asking, where asking has no use in this run.
 
-    A project whose quota per minute is used up is not asked again: each try would spend more of it. After
-    FAULTS_IN_A_ROW_MAX faults without an answer between them, nobody is. What was left undone is due again later.
+    A project whose quota per minute is used up is not asked again: each try would spend more of it. What was left
+    undone is due again later.
     """
 
     def __init__(self, compute: Compute) -> None:
         self._compute = compute
-        self._exhausted: dict[str, Transient] = {}
-        self._faults: list[Transient] = []
+        self._left_alone: dict[str, Transient] = {}
+        self._in_a_row: defaultdict[str, int] = defaultdict(int)
+        self._failing: dict[str, Transient] = {}  # projects since the last answer of any
+
+    @property
+    def nobody_answers(self) -> bool:
+        """Whether the rest of the run's work is better left as it is: due, and so the first of the next run."""
+        return len(self._failing) >= PROJECTS_IN_A_ROW_MAX
 
     def get(self, kind: type[R], link: str) -> R | None:
         with self._asking(link.split("/")[1]):
@@ -44,19 +55,29 @@ class Breaker:
     @contextmanager
     def _asking(self, project: str) -> Iterator[None]:
         """Learn from how a call ends. Raises Transient instead of making one that has no use."""
-        if project in self._exhausted:
-            raise self._exhausted[project]
-        if len(self._faults) >= FAULTS_IN_A_ROW_MAX:
-            raise self._faults[-1]
+        if project in self._left_alone:
+            raise self._left_alone[project]
+        if self.nobody_answers:
+            raise next(reversed(self._failing.values()))
         try:
             yield
         except Transient as fault:
-            if fault.of_project:
-                self._exhausted[project] = fault
-            elif fault.reason not in OF_ONE_RESOURCE:
-                self._faults.append(fault)
+            self._failed(project, fault)
             raise
         except Refused:
-            self._faults.clear()
+            self._answered(project)
             raise
-        self._faults.clear()
+        self._answered(project)
+
+    def _answered(self, project: str) -> None:
+        self._in_a_row[project] = 0
+        self._failing.clear()
+
+    def _failed(self, project: str, fault: Transient) -> None:
+        if fault.reason in OF_ONE_RESOURCE:
+            return
+        self._in_a_row[project] += 1
+        if fault.of_project or self._in_a_row[project] >= FAULTS_IN_A_ROW_MAX:
+            self._left_alone[project] = fault
+        if not fault.of_project:  # a quota that is used up is an answer, as far as others are concerned
+            self._failing[project] = fault

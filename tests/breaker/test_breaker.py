@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.makers import PROJECT, FakeCompute, HandClock, disk, machine
 
-from snapkeep.breaker import FAULTS_IN_A_ROW_MAX, Breaker
+from snapkeep.breaker import FAULTS_IN_A_ROW_MAX, PROJECTS_IN_A_ROW_MAX, Breaker
 from snapkeep.cloud import Disk, InsertSnapshot, Instance, request_id
 from snapkeep.ports import R, Refused, Transient
 
@@ -72,15 +72,47 @@ def test_a_project_whose_quota_is_used_up_is_left_alone_and_no_other_one(first: 
 
 
 @CALLS
-def test_after_many_faults_in_a_row_nobody_is_asked(call: Call) -> None:
+def test_a_project_that_fails_many_times_in_a_row_is_left_alone_and_no_other_one(call: Call) -> None:
     inner = compute(*[BUSY] * FAULTS_IN_A_ROW_MAX)
     breaker = Breaker(inner)
-    for _ in range(FAULTS_IN_A_ROW_MAX):
-        with pytest.raises(Transient):
+    for _ in range(FAULTS_IN_A_ROW_MAX + 1):
+        with pytest.raises(Transient, match="busy"):
             call(breaker)
+    assert len(inner.calls) == FAULTS_IN_A_ROW_MAX
+    assert not breaker.nobody_answers
+    get(breaker, OTHER)
+    assert len(inner.calls) == FAULTS_IN_A_ROW_MAX + 1
+
+
+@CALLS
+def test_when_many_projects_fail_in_a_row_nobody_is_asked(call: Call) -> None:
+    inner = compute(*[BUSY] * PROJECTS_IN_A_ROW_MAX)
+    breaker = Breaker(inner)
+    for number in range(PROJECTS_IN_A_ROW_MAX):
+        assert not breaker.nobody_answers
+        with pytest.raises(Transient, match="busy"):
+            call(breaker, f"p{number}")
+    assert breaker.nobody_answers
     with pytest.raises(Transient, match="busy"):
         get(breaker, OTHER)
-    assert len(inner.calls) == FAULTS_IN_A_ROW_MAX
+    assert len(inner.calls) == PROJECTS_IN_A_ROW_MAX
+
+
+def test_an_answer_of_anyone_ends_the_row_of_projects() -> None:
+    inner = compute(*[BUSY] * (PROJECTS_IN_A_ROW_MAX - 1), None, BUSY)
+    breaker = Breaker(inner)
+    for number in range(PROJECTS_IN_A_ROW_MAX + 1):
+        with suppress(Transient):
+            get(breaker, f"p{number}")
+    assert not breaker.nobody_answers
+
+
+def test_quotas_that_are_used_up_are_no_outage() -> None:
+    breaker = Breaker(compute(*[QUOTA] * 2 * PROJECTS_IN_A_ROW_MAX))
+    for number in range(2 * PROJECTS_IN_A_ROW_MAX):
+        with pytest.raises(Transient):
+            get(breaker, f"p{number}")
+    assert not breaker.nobody_answers
 
 
 @pytest.mark.parametrize("answer", [None, Refused("no", code=403, reason="forbidden")])

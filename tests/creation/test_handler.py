@@ -549,6 +549,49 @@ def test_many_faults_in_a_row_end_the_starting_of_one_run() -> None:
     assert {p.state for p in one.points()} == {"verified"}
 
 
+def fleets_of_their_own(count: int) -> World:
+    """Tenants with a project and a machine each, all of whose slots have come."""
+    one = World()
+    for number in range(count):
+        id, project = f"t{number}", f"t{number}-prod"
+        disks = tuple(disk(id=f"{number}{n}", name=f"d{n}", project=project) for n in range(6))
+        owner = tenant(id=id, project=project, vault_project=project, timezone="UTC")
+        one.set_up(machine(*disks, project=project, id=f"{number}"), of=owner, disks=disks)
+    one.lose_messages()
+    one.clock.move(hours=4)
+    one.hand("plan", b'{"schema":1,"type":"tick"}')
+    one.lose_messages()
+    one.clock.move(minutes=3)
+    return one
+
+
+def test_a_project_in_which_nothing_can_be_started_takes_no_other_with_it() -> None:
+    one = fleets_of_their_own(3)
+
+    def meet(made: str) -> None:
+        if made.startswith("start") and made.split()[1] in one.intents("t0"):
+            raise Transient("busy")
+
+    one.compute.before = meet
+    for _ in range(30):
+        one.clock.move(minutes=1)
+        one.tick("reconcile")
+    finish(one)
+    assert [{p.state for p in one.points(id)} for id in ("t1", "t2")] == [{"verified"}, {"verified"}]
+    assert {p.state for p in one.points("t0")} == {"creating"}
+
+
+def test_when_nobody_answers_the_rest_is_left_as_it_is_and_comes_first_next_time() -> None:
+    one = fleets_of_their_own(8)
+    failing(one, "find", *[Transient("busy")] * 5)
+    before = {id: one.points(id)[0] for id in (f"t{n}" for n in range(8))}
+    one.tick("reconcile")
+    untouched = [id for id, point in before.items() if one.points(id)[0] == point]
+    assert len(untouched) == 3
+    one.tick("reconcile")
+    assert {id for id, point in before.items() if one.points(id)[0].state == "creating"} == set(untouched)
+
+
 def test_a_start_that_took_effect_and_was_answered_with_an_error_is_adopted() -> None:
     one = due()
 

@@ -23,7 +23,7 @@ from tests.makers import (
 )
 
 from snapkeep import documents as d
-from snapkeep.breaker import FAULTS_IN_A_ROW_MAX
+from snapkeep.breaker import PROJECTS_IN_A_ROW_MAX
 from snapkeep.discovery import rules
 from snapkeep.messages import DiscoverBatch
 from snapkeep.ports import Refused, Transient
@@ -304,12 +304,12 @@ def test_one_project_that_cannot_be_read_does_not_stop_another() -> None:
 
 def test_an_outage_is_met_at_a_few_projects_and_the_others_are_read_later() -> None:
     one = World()
-    ids = [f"t{number}" for number in range(FAULTS_IN_A_ROW_MAX + 3)]
+    ids = [f"t{number}" for number in range(PROJECTS_IN_A_ROW_MAX + 3)]
     for id in ids:
         one.put((f"tenants/{id}", owner_due(tenant(id=id, project=f"{id}-prod"), THEN)))
     failing(one, Transient("busy"))
     one.tick("discover")
-    assert len(one.compute.calls) == FAULTS_IN_A_ROW_MAX
+    assert len(one.compute.calls) == PROJECTS_IN_A_ROW_MAX
     one.compute.before = lambda call: None
     one.compute.calls.clear()
     one.clock.move(minutes=10)

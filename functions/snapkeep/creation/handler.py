@@ -261,8 +261,12 @@ def advance(points: Sequence[Held[d.Point]], ports: Ports) -> None:
         groups[_Project(point.value.instance.project, point.value.vault_project)].append(point)
     changed: set[str] = set()
     ended: set[str] = set()
-    run = _Run(replaced(ports, compute=Breaker(ports.compute)), fleet, tenants, controls)
+    compute = Breaker(ports.compute)
+    run = _Run(replaced(ports, compute=compute), fleet, tenants, controls)
     for project, group in groups.items():
+        if compute.nobody_answers:
+            log.warning("Compute Engine does not answer: what is left is due still, and the first of the next run")
+            break
         for point, step in _advance_project(run, project, group):
             if step.point.state != point.value.state:
                 changed.add(point.tenant)

@@ -56,6 +56,9 @@ def _read_tenants(ids: Sequence[str], ports: Ports) -> None:
     changed: set[str] = set()
     compute = Breaker(ports.compute)
     for project, tenants in by_project.items():
+        if compute.nobody_answers:
+            log.warning("Compute Engine does not answer: the other projects are due still")
+            break
         try:
             selected, disks = _read_project(compute, project, tenants)
         except Transient as fault:
