@@ -11,7 +11,7 @@ WORKERS ?= 2
 export GRPC_VERBOSITY ?= ERROR
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint fmt clean
+.PHONY: help demo up test check lint fmt clean chromium
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,11 +22,11 @@ demo: $(VENV)/.runtime ## Fast-forward the example fleet in one process
 up: $(VENV)/.runtime ## Start the local cloud: emulators, simulator, every function (Ctrl-C stops it)
 	@$(BIN)/snapkeep up $(ARGS)
 
-test: $(VENV)/.dev ## Run every test and say how many of each kind ran
+test: $(VENV)/.dev chromium ## Run every test and say how many of each kind ran
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 check: lint ## Formatting, lint, types, and the tests that are quick
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not e2e and not slow" $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not e2e and not slow and not browser" $(ARGS)
 
 lint: $(VENV)/.dev ## Formatting, lint and types only
 	$(BIN)/ruff format --check .
@@ -55,3 +55,11 @@ $(VENV)/.dev: $(VENV)/.runtime
 	@echo "Installing what the tests and checks use (once)" >&2
 	@$(PIP) install --group dev
 	@touch $@
+
+# The browser that the tests of the pages look with. Without it, and without the right to install it, they fail and say
+# how it is installed.
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+		|| [ "$$(id -u)" != 0 ] || { \
+		echo "Installing Chromium (once)" >&2; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }

@@ -85,12 +85,13 @@ class FleetView(Shown, frozen=True, kw_only=True):
 def fleet(ports: Ports, after: str | None = None) -> FleetView:
     """Reads: the totals, a page of 50 tenants, a tick for each function, 20 bad messages. Raises BadCursor."""
     whole, now = Fleet(ports.documents), ports.clock.now()
+    version = fleet_version(ports)  # read first: what changes while the rest is read has another version
     docs = whole.page_docs("health_worst_first", after=_after_tenant(after) if after else None)
     lines = [_line(tenant) for tenant in readable(d.TenantHealth, docs)]
     totals = whole.fleet_health()
     return FleetView(
         at=now,
-        version=fleet_version(ports),
+        version=version,
         totals=totals.value if totals else None,
         tenants=lines,
         next=_next(docs, "health_worst_first", lambda doc: str(doc.data["worst_first"])),

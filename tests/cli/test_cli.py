@@ -14,8 +14,9 @@ from tests.makers import THEN
 
 from snapkeep.audit import chain, export
 from snapkeep.cli import root
-from snapkeep.cli.output import Output, age, moment, size
+from snapkeep.cli.output import Output
 from snapkeep.store import canonical, timestamp
+from snapkeep.wording import age, moment, size
 
 NOWHERE = {
     "SNAPKEEP_API": "http://127.0.0.1:1",

@@ -13,7 +13,8 @@ import msgspec
 from snapkeep import commands, views
 from snapkeep import fleet as fleet_file
 from snapkeep.cli import target
-from snapkeep.cli.output import Output, age, fail, moment, size
+from snapkeep.cli.output import Output, fail
+from snapkeep.wording import age, moment, size
 
 POINTS_SHOWN: Final = 10
 STRIP: Final = {"verified": "■", "failed": "✗", "missed": "✗"}

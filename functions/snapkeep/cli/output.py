@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, NoReturn
 
 import click
@@ -67,27 +66,3 @@ def _cell(value: object) -> str:
     text = escape(str(value))
     style = STYLES.get(str(value))
     return f"[{style}]{text}[/]" if style else text
-
-
-def size(count: int) -> str:
-    """Bytes in the unit that leaves one to three digits before the point: `12.4 GiB`."""
-    amount = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if amount < 1000 or unit == "TiB":
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    raise AssertionError
-
-
-def moment(at: datetime | None) -> str:
-    return "never" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M}Z"
-
-
-def age(at: datetime | None, now: datetime) -> str:
-    """How long ago, in the two largest units: `5h 10m`, `3d 4h`."""
-    if at is None:
-        return "never"
-    minutes = max((now - at) // timedelta(minutes=1), 0)
-    days, rest = divmod(minutes, 24 * 60)
-    hours, minutes = divmod(rest, 60)
-    return f"{days}d {hours}h" if days else f"{hours}h {minutes}m" if hours else f"{minutes}m"

@@ -10,8 +10,9 @@ import click
 
 from snapkeep import messages, views
 from snapkeep.cli import target
-from snapkeep.cli.output import Output, fail, moment, size
+from snapkeep.cli.output import Output, fail
 from snapkeep.documents import PointState
+from snapkeep.wording import moment, size
 
 LIST_MAX: Final = 1000
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 import flask
+from werkzeug.exceptions import BadRequest
 
 from snapkeep import views
-from snapkeep.ports import Ports
+from snapkeep.ports import Ports, Transient
+from snapkeep.views import BadCursor, FleetView
+from snapkeep.web import fleet_page
+from snapkeep.wording import age, moment, size
 
 POLICY: Final = "; ".join(
     (
@@ -23,16 +31,97 @@ POLICY: Final = "; ".join(
 )
 """Content-Security-Policy: nothing from elsewhere, nothing inline."""
 
+ASSETS: Final = Path(__file__).parent / "assets"
+
+POLL_S: Final = 5
+"""Between two questions of an open page whether anything has changed: one read each."""
+
+STALE_S: Final = 20
+"""After so long without an answer the page says that it is not current: four questions."""
+
+RETRY_AFTER_S: Final = 5
+
+FOREVER: Final = "public, max-age=31536000, immutable"
+"""Cache-Control of a file that is asked for by the hash of what it holds."""
+
 
 def blueprint(ports: Ports) -> flask.Blueprint:
     pages = flask.Blueprint("pages", __name__)
 
     @pages.get("/")
     def fleet() -> str:
-        view = views.fleet(ports, flask.request.args.get("after") or None)
-        return flask.render_template("fleet.html", view=view)
+        after = flask.request.args.get("after") or None
+        return flask.render_template("fleet.html", **_fleet(views.fleet(ports, after), after))
 
+    @pages.get("/fleet")
+    def fleet_now() -> flask.typing.ResponseReturnValue:
+        """What of the page changes, or 204 where nothing has since version `seen`."""
+        asked = flask.request.args
+        if asked.get("seen") == views.fleet_version(ports):
+            return "", 204
+        after = asked.get("after") or None
+        return flask.render_template("fleet_now.html", **_fleet(views.fleet(ports, after), after))
+
+    pages.register_error_handler(BadCursor, lambda error: (_failure("No such page", str(error)), 400))
+    pages.register_error_handler(BadRequest, lambda error: (_failure("No such page", error.description or ""), 400))
+    pages.register_error_handler(Transient, _passing)
+    pages.add_app_template_filter(_instant, "instant")
+    pages.add_app_template_filter(age, "age")
+    pages.add_app_template_filter(moment, "moment")
+    pages.add_app_template_filter(size, "size")
+    pages.add_app_template_filter(fleet_page.cut, "cut")
+    pages.add_app_template_global(asset)
     return pages
+
+
+def _fleet(view: FleetView, after: str | None) -> dict[str, object]:
+    """What the template shows."""
+    last = fleet_page.last_day(view.at, [line.days for line in view.tenants])
+    strips = {line.id: fleet_page.strip(line.days, last) for line in view.tenants}
+    said = fleet_page.verdict(view, first=after is None)
+    return {
+        "view": view,
+        "after": after,
+        "verdict": said,
+        "title": f"{said.text} · Snapkeep",
+        "concerns": fleet_page.concerns(view),
+        "tiles": fleet_page.tiles(view),
+        "strips": strips,
+        "window": next((strip.days for strip in strips.values()), ()),
+        "state_words": fleet_page.STATE_WORDS,
+        "names_shown": fleet_page.NAMES_SHOWN,
+        "periods": views.PERIODS,
+        "poll_s": POLL_S,
+        "stale_s": STALE_S,
+    }
+
+
+def _instant(at: datetime) -> str:
+    """As the attribute `datetime` has it: RFC 3339 in UTC."""
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _failure(what: str, why: str) -> str:
+    return flask.render_template("failure.html", what=what, why=why)
+
+
+def _passing(error: Transient) -> flask.typing.ResponseReturnValue:
+    flask.current_app.logger.warning("the database did not answer: %s", error)
+    said = _failure("The database did not answer", "This passes as a rule; load the page again.")
+    return said, 503, {"Retry-After": str(RETRY_AFTER_S)}
+
+
+# --- assets -------------------------------------------------------------------------------------------------------
+
+
+def asset(name: str) -> str:
+    """The address of a file in assets/, with the hash of what it holds: another content has another address."""
+    return flask.url_for("static", filename=name, v=_hash(name))
+
+
+@lru_cache(maxsize=32)
+def _hash(name: str) -> str:
+    return hashlib.sha256((ASSETS / name).read_bytes()).hexdigest()[:16]
 
 
 def harden(response: flask.Response) -> flask.Response:
@@ -40,5 +129,10 @@ def harden(response: flask.Response) -> flask.Response:
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers.setdefault("Cache-Control", "no-store")
+    if flask.request.endpoint == "static" and response.status_code in (200, 304):
+        name = (flask.request.view_args or {}).get("filename", "")
+        asked_by_hash = flask.request.args.get("v") == _hash(name)
+        response.headers["Cache-Control"] = FOREVER if asked_by_hash else "no-cache"
+    else:
+        response.headers.setdefault("Cache-Control", "no-store")
     return response

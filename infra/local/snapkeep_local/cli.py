@@ -19,7 +19,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from snapkeep import fleet as fleet_file
 from snapkeep.cli import target
-from snapkeep.cli.output import Output, fail, moment, size
+from snapkeep.cli.output import Output, fail
+from snapkeep.wording import moment, size
 
 if TYPE_CHECKING:
     from snapkeep_local import demo as demos

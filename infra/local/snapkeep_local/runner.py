@@ -344,6 +344,7 @@ def add_pages(app: flask.Flask, port: int) -> None:
     """The dashboard and the API, at the same address as all else: handed on to the process of function `web`."""
 
     @app.get("/", defaults={"path": ""})
+    @app.get("/fleet", defaults={"path": "fleet"})
     @app.get("/<any('assets', 'api'):path>/<path:rest>")
     def web(path: str, rest: str = "") -> flask.Response:
         target = flask.request.full_path.removesuffix("?")

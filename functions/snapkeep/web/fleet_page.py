@@ -1,0 +1,240 @@
+"""What the fleet page says, derived from the fleet's view: the verdict, what needs somebody, tiles, strips of days.
+
+Pure. The template only places these values; it decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Final, Literal
+
+from snapkeep.health import State
+from snapkeep.views import PERIODS, FleetView, LastTick, TenantLine
+from snapkeep.wording import age, size
+
+DAYS: Final = 35
+"""Days in a strip: what `days` of a tenant's health holds."""
+
+NAMES_SHOWN: Final = 3
+"""Unprotected instances that are named at once; the others unfold."""
+
+REASON_CHARS_MAX: Final = 400
+"""Of a bad message's reason and excerpt; the whole stands in `rejected` and comes with the API."""
+
+Mark = Literal["verified", "failed", "missed", "none"]
+Tone = Literal["bad", "warn", "good", "plain"]
+
+MARKS: Final[tuple[Mark, ...]] = ("verified", "failed", "missed", "none")
+MARK_WORDS: Final[Mapping[Mark, str]] = {
+    "verified": "verified",
+    "failed": "failed",
+    "missed": "missed",
+    "none": "without a slot",
+}
+STATE_WORDS: Final[Mapping[State, str]] = {
+    "breached": "breached",
+    "at_risk": "at risk",
+    "protected": "protected",
+    "client_managed": "client-managed",
+}
+
+
+# --- the strip ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    day: str  # YYYY-MM-DD, the tenant's local day
+    mark: Mark
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """How the last days of one tenant ended, oldest first."""
+
+    days: tuple[Day, ...]
+    label: str  # the strip in one sentence, for whoever does not see it
+
+
+def last_day(now: datetime, tenants: Sequence[Mapping[str, str]]) -> date:
+    """The last day of every strip of a page, so that they stand below one another.
+
+    Today in UTC; or tomorrow, where a tenant's local day has begun and ended sooner. `now` is in UTC.
+    """
+    today = now.date()
+    tomorrow = today + timedelta(days=1)
+    return tomorrow if any(tomorrow.isoformat() in days for days in tenants) else today
+
+
+def strip(days: Mapping[str, str], last: date) -> Strip:
+    """The 35 days up to `last`. A day that has not ended, or had no slot, has no mark; neither has an unknown word."""
+    window = [(last - timedelta(days=back)).isoformat() for back in range(DAYS - 1, -1, -1)]
+    shown = tuple(_day(day, days.get(day)) for day in window)
+    counts = Counter(day.mark for day in shown)
+    told = ", ".join(f"{counts[mark]} {MARK_WORDS[mark]}" for mark in MARKS if counts[mark])
+    return Strip(shown, f"{DAYS} days: {told}")
+
+
+def _day(day: str, ended: str | None) -> Day:
+    mark: Mark = next((mark for mark in MARKS if mark == ended), "none")
+    return Day(day, mark, f"{day}: {ended or 'no slot'}")
+
+
+# --- what needs somebody ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """One thing that somebody should look at, with its reason."""
+
+    tone: Tone
+    what: str  # the state or kind, in a word or two
+    who: str  # whom or what it concerns
+    tenant: str | None  # its id, where it is about one
+    since: datetime | None
+    reasons: tuple[str, ...]
+    names: tuple[str, ...] = ()  # of what is unprotected
+
+
+def concerns(view: FleetView) -> list[Concern]:
+    """What needs somebody, the worst first: breaches, silent functions, tenants at risk, bad messages."""
+    tenants = [_of_tenant(line, view.at) for line in view.tenants if line.state in ("breached", "at_risk")]
+    breached = [concern for concern in tenants if concern.tone == "bad"]
+    at_risk = [concern for concern in tenants if concern.tone != "bad"]
+    return [*breached, *_silent(view.ticks, view.at), *at_risk, *_bad_messages(view)]
+
+
+def _of_tenant(line: TenantLine, now: datetime) -> Concern:
+    return Concern(
+        tone="bad" if line.state == "breached" else "warn",
+        what=STATE_WORDS[line.state],
+        who=line.name,
+        tenant=line.id,
+        since=line.breach_at,
+        reasons=tuple(_reasons(line, now)),
+        names=tuple(line.unprotected),
+    )
+
+
+def _reasons(line: TenantLine, now: datetime) -> list[str]:
+    reasons = []
+    if line.newest_verified_at is not None:
+        reasons.append(f"newest verified point {age(line.newest_verified_at, now)} old")
+    last = max(line.days, default=None)
+    if last is not None and line.days[last] != "verified":
+        reasons.append(f"the slot of {last} {'was missed' if line.days[last] == 'missed' else line.days[last]}")
+    if line.unprotected:
+        reasons.append(f"{count(len(line.unprotected), 'instance')} unprotected")
+    return reasons
+
+
+def _silent(ticks: Sequence[LastTick], now: datetime) -> list[Concern]:
+    silent = [tick for tick in ticks if tick.silent]
+    if not silent:
+        return []
+    if all(tick.at is None for tick in ticks):
+        return [Concern("bad", "silent", "No function has run yet", None, None, ("nothing is watched until they do",))]
+    return [
+        Concern(
+            tone="bad",
+            what="silent",
+            who=f"{'Functions' if len(silent) > 1 else 'Function'} {', '.join(tick.function for tick in silent)}",
+            tenant=None,
+            since=min((tick.at for tick in silent if tick.at), default=None),
+            reasons=tuple(f"{tick.function}: {_silence(tick, now)}" for tick in silent),
+        )
+    ]
+
+
+def _silence(tick: LastTick, now: datetime) -> str:
+    every = f"ticks every {age(now - PERIODS[tick.function], now)}"
+    return f"last tick {age(tick.at, now)} ago, {every}" if tick.at else f"never ticked, {every}"
+
+
+def _bad_messages(view: FleetView) -> list[Concern]:
+    dead, rejected = (view.totals.dead_letters, view.totals.rejected) if view.totals else (0, 0)
+    if not dead and not rejected:
+        return []
+    kinds = [count(dead, "dead letter")] * bool(dead) + [count(rejected, "rejected message")] * bool(rejected)
+    newest = view.bad_messages[0] if view.bad_messages else None
+    told = (f"the newest {age(newest.at, view.at)} ago, for {newest.function}",) if newest else ()
+    who = f"{' and '.join(kinds)} in 7 days"
+    return [Concern("bad" if dead else "warn", "messages", who, None, None, told)]
+
+
+# --- the verdict --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    tone: Tone
+    text: str
+
+
+def verdict(view: FleetView, *, first: bool) -> Verdict:
+    """The fleet in one sentence; `first`: the view is the first page, where those that need somebody stand."""
+    breached, at_risk = _in_state(view, "breached"), _in_state(view, "at_risk")
+    whole = first and view.next is None
+    if view.totals and not whole:
+        breached = max(breached, view.totals.breached)
+    more = " or more" if view.next and view.tenants and view.tenants[-1].state == "at_risk" else ""
+    ticked = [tick for tick in view.ticks if tick.at]
+    if not view.tenants and first and not (view.totals and view.totals.tenants):
+        return Verdict("plain", "No tenants yet")
+    if breached:
+        return Verdict("bad", f"{count(breached, 'tenant')} in breach")
+    if any(tick.silent for tick in view.ticks):
+        return Verdict("bad", "Snapkeep is silent" if ticked else "Snapkeep has not run yet")
+    if at_risk:
+        return Verdict("warn", f"No breach, {at_risk}{more} at risk")
+    if not first:
+        return Verdict("plain", "No tenant is in breach")
+    ours = "tenant" if not _in_state(view, "client_managed") else "vendor-managed tenant"
+    return Verdict("good", f"Every {ours} is protected")
+
+
+def _in_state(view: FleetView, state: State) -> int:
+    return sum(line.state == state for line in view.tenants)
+
+
+# --- tiles --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    label: str
+    value: str
+    tone: Tone = "plain"
+
+
+def tiles(view: FleetView) -> list[Tile]:
+    """The totals; none before function `health` has computed them."""
+    totals = view.totals
+    if totals is None:
+        return []
+    return [
+        Tile("tenants", f"{totals.tenants:,}"),
+        Tile("instances", f"{totals.instances:,}"),
+        Tile("breached", f"{totals.breached:,}", "bad" if totals.breached else "plain"),
+        Tile("unprotected", f"{totals.unprotected:,}", "warn" if totals.unprotected else "plain"),
+        Tile("running", f"{totals.running:,}"),
+        Tile("stored", size(totals.bytes)),
+        Tile("client-managed", f"{totals.client_managed:,}"),
+        Tile("dead letters, 7 days", f"{totals.dead_letters:,}", "bad" if totals.dead_letters else "plain"),
+    ]
+
+
+# --- words --------------------------------------------------------------------------------------------------------
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def cut(text: str) -> str:
+    """At most REASON_CHARS_MAX characters of a text that others wrote."""
+    return text if len(text) <= REASON_CHARS_MAX else f"{text[: REASON_CHARS_MAX - 1]}…"

@@ -1,0 +1,30 @@
+"""Sizes, instants and ages in the words that the command line and the pages show. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+
+def size(count: int) -> str:
+    """Bytes in the unit that leaves one to three digits before the point: `12.4 GiB`."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if amount < 1000 or unit == "TiB":
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    raise AssertionError
+
+
+def moment(at: datetime | None) -> str:
+    """An instant in UTC, to the minute: `2026-11-22 03:05Z`."""
+    return "never" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M}Z"
+
+
+def age(at: datetime | None, now: datetime) -> str:
+    """How long ago, in the two largest units: `5h 10m`, `3d 4h`."""
+    if at is None:
+        return "never"
+    minutes = max((now - at) // timedelta(minutes=1), 0)
+    days, rest = divmod(minutes, 24 * 60)
+    hours, minutes = divmod(rest, 60)
+    return f"{days}d {hours}h" if days else f"{hours}h {minutes}m" if hours else f"{minutes}m"
