@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 from tests.makers import THEN
 
 from snapkeep.audit import chain, export
@@ -314,3 +315,29 @@ def test_what_never_was_is_never() -> None:
 def test_names_that_look_like_markup_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     Output(as_json=False).table(("NAME",), [("[bold]Acme[/]",), ("[/]",)])
     assert capsys.readouterr().out.split() == ["NAME", "[bold]Acme[/]", "[/]"]
+
+
+def table(capsys: pytest.CaptureFixture[str], width: int, **options: Any) -> str:
+    output = Output(as_json=False)
+    output.console = Console(width=width, highlight=False)
+    row = ("20261122-s-acme-pam-1-6a39d0ed", "scheduled", "daily point of the 22nd, which took a while", "8.6 GiB")
+    output.table(("POINT", "TRIGGER", "WHY", "BYTES"), [row], **options)
+    return capsys.readouterr().out
+
+
+def test_a_wide_terminal_shows_every_column(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(table(capsys, 120, spare=("TRIGGER",), text=("WHY",)).splitlines()) == 2
+
+
+def test_what_a_narrow_terminal_leaves_out_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    said = table(capsys, 60, spare=("TRIGGER", "BYTES"), text=("WHY",))
+    assert "scheduled" not in said
+    assert "left out for want of width: TRIGGER, BYTES;" in said
+    assert "20261122-s-acme-pam-1-6a39d0ed" in said
+    assert all(word in said for word in ["daily", "point", "of", "the", "22nd,", "which", "took", "a", "while"])
+
+
+def test_a_table_that_is_too_wide_all_the_same_is_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    said = table(capsys, 40)
+    assert "20261122-s-acme-pam-1-6a39d0ed  scheduled" in said
+    assert "8.6 GiB" in said

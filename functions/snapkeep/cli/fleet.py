@@ -97,6 +97,8 @@ def list_(output: Output) -> None:
             for t in tenants
         ],
         right=("INSTANCES", "BYTES"),
+        text=("NAME",),
+        spare=("BYTES", "INSTANCES", "DEPLOYMENT", "NAME"),
     )
 
 
@@ -157,6 +159,8 @@ def show(output: Output, tenant: str) -> None:
             for i in view.instances
         ],
         right=("DISKS",),
+        text=("NOTE",),
+        spare=("ID", "NEXT SLOT", "DISKS"),
     )
     output.line("")
     output.table(
@@ -174,6 +178,8 @@ def show(output: Output, tenant: str) -> None:
             for p in view.points[:POINTS_SHOWN]
         ],
         right=("DISKS", "BYTES"),
+        text=("WHY",),
+        spare=("TRIGGER", "BYTES", "DISKS", "REQUESTED"),
     )
 
 
@@ -216,6 +222,8 @@ def health_(output: Output) -> None:
             for t in tenants
         ],
         right=("RUNNING",),
+        text=("UNPROTECTED",),
+        spare=("LAST DAYS", "RUNNING"),
     )
     output.line("")
     output.table(
@@ -227,4 +235,5 @@ def health_(output: Output) -> None:
         output.table(
             ("BAD MESSAGE AT", "KIND", "FUNCTION", "REASON"),
             [(moment(b.at), b.kind, b.function, b.reason) for b in view.bad_messages],
+            text=("REASON",),
         )

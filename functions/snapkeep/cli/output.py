@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NoReturn
 
 import click
 import msgspec
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 WIDTH_WITHOUT_TERMINAL: Final = 160
+
+TEXT_WIDTH_MIN: Final = 20
+"""What a column of text is folded to at the narrowest before others are left out."""
+
+GAP: Final = 2
+"""Between two columns, as rich sets them."""
 
 STYLES: Final = {
     "protected": "green",
@@ -42,18 +49,44 @@ class Output:
     def line(self, text: str) -> None:
         click.echo(text)
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[object]],
+        *,
+        right: Sequence[str] = (),
+        text: Sequence[str] = (),
+        spare: Sequence[str] = (),
+    ) -> None:
         """Print a table; the words of STYLES are coloured where a terminal shows colours.
 
-        The first column names the row and is never broken, so that it can be copied.
+        What stands in a cell is kept in one line, so that it can be read and copied, but for the columns `text`, which
+        may be folded. Where the terminal is too narrow, columns of `spare` are left out, the first of them first, and
+        a last line names them. What is too wide even so goes on in the terminal's next line: nothing is cut.
         """
+        cells = [[str(value) for value in row] for row in rows]
+        widths = {c: max([len(c), *(cell_len(row[n]) for row in cells)]) for n, c in enumerate(columns)}
+        for column in text:
+            widths[column] = min(widths[column], TEXT_WIDTH_MIN)
+        left_out: list[str] = []
+        for column in spare:
+            if _wide(widths) <= self.console.width:
+                break
+            left_out.append(column)
+            del widths[column]
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for number, column in enumerate(columns):
+        for column in columns:
             justify: Literal["right", "left"] = "right" if column in right else "left"
-            table.add_column(column, justify=justify, overflow="fold", no_wrap=number == 0)
-        for row in rows:
-            table.add_row(*(_cell(value) for value in row))
+            if column in widths:
+                table.add_column(column, justify=justify, overflow="fold", no_wrap=column not in text)
+        for row in cells:
+            table.add_row(*(_cell(value) for c, value in zip(columns, row, strict=True) if c in widths))
+        shown = self.console.width
+        self.console.width = max(shown, _wide(widths))
         self.console.print(table)
+        self.console.width = shown
+        if left_out:
+            self.line(f"(left out for want of width: {', '.join(left_out)}; a wider terminal or --json shows them)")
 
 
 def fail(message: str) -> NoReturn:
@@ -62,7 +95,11 @@ def fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def _cell(value: object) -> str:
-    text = escape(str(value))
-    style = STYLES.get(str(value))
+def _wide(widths: Mapping[str, int]) -> int:
+    return sum(widths.values()) + GAP * (len(widths) - 1)
+
+
+def _cell(value: str) -> str:
+    text = escape(value)
+    style = STYLES.get(value)
     return f"[{style}]{text}[/]" if style else text

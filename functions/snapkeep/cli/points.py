@@ -57,6 +57,7 @@ def list_(output: Output, tenant: str | None, state: str | None, limit: int) -> 
                 for p in found
             ],
             right=("DISKS", "BYTES"),
+            spare=("REGION", "TRIGGER", "BYTES", "REQUESTED", "DISKS", "INSTANCE", "VERIFIED"),
         )
     if more:
         click.echo(f"there are more than {limit}; --limit shows more, --tenant and --state fewer", err=True)
@@ -115,6 +116,8 @@ def show(output: Output, id: str, tenant: str | None) -> None:
             for disk in p.disks
         ],
         right=("GB", "BYTES", "ATTEMPT"),
+        text=("WHY",),
+        spare=("TYPE", "PROJECT", "LOCATION", "ID", "GB", "ATTEMPT", "BYTES"),
     )
 
 

@@ -192,6 +192,7 @@ def _print_demo(output: Output, report: demos.Report) -> None:
             for row in report.tenants
         ],
         right=columns[3:10],
+        spare=("AUDIT RECORDS", "INSTANCES", "BYTES", "NEWEST VERIFIED"),
     )
     output.line("")
     calls = ", ".join(f"{count} {method}" for method, count in report.calls.items())
@@ -353,6 +354,7 @@ def list_faults(output: Output) -> None:
             for f in faults
         ],
         right=("ID", "PROBABILITY", "COUNT", "STRUCK"),
+        text=("RESOURCE",),
     )
 
 
@@ -409,6 +411,7 @@ def list_fleet(output: Output, project: str | None) -> None:
         ("DISK", "ID", "GB", "CONTENT", "INSTANCE"),
         [(d["disk"], d["id"], d["size_gb"], d["content"], ", ".join(d["instances"])) for d in disks],
         right=("ID", "GB"),
+        text=("INSTANCE",),
     )
 
 
