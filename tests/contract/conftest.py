@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import pytest
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient  # type: ignore[import-untyped]
+from tests.contract.losses import Losses, LossyBus, LossyDocuments, wire
 
 from snapkeep.gcp.firestore import GoogleDocuments
 from snapkeep.gcp.pubsub import GoogleBus
@@ -28,6 +29,9 @@ from snapkeep_local.memory import MemoryBus, MemoryDocuments
 
 DELIVERY_TIMEOUT_S = 60.0
 """Until a message or a dead letter has come from the emulator, which chooses its own backoff (about 3 s)."""
+
+CALLS_TIMEOUT_S = 1.0
+"""In place of half a minute: tests of what lasts wait for it to pass."""
 
 ATTEMPTS_MAX = 5
 """Deliveries before a dead letter: the least that Pub/Sub takes."""
@@ -108,6 +112,22 @@ def documents(request: pytest.FixtureRequest, project: str) -> Iterator[Document
         yield GoogleDocuments(project, "(default)")
 
 
+@pytest.fixture
+def losses() -> Losses:
+    return Losses()
+
+
+@pytest.fixture(params=[ON_MEMORY, ON_EMULATORS])
+def lossy_documents(request: pytest.FixtureRequest, project: str, losses: Losses) -> Iterator[Documents]:
+    """Documents to which `losses` happen."""
+    if request.param == "memory":
+        yield LossyDocuments(MemoryDocuments(Advancing()), losses)
+        return
+    emulator: emulators.Emulator = request.getfixturevalue("firestore_emulator")
+    with wire(emulator.address, losses) as address, variable(emulator.variable, address):
+        yield GoogleDocuments(project, "(default)", calls_timeout_s=CALLS_TIMEOUT_S)
+
+
 # --- messages ----------------------------------------------------------------------------------------------------
 
 Handler = Callable[[dict[str, Any]], None]
@@ -131,21 +151,23 @@ class Broker(Protocol):
 @dataclass
 class InMemory:
     project: str
+    losses: Losses
     at: datetime = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)
-    bus: MemoryBus = field(init=False)
+    bus: Bus = field(init=False)
 
     def __post_init__(self) -> None:
-        self.bus = MemoryBus(lambda: self.at, project=self.project, max_attempts=ATTEMPTS_MAX)
+        self._queue = MemoryBus(lambda: self.at, project=self.project, max_attempts=ATTEMPTS_MAX)
+        self.bus = LossyBus(self._queue, self.losses)
 
     def subscribe(self, topic: str, handler: Handler) -> None:
-        self.bus.subscribe(topic, handler)
+        self._queue.subscribe(topic, handler)
 
     def settle(self, done: Callable[[], bool]) -> None:
         while not done():
-            due = self.bus.next_due()
+            due = self._queue.next_due()
             assert due is not None, "nothing is left to deliver"
             self.at = max(self.at, due)
-            self.bus.deliver_next()
+            self._queue.deliver_next()
 
 
 @dataclass
@@ -154,10 +176,10 @@ class OnEmulator:
     endpoint: str  # of the server that pushes come to
     handlers: dict[str, Handler]
     came: threading.Condition
-    bus: GoogleBus = field(init=False)
+    bus: Bus = field(init=False)
 
     def __post_init__(self) -> None:
-        self.bus = GoogleBus(self.project)
+        self.bus = GoogleBus(self.project, calls_timeout_s=CALLS_TIMEOUT_S)
         self._publisher = PublisherClient()
         self._subscriber = SubscriberClient()
         self._subscriptions: list[str] = []
@@ -226,14 +248,16 @@ def push_server(handlers: dict[str, Handler], came: threading.Condition) -> Iter
 
 
 @pytest.fixture(params=[ON_MEMORY, ON_EMULATORS])
-def broker(request: pytest.FixtureRequest, project: str) -> Iterator[Broker]:
+def broker(request: pytest.FixtureRequest, project: str, losses: Losses) -> Iterator[Broker]:
+    """A broker; `losses` happen to what is published."""
     if request.param == "memory":
-        yield InMemory(project)
+        yield InMemory(project, losses)
         return
     emulator: emulators.Emulator = request.getfixturevalue("pubsub_emulator")
     handlers: dict[str, Handler] = {}
     came = threading.Condition()
-    with variable(emulator.variable, emulator.address), push_server(handlers, came) as endpoint:
+    front = wire(emulator.address, losses)
+    with front as address, variable(emulator.variable, address), push_server(handlers, came) as endpoint:
         broker = OnEmulator(project, endpoint, handlers, came)
         try:
             yield broker

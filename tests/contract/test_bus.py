@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from google.api_core.exceptions import InvalidArgument
 from tests.contract.conftest import ATTEMPTS_MAX, DEAD_LETTERS, Broker
+from tests.contract.losses import ALWAYS, Losses
 
 from snapkeep import messages
+from snapkeep.ports import Transient
 
 CREATE = "snapkeep-create"
 
@@ -109,6 +111,30 @@ def test_after_its_last_attempt_a_message_is_among_the_dead_letters(broker: Brok
         function.received[0]["message"]["publishTime"]
     )
     assert messages.decode_dead_letter(envelope).source == CREATE
+
+
+def test_a_message_whose_answer_is_lost_arrives_all_the_same(broker: Broker, losses: Losses) -> None:
+    function = Function()
+    broker.subscribe(CREATE, function)
+    losses.answers = ALWAYS
+    with pytest.raises(Transient):
+        broker.bus.publish(CREATE, b"unknown")
+    losses.answers = 0
+    broker.bus.publish(CREATE, b"known")
+    broker.settle(lambda: set(function.bodies) == {b"unknown", b"known"})
+
+
+def test_a_message_that_is_lost_on_its_way_is_transient_and_never_arrives(broker: Broker, losses: Losses) -> None:
+    function = Function()
+    broker.subscribe(CREATE, function)
+    losses.calls = ALWAYS
+    with pytest.raises(Transient):
+        broker.bus.publish(CREATE, b"lost")
+    losses.calls = 0
+    for body in (b"first", b"second"):
+        broker.bus.publish(CREATE, body)
+    broker.settle(lambda: len(function.received) >= 2)
+    assert set(function.bodies) == {b"first", b"second"}
 
 
 def test_an_empty_body_is_refused(broker: Broker) -> None:

@@ -6,14 +6,18 @@ Both sides look at the same state machine, so that each value one of them gives 
 from __future__ import annotations
 
 import json
+import socket
+import socketserver
+import struct
 import threading
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,6 +25,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from snapkeep import cloud
 from snapkeep.cloud import AttachedDisk, Disk, InsertSnapshot, Instance, Operation, Resource, Snapshot, request_id
+from snapkeep.gcp import compute as adapter
 from snapkeep.gcp.compute import GoogleCompute
 from snapkeep.ports import Compute, R, Refused, Transient
 from snapkeep_local.cloud import Cloud
@@ -126,15 +131,25 @@ class Side:
         return found
 
 
-@pytest.fixture(params=["local", "google"])
-def side(request: pytest.FixtureRequest) -> Iterator[Side]:
-    one = fleet()
+@contextmanager
+def reached(way: str, one: Cloud) -> Iterator[Side]:
     local = LocalCompute(one)
-    if request.param == "local":
+    if way == "local":
         yield Side(local, one, local)
         return
     with served(Simulator(one)) as endpoint:
         yield Side(GoogleCompute(endpoint, calls_timeout_s=CALLS_TIMEOUT_S), one, local)
+
+
+@pytest.fixture(params=["local", "google"])
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def side(way: str) -> Iterator[Side]:
+    with reached(way, fleet()) as one:
+        yield one
 
 
 def insert(name: str = "sk-1", **changes: Any) -> InsertSnapshot:
@@ -406,6 +421,56 @@ def test_the_same_request_is_the_same_operation(side: Side) -> None:
     assert len(side.cloud.log) == 1
 
 
+def test_a_request_id_stands_for_its_first_request_whatever_comes_with_it_later(side: Side) -> None:
+    first = side.compute.start(insert(), request_id(insert()))
+    other = insert("sk-2", source_disk=DATA)
+    assert side.compute.start(other, request_id(insert())) == first
+    assert side.both(Snapshot, other.link) is None
+    assert side.compute.start(other, request_id(other)) != first
+    assert side.one(Snapshot, other.link).source_disk == DATA
+
+
+def test_a_request_that_failed_is_the_same_failed_operation_when_it_is_sent_again(side: Side) -> None:
+    side.cloud.add_fault(Fault(effect=OperationFails(), count=1))
+    first = side.compute.start(insert(), request_id(insert()))
+    side.pass_time(minutes=5)
+    assert side.compute.start(insert(), request_id(insert())) == first
+    assert side.one(Operation, first).error_code == "INTERNAL_ERROR"
+
+
+def test_a_request_that_was_refused_may_be_sent_again(side: Side) -> None:
+    link = f"projects/{PROJECT}/zones/{ZONE}/disks/late"
+    change = insert(source_disk=link)
+    with pytest.raises(Refused):
+        side.compute.start(change, request_id(change))
+    side.cloud.add_disk(project=PROJECT, zone=ZONE, name="late")
+    assert side.one(Operation, side.compute.start(change, request_id(change))).target == change.link
+
+
+def test_a_request_is_forgotten_after_a_while_and_its_name_is_taken_all_the_same(side: Side) -> None:
+    side.compute.start(insert(), request_id(insert()))
+    side.pass_time(hours=3)
+    with pytest.raises(Refused) as refused:
+        side.compute.start(insert(), request_id(insert()))
+    assert (refused.value.code, refused.value.reason) == (409, "alreadyExists")
+
+
+@pytest.mark.parametrize("id", ["sk-1", "00000000-0000-0000-0000-000000000000", "9c3cb4de24a04ef2b7a3df4a1b7a3a10"])
+def test_a_request_id_that_is_no_uuid_is_refused_and_nothing_is_done(side: Side, id: str) -> None:
+    with pytest.raises(Refused, match="requestId") as refused:
+        side.compute.start(insert(), id)
+    assert (refused.value.code, refused.value.reason) == (400, "invalid")
+    assert side.both(Snapshot, insert().link) is None
+
+
+def test_the_id_of_a_change_is_a_uuid_of_its_own_and_always_the_same() -> None:
+    changes = [insert(), insert("sk-2"), insert(project=VAULT)]
+    ids = [request_id(change) for change in changes]
+    assert [str(uuid.UUID(id)) for id in ids] == ids
+    assert len(set(ids)) == len(ids)
+    assert request_id(insert(labels={}, description="other words")) == ids[0], "it is the name that is asked for"
+
+
 def test_another_request_for_a_name_that_is_taken_is_refused_with_409(side: Side) -> None:
     side.compute.start(insert(), request_id(insert()))
     with pytest.raises(Refused, match="already exists") as refused:
@@ -498,13 +563,17 @@ CALLS = [get_boot, find_disks, find_snapshots, start_one]
     ("status", "reason"),
     [
         (408, "timeout"),
+        (429, ""),
         (429, "rateLimitExceeded"),
         (429, "RESOURCE_OPERATION_RATE_EXCEEDED"),
         (403, "rateLimitExceeded"),
         (403, "userRateLimitExceeded"),
         (403, "quotaExceeded"),
+        (403, "RATE_LIMIT_EXCEEDED"),
         (400, "resourceNotReady"),
+        (400, "RESOURCE_NOT_READY"),
         (500, "backendError"),
+        (500, "internalError"),
         (502, "badGateway"),
         (503, "backendError"),
         (504, "gatewayTimeout"),
@@ -516,12 +585,25 @@ def test_a_fault_that_may_pass_is_transient(side: Side, call: Any, status: int, 
     with pytest.raises(Transient, match=r"^as the test asks$") as passing:
         call(side.compute)
     assert (passing.value.code, passing.value.reason) == (status, reason)
-    assert passing.value.of_project == (reason in ("rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded"))
+    used_up = ("rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "RATE_LIMIT_EXCEEDED")
+    assert passing.value.of_project == (reason in used_up)
 
 
 @pytest.mark.parametrize(
     ("status", "reason"),
-    [(403, "forbidden"), (400, "invalid"), (412, "conditionNotMet"), (501, "notImplemented")],
+    [
+        (400, "invalid"),
+        (400, "badRequest"),
+        (403, "forbidden"),
+        (403, "accessNotConfigured"),
+        (403, ""),
+        (404, "other"),
+        (409, "alreadyExists"),
+        (409, "resourceInUseByAnotherResource"),
+        (412, "conditionNotMet"),
+        (413, "uploadTooLarge"),
+        (501, "notImplemented"),
+    ],
 )
 @pytest.mark.parametrize("call", CALLS)
 def test_a_fault_that_will_not_pass_is_a_refusal(side: Side, call: Any, status: int, reason: str) -> None:
@@ -532,6 +614,25 @@ def test_a_fault_that_will_not_pass_is_a_refusal(side: Side, call: Any, status: 
     assert side.cloud.calls.total() == 1
 
 
+@pytest.mark.parametrize("call", [find_disks, find_snapshots, start_one])
+def test_what_is_not_found_is_refused_where_it_is_not_what_was_asked_for(side: Side, call: Any) -> None:
+    side.cloud.add_fault(Fault(effect=ErrorBefore(status=404, reason="notFound", message="no such project")))
+    with pytest.raises(Refused, match="no such project") as refused:
+        call(side.compute)
+    assert (refused.value.code, refused.value.reason) == (404, "notFound")
+
+
+def test_a_fault_at_a_later_page_is_met_there_and_what_came_before_stands(side: Side) -> None:
+    for number in range(501):
+        side.cloud.plant_snapshot(project=VAULT, name=f"s-{number:03}")
+    found = side.compute.find(Snapshot, VAULT)
+    names = [next(found).name for _ in range(500)]
+    side.cloud.add_fault(Fault(effect=ErrorBefore(status=403, reason="rateLimitExceeded", message="used up")))
+    with pytest.raises(Transient, match="used up"):
+        next(found)
+    assert names == [f"s-{number:03}" for number in range(500)]
+
+
 @pytest.mark.parametrize("call", [get_boot, find_disks, find_snapshots])
 def test_a_read_whose_answer_is_lost_is_transient(side: Side, call: Any) -> None:
     side.cloud.add_fault(Fault(effect=ErrorAfter()))
@@ -539,17 +640,54 @@ def test_a_read_whose_answer_is_lost_is_transient(side: Side, call: Any) -> None
         call(side.compute)
 
 
-def test_the_quota_of_a_minute_is_one_of_the_project(side: Side) -> None:
-    for number in range(375):
-        change = insert(f"sk-{number}", source_disk=f"projects/{PROJECT}/zones/{ZONE}/disks/gone")
-        with pytest.raises(Refused):
-            LocalCompute(side.cloud).start(change, request_id(change))
-    with pytest.raises(Transient) as exhausted:
-        side.compute.start(insert(), request_id(insert()))
+@pytest.fixture
+def strict(way: str) -> Iterator[Side]:
+    """A side on which three calls of a group use up a project's minute."""
+    limits = Limits(reads_per_minute=3, lists_per_minute=3, mutations_per_minute=3)
+    with reached(way, fleet(limits)) as one:
+        yield one
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_the_quota_of_a_minute_is_one_of_the_project(strict: Side, call: Any) -> None:
+    for _ in range(3):
+        call(strict.compute)
+    with pytest.raises(Transient, match="Quota exceeded for quota metric") as exhausted:
+        call(strict.compute)
     assert exhausted.value.of_project
     assert (exhausted.value.code, exhausted.value.reason) == (403, "rateLimitExceeded")
-    side.pass_time(minutes=1)
-    assert side.compute.start(insert(), request_id(insert()))
+    assert list(strict.compute.find(Disk, "another")) == []
+    strict.pass_time(minutes=1)
+    call(strict.compute)
+
+
+def test_the_pace_of_a_disk_is_told_by_its_operation(way: str) -> None:
+    with reached(way, fleet(Limits(snapshots_per_disk=2))) as side:
+        changes = [insert(f"sk-{number}") for number in range(3)]
+        links = [side.compute.start(change, request_id(change)) for change in changes]
+        other = insert("sk-other", source_disk=DATA)
+        side.compute.start(other, request_id(other))
+        side.pass_time(hours=1)
+        codes = [side.one(Operation, link).error_code for link in links]
+        assert codes == [None, None, "RESOURCE_OPERATION_RATE_EXCEEDED"]
+        assert side.both(Snapshot, changes[2].link) is None
+        assert side.one(Snapshot, other.link).status == "READY", "another disk has a pace of its own"
+        again = insert("sk-again")
+        link = side.compute.start(again, request_id(again))
+        side.pass_time(minutes=30)
+        assert side.one(Operation, link).error_code is None
+
+
+def test_the_pace_of_a_disk_may_be_told_by_the_call_and_is_not_of_the_project(way: str) -> None:
+    with reached(way, fleet(Limits(snapshots_per_disk=1, snapshot_rate_answer="call"))) as side:
+        side.compute.start(insert(), request_id(insert()))
+        soon = insert("sk-2")
+        with pytest.raises(Transient, match="Operation rate exceeded") as too_soon:
+            side.compute.start(soon, request_id(soon))
+        assert (too_soon.value.code, too_soon.value.reason) == (429, "RESOURCE_OPERATION_RATE_EXCEEDED")
+        assert not too_soon.value.of_project
+        side.pass_time(hours=1)
+        assert side.one(Operation, side.compute.start(soon, request_id(soon))).target == soon.link
 
 
 def test_after_an_unknown_outcome_the_same_request_finds_its_operation(side: Side) -> None:
@@ -622,6 +760,74 @@ def test_a_server_that_is_not_there_is_transient(call: Any) -> None:
     with pytest.raises(Transient) as refused:
         call(compute)
     assert refused.value.code == 503
+
+
+class Breakdown(Protocol):
+    """What becomes of one connection once its request has come."""
+
+    def __call__(self, connection: socket.socket) -> None: ...
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def hang_up(connection: socket.socket) -> None:
+    """Closed without a word."""
+
+
+def break_off(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n{")
+
+
+def break_off_a_chunk(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{")
+
+
+@contextmanager
+def breaking(breakdown: Breakdown) -> Iterator[str]:
+    """A server whose every connection breaks down in this way; its root URL."""
+
+    class Breaks(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65_536)
+            breakdown(self.request)
+
+    class Server(socketserver.ThreadingTCPServer):
+        def shutdown_request(self, request: Any) -> None:
+            request.close()  # as it is: without the farewell that would end a reset politely
+
+    with Server(("127.0.0.1", 0), Breaks) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(STOPS_WITHIN_S,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("breakdown", [reset, hang_up, break_off, break_off_a_chunk])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_connection_that_breaks_is_transient(call: Any, breakdown: Breakdown) -> None:
+    with breaking(breakdown) as endpoint, pytest.raises(Transient) as broken:
+        call(GoogleCompute(endpoint, calls_timeout_s=CALLS_TIMEOUT_S))
+    assert (broken.value.code, broken.value.reason) == (503, "")
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_answer_that_does_not_come_in_time_is_transient(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(adapter._ONE_CALL, "timeout", 0.05)
+    over = threading.Event()
+
+    def say_nothing(connection: socket.socket) -> None:
+        over.wait()
+
+    with breaking(say_nothing) as endpoint:
+        with pytest.raises(Transient) as late:
+            call(GoogleCompute(endpoint, calls_timeout_s=CALLS_TIMEOUT_S))
+        over.set()
+    assert late.value.code == 503
 
 
 def test_no_client_is_made_before_it_is_needed() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from google.api_core.exceptions import InvalidArgument
+from tests.contract.losses import ALWAYS, Losses
 
 from snapkeep.ports import (
     SERVER_TIME,
@@ -18,6 +19,7 @@ from snapkeep.ports import (
     Operator,
     Query,
     Replace,
+    Transient,
     Write,
 )
 
@@ -75,14 +77,6 @@ def test_creating_what_exists_is_a_conflict_and_changes_nothing(documents: Docum
     assert read(documents, "tenants/a").data == {"n": 1}
 
 
-def test_a_create_whose_answer_was_lost_is_a_conflict_when_it_is_sent_again(documents: Documents) -> None:
-    claim = (Create("tenants/a/points/1", {"by": "me"}), Create("tenants/a/inbox/1", {"of": "1"}))
-    documents.commit(*claim)
-    with pytest.raises(Conflict):
-        documents.commit(*claim)
-    assert read(documents, "tenants/a/points/1").data == {"by": "me"}, "re-read, it tells whose it is"
-
-
 def test_replaces_the_state_that_was_seen(documents: Documents) -> None:
     documents.commit(Create("tenants/a", {"n": 1}))
     seen = read(documents, "tenants/a")
@@ -97,14 +91,6 @@ def test_replacing_what_changed_in_between_is_a_conflict(documents: Documents) -
     with pytest.raises(Conflict):
         documents.commit(Replace("tenants/a", {"n": 3}, mine.version))
     assert read(documents, "tenants/a").data == {"n": 2}
-
-
-def test_a_replace_whose_answer_was_lost_is_a_conflict_when_it_is_sent_again(documents: Documents) -> None:
-    documents.commit(Create("tenants/a", {"n": 1}))
-    step = Replace("tenants/a", {"n": 2, "updated_at": SERVER_TIME}, read(documents, "tenants/a").version)
-    documents.commit(step)
-    with pytest.raises(Conflict):
-        documents.commit(step)
 
 
 def test_replacing_what_is_missing_is_a_conflict(documents: Documents) -> None:
@@ -169,6 +155,74 @@ def test_a_commit_writes_no_document_twice(documents: Documents) -> None:
     with pytest.raises(ValueError, match="the same document twice"):
         documents.commit(Create("tenants/a", {"n": 1}), Create("tenants/a", {"n": 2}))
     assert documents.get("tenants/a") == [None]
+
+
+# --- what is lost on the way --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("times", [1, ALWAYS])
+def test_a_commit_whose_answer_is_lost_is_written_and_is_a_conflict_when_it_is_made_again(
+    lossy_documents: Documents, losses: Losses, times: float
+) -> None:
+    claim = (Create("tenants/a/points/1", {"by": "me"}), Create("tenants/a/inbox/1", {"of": "1"}))
+    losses.answers = times
+    with pytest.raises((Conflict, Transient)):
+        lossy_documents.commit(*claim)
+    losses.answers = 0
+    with pytest.raises(Conflict):
+        lossy_documents.commit(*claim)
+    written = [doc and doc.data for doc in lossy_documents.get("tenants/a/points/1", "tenants/a/inbox/1")]
+    assert written == [{"by": "me"}, {"of": "1"}], "re-read, it tells whose it is"
+
+
+@pytest.mark.parametrize("times", [1, ALWAYS])
+def test_a_replace_whose_answer_is_lost_is_written_once(
+    lossy_documents: Documents, losses: Losses, times: float
+) -> None:
+    lossy_documents.commit(Create("tenants/a", {"n": 1}))
+    step = Replace("tenants/a", {"n": 2, "updated_at": SERVER_TIME}, read(lossy_documents, "tenants/a").version)
+    losses.answers = times
+    with pytest.raises((Conflict, Transient)):
+        lossy_documents.commit(step)
+    losses.answers = 0
+    written = read(lossy_documents, "tenants/a")
+    assert written.data["n"] == 2
+    with pytest.raises(Conflict):
+        lossy_documents.commit(step)
+    assert read(lossy_documents, "tenants/a") == written
+
+
+def test_a_conflict_whose_answer_is_lost_changes_nothing(lossy_documents: Documents, losses: Losses) -> None:
+    lossy_documents.commit(Create("tenants/a", {"n": 1}))
+    losses.answers = ALWAYS
+    with pytest.raises((Conflict, Transient)):
+        lossy_documents.commit(Create("tenants/a", {"n": 2}), Create("tenants/b", {"n": 2}))
+    losses.answers = 0
+    assert [doc and doc.data for doc in lossy_documents.get("tenants/a", "tenants/b")] == [{"n": 1}, None]
+
+
+def test_a_commit_that_is_lost_on_its_way_is_transient_and_nothing_is_written(
+    lossy_documents: Documents, losses: Losses
+) -> None:
+    claim = (Create("tenants/a", {"n": 1}), Create("tenants/b", {"n": 1}))
+    losses.calls = ALWAYS
+    with pytest.raises(Transient):
+        lossy_documents.commit(*claim)
+    losses.calls = 0
+    assert lossy_documents.get("tenants/a", "tenants/b") == [None, None]
+    lossy_documents.commit(*claim)
+
+
+@pytest.mark.parametrize("lost", ["calls", "answers"])
+def test_a_read_that_is_lost_is_transient(lossy_documents: Documents, losses: Losses, lost: str) -> None:
+    lossy_documents.commit(Create("tenants/a", {"n": 1}))
+    setattr(losses, lost, ALWAYS)
+    with pytest.raises(Transient):
+        lossy_documents.get("tenants/a")
+    with pytest.raises(Transient):
+        lossy_documents.find(Query("tenants"))
+    setattr(losses, lost, 0)
+    assert paths(lossy_documents.find(Query("tenants"))) == ["tenants/a"]
 
 
 # --- the database's time -----------------------------------------------------------------------------------------
@@ -409,6 +463,8 @@ def test_ordering_by_a_field_leaves_out_documents_without_it_and_puts_null_first
     )
     assert paths(documents.find(Query("rows", order=(("at", "asc"),)))) == ["rows/2", "rows/4", "rows/1"]
     assert paths(documents.find(Query("rows", order=(("at", "desc"),)))) == ["rows/1", "rows/4", "rows/2"]
+    assert pages(documents, Query("rows", order=(("at", "asc"),), limit=1)) == [["rows/2"], ["rows/4"], ["rows/1"]]
+    assert pages(documents, Query("rows", order=(("at", "desc"),), limit=1)) == [["rows/1"], ["rows/4"], ["rows/2"]]
 
 
 def test_values_of_every_type_fall_in_one_order(documents: Documents) -> None:

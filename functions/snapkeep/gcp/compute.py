@@ -262,9 +262,9 @@ def _reached(page: Any) -> list[Any]:
     return list(page.items.values())
 
 
-def _in_order(resources: Iterable[T]) -> list[T]:
+def _in_order(resources: Iterable[R]) -> list[R]:
     """By link, as the list calls have them; the scopes of an aggregated page arrive in no order."""
-    return sorted(resources, key=lambda resource: resource.link)  # type: ignore[attr-defined]
+    return sorted(resources, key=lambda resource: resource.link)
 
 
 # --- resources ----------------------------------------------------------------------------------------------------

@@ -10,68 +10,25 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 from google.api_core import exceptions as errors
-from google.api_core.retry import Retry, if_exception_type
-from google.auth.exceptions import TransportError
+from google.api_core.retry import Retry
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_document import DocumentSnapshot
 from google.cloud.firestore_v1.base_query import BaseQuery, FieldFilter
 from google.cloud.firestore_v1.field_path import FieldPath
 
-from snapkeep.ports import (
-    WRITES_PER_COMMIT_MAX,
-    Conflict,
-    Create,
-    Data,
-    Doc,
-    Query,
-    Replace,
-    ServerTime,
-    Transient,
-    Write,
-)
+from snapkeep.gcp.calls import CALL_TIMEOUT_S, CALLS_TIMEOUT_S, PASSING, again_on, transient
+from snapkeep.ports import WRITES_PER_COMMIT_MAX, Conflict, Create, Data, Doc, Query, Replace, ServerTime, Write
 
 T = TypeVar("T")
-
-CALL_TIMEOUT_S: Final = 10.0
-"""One attempt of one call. Firestore answers in tens of milliseconds; a page of large documents in under a second."""
-
-CALLS_TIMEOUT_S: Final = 25.0
-"""All attempts of one call together: within the least timeout of a function (60 s), with room for its answer."""
-
-RETRY_PAUSE_MIN_S: Final = 0.1
-RETRY_PAUSE_MAX_S: Final = 2.0
-
-_PASSING: Final = (
-    errors.Aborted,
-    errors.BadGateway,
-    errors.Cancelled,
-    errors.DeadlineExceeded,
-    errors.GatewayTimeout,
-    errors.InternalServerError,
-    errors.RetryError,
-    errors.ServiceUnavailable,
-    errors.TooManyRequests,
-    errors.Unknown,
-    TransportError,
-)
 
 _DIRECTIONS: Final = {"asc": BaseQuery.ASCENDING, "desc": BaseQuery.DESCENDING}
 _NAME: Final = "__name__"
 
 
-def _retry(*passing: type[Exception]) -> Retry:
-    return Retry(
-        predicate=if_exception_type(*passing),
-        initial=RETRY_PAUSE_MIN_S,
-        maximum=RETRY_PAUSE_MAX_S,
-        timeout=CALLS_TIMEOUT_S,
-    )
-
-
-_READ_RETRY: Final = _retry(errors.DeadlineExceeded, errors.InternalServerError, errors.ServiceUnavailable)
+_READ_RETRY: Final = again_on(errors.DeadlineExceeded, errors.InternalServerError, errors.ServiceUnavailable)
 
 # A commit that was lost on its way back may be sent again: it then ends in Conflict, as the port says.
-_COMMIT_RETRY: Final = _retry(errors.TooManyRequests, errors.ServiceUnavailable)
+_COMMIT_RETRY: Final = again_on(errors.TooManyRequests, errors.ServiceUnavailable)
 
 # The library would go on with a broken stream from its last document and count the limit from there again.
 # A page is small: it is read again as a whole, around the library.
@@ -173,10 +130,8 @@ def _called(call: Callable[[], T]) -> T:
     """The call's answer. Raises Transient for a fault that may pass; the rest rises as it is."""
     try:
         return call()
-    except _PASSING as fault:
-        lasting = fault.cause if isinstance(fault, errors.RetryError) else fault
-        # Unknown and TransportError carry no code: nobody who could give one answered.
-        raise Transient(str(fault), code=int(getattr(lasting, "code", None) or 503)) from fault
+    except (*PASSING, errors.RetryError) as fault:
+        raise transient(fault) from fault
 
 
 def _field(name: str) -> str:

@@ -7,44 +7,16 @@ from functools import cached_property
 from typing import Final
 
 from google.api_core import exceptions as errors
-from google.api_core.retry import Retry, if_exception_type
-from google.auth.exceptions import TransportError
 from google.cloud.pubsub_v1 import PublisherClient  # type: ignore[import-untyped]
 from google.cloud.pubsub_v1.types import BatchSettings  # type: ignore[import-untyped]
 
-from snapkeep.ports import Transient
-
-CALL_TIMEOUT_S: Final = 10.0
-"""One attempt to publish."""
-
-CALLS_TIMEOUT_S: Final = 25.0
-"""All attempts together: within the least timeout of a function (60 s), with room for its answer."""
+from snapkeep.gcp.calls import CALL_TIMEOUT_S, CALLS_TIMEOUT_S, PASSING, again_on, transient
 
 ANSWER_TIMEOUT_S: Final = CALLS_TIMEOUT_S + CALL_TIMEOUT_S
 """How long the broker's word is waited for: the client's own bounds and the last attempt that they let begin."""
 
-RETRY_PAUSE_MIN_S: Final = 0.1
-RETRY_PAUSE_MAX_S: Final = 2.0
-
-_PASSING: Final = (
-    errors.Aborted,
-    errors.BadGateway,
-    errors.Cancelled,
-    errors.DeadlineExceeded,
-    errors.GatewayTimeout,
-    errors.InternalServerError,
-    errors.ServiceUnavailable,
-    errors.TooManyRequests,
-    errors.Unknown,
-)
-
 # Publishing twice does no harm: every message may arrive twice anyhow.
-_RETRY: Final = Retry(
-    predicate=if_exception_type(*_PASSING),
-    initial=RETRY_PAUSE_MIN_S,
-    maximum=RETRY_PAUSE_MAX_S,
-    timeout=CALLS_TIMEOUT_S,
-)
+_RETRY: Final = again_on(*PASSING)
 
 
 class GoogleBus:
@@ -66,7 +38,5 @@ class GoogleBus:
         name = f"projects/{self._project}/topics/{topic}"
         try:
             self._client.publish(name, body, retry=self._retry, timeout=CALL_TIMEOUT_S).result(timeout=ANSWER_TIMEOUT_S)
-        except (*_PASSING, errors.RetryError, TransportError, NotInTime) as fault:
-            lasting = fault.cause if isinstance(fault, errors.RetryError) else fault
-            # Those without a code: nobody who could give one answered.
-            raise Transient(f"{name}: {fault}", code=int(getattr(lasting, "code", None) or 503)) from fault
+        except (*PASSING, errors.RetryError, NotInTime) as fault:
+            raise transient(fault, name) from fault

@@ -41,7 +41,7 @@ class LocalCompute:
                 return _typed(kind, self._cloud.get_operation(link))
             return _typed(kind, self._cloud.get(_KINDS[kind], link))
         except ApiError as error:
-            if error.status == 404:
+            if (error.status, error.reason) == (404, "notFound"):
                 return None
             raise translate(error.status, error.reason, error.message) from error
 
