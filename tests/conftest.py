@@ -2,16 +2,21 @@
 
 A kind is a folder of tests/; those of its tests that need Google's emulators (marker `e2e`) are counted apart. With
 pytest-xdist this runs in the process that collects the workers' reports.
+
+Here, too, stands the one rule for machines without those emulators.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+
+from snapkeep_local import emulators
 
 TESTS: Final = Path(__file__).parent
 
@@ -33,6 +38,17 @@ CATEGORIES: Final = {
 
 LEFT_OUT: Final = pytest.StashKey[Counter[str]]()
 NOTHING: Final[Counter[str]] = Counter()
+
+
+@pytest.fixture(scope="session")
+def emulators_installed() -> None:
+    """Skips where Google's emulators are missing; fails there with CI=true or SNAPKEEP_REQUIRE_EMULATORS=1."""
+    try:
+        emulators.installed()
+    except emulators.EmulatorsMissing as missing:
+        if os.environ.get("CI") == "true" or os.environ.get("SNAPKEEP_REQUIRE_EMULATORS") == "1":
+            pytest.fail(str(missing), pytrace=False)
+        pytest.skip(f"NOT RUN: {missing}")
 
 
 def kind_of(nodeid: str, keywords: Iterable[str] = ()) -> str:

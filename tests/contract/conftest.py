@@ -1,7 +1,6 @@
 """What both suites run on: the cloud in memory, and Google's own emulators through Snapkeep's adapters.
 
-The emulators are started once in each test process that needs them. Where they are not installed, the tests that
-need them are skipped with the line that installs them; with CI=true or SNAPKEEP_REQUIRE_EMULATORS=1 they fail.
+The emulators are started once in each test process that needs them.
 """
 
 from __future__ import annotations
@@ -56,29 +55,15 @@ def variable(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
-@contextmanager
-def running(emulator: emulators.Emulator) -> Iterator[emulators.Emulator]:
-    try:
-        emulator.start()
-    except emulators.EmulatorsMissing as missing:
-        if os.environ.get("CI") == "true" or os.environ.get("SNAPKEEP_REQUIRE_EMULATORS") == "1":
-            pytest.fail(str(missing), pytrace=False)
-        pytest.skip(f"NOT RUN: {missing}")
-    try:
-        yield emulator
-    finally:
-        emulator.stop()
-
-
 @pytest.fixture(scope="session")
-def firestore_emulator() -> Iterator[emulators.Emulator]:
-    with running(emulators.firestore()) as emulator:
+def firestore_emulator(emulators_installed: None) -> Iterator[emulators.Emulator]:
+    with emulators.firestore() as emulator:
         yield emulator
 
 
 @pytest.fixture(scope="session")
-def pubsub_emulator() -> Iterator[emulators.Emulator]:
-    with running(emulators.pubsub()) as emulator:
+def pubsub_emulator(emulators_installed: None) -> Iterator[emulators.Emulator]:
+    with emulators.pubsub() as emulator:
         yield emulator
 
 

@@ -15,6 +15,7 @@ import pytest
 from snapkeep_local import schedule
 from snapkeep_local.delivery import LOSE_ANSWERS_MAX, Broker
 from snapkeep_local.emulators import free_port
+from snapkeep_local.guard import Guard
 from snapkeep_local.processes import Processes, Program
 from snapkeep_local.runner import add_controls
 from snapkeep_local.timekeeper import System
@@ -98,7 +99,7 @@ def test_the_answers_of_other_functions_arrive(broker: Broker) -> None:
 def client(broker: Broker, tmp_path: Path) -> Any:
     programs = [Program(function.name, (), {}, 0, tmp_path / "log") for function in schedule.processes()]
     app = flask.Flask("controls")
-    add_controls(app, System(lambda to: None, broker), broker, Processes(programs), {"functions": {}})
+    add_controls(app, System(lambda to: None, broker), broker, Processes(programs, Guard()), {"functions": {}})
     return app.test_client()
 
 
@@ -112,6 +113,7 @@ def test_the_control_answers_with_the_deliveries(client: Any) -> None:
     ("body", "said"),
     [
         ({"function": "created", "lose_answers": 1}, "function: 'created' is none of discover, plan, create"),
+        ({"function": "web", "lose_answers": 1}, "function: 'web' is none of discover, plan, create"),
         ({"function": "create", "lose_answers": -1}, "lose_answers: -1 is not from 0 to 1000"),
         ({"function": "create", "lose_answers": LOSE_ANSWERS_MAX + 1}, "lose_answers: 1001 is not from 0 to 1000"),
         ({"function": "create", "lose_answers": True}, 'expected {"function": "create", "lose_answers": 3}'),

@@ -80,13 +80,9 @@ def test_the_variable_is_the_one_that_googles_clients_read() -> None:
 @pytest.mark.e2e
 @pytest.mark.xdist_group("emulators")
 @pytest.mark.parametrize("make", EMULATORS)
-def test_an_emulator_answers_while_it_runs_and_leaves_nothing_behind(make: Callable[[], emulators.Emulator]) -> None:
-    try:
-        emulators.installed()
-    except emulators.EmulatorsMissing as missing:
-        if os.environ.get("CI") == "true" or os.environ.get("SNAPKEEP_REQUIRE_EMULATORS") == "1":
-            raise
-        pytest.skip(f"NOT RUN: {missing}")
+def test_an_emulator_answers_while_it_runs_and_leaves_nothing_behind(
+    make: Callable[[], emulators.Emulator], emulators_installed: None
+) -> None:
     emulator = make()
     assert not emulators.answers(emulator.port)
     with emulator:

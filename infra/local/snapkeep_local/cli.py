@@ -223,8 +223,8 @@ def _print_demo(output: Output, report: demos.Report) -> None:
     help="simulated: time stands still but for `snapkeep sim advance`. system: the machine's own.",
 )
 @click.option("--start", type=Moment(), help="Where a simulated clock begins.  [default: now]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all chance in the simulated Compute Engine.")
-def up(fleet: Path, port: int, clock: Mode, start: datetime | None, seed: int) -> None:
+@click.option("--seed", type=int, help="Of all chance in the simulated Compute Engine.  [default: 0]")
+def up(fleet: Path, port: int, clock: Mode, start: datetime | None, seed: int | None) -> None:
     """Run the whole of Snapkeep on this machine, with Google's emulators, until Ctrl-C.
 
     Prints one line of JSON when all is ready; every function's log is in .snapkeep/up.

@@ -15,6 +15,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -138,6 +139,7 @@ class Broker:
         self._gateway = gateway
         self._ports = ports
         self._timeouts = {name: int(of["timeout_s"]) for name, of in schedule.document()["functions"].items()}
+        self._holding = False
         self._losing: Counter[str] = Counter()  # by function
         self._losing_lock = threading.Lock()
         self._channel = grpc.insecure_channel(emulator)
@@ -154,7 +156,8 @@ class Broker:
     def start(self, functions: Iterable[Function], document: Mapping[str, Any]) -> None:
         """Make the topics and subscriptions of infra/functions.yaml and begin to take messages.
 
-        PUBSUB_EMULATOR_HOST must name the emulator. What an emulator that ran before already has is taken over.
+        PUBSUB_EMULATOR_HOST must name the emulator. What an emulator that ran before already has is taken over, with
+        the messages that wait there.
         """
         delivery = document["subscription"]
         publisher = PublisherClient()
@@ -165,7 +168,7 @@ class Broker:
             try:
                 publisher.create_topic(name=self._topic(topic), timeout=CALL_TIMEOUT_S)
             except errors.AlreadyExists:
-                log.info("topic %s is there already", topic)
+                log.debug("topic %s is there already", topic)
         publisher.stop()
         for function in functions:
             self._pushed[function.topic] = function.name
@@ -198,9 +201,33 @@ class Broker:
         try:
             self._subscriber.create_subscription(request=request, timeout=CALL_TIMEOUT_S)
         except errors.AlreadyExists:
-            # It pushes to a gateway that is gone, and holds messages about a cloud that is gone.
-            self._subscriber.delete_subscription(subscription=request["name"], timeout=CALL_TIMEOUT_S)
-            self._subscriber.create_subscription(request=request, timeout=CALL_TIMEOUT_S)
+            # It pushes to a gateway that is gone, or was told to wait for one.
+            if "push_config" in request:
+                self._point(request["name"], request["push_config"])
+
+    def _point(self, subscription: str, push_config: Mapping[str, str]) -> None:
+        self._subscriber.modify_push_config(subscription=subscription, push_config=push_config, timeout=CALL_TIMEOUT_S)
+
+    def forget(self) -> None:
+        """Delete Snapkeep's subscriptions, with the messages that wait there.
+
+        PUBSUB_EMULATOR_HOST must name the emulator.
+        """
+        topics = {*(function.topic for function in schedule.functions()), *schedule.document()["topics_out"]}
+        with SubscriberClient() as subscriber:
+            for topic in sorted(topics):
+                with suppress(errors.NotFound):
+                    name = self._subscription_name(topic)
+                    subscriber.delete_subscription(subscription=name, timeout=CALL_TIMEOUT_S)
+
+    def hold(self) -> None:
+        """Have the emulator keep what comes from now on until the next `start`: pushed to nobody, it would die."""
+        self._holding = True
+        for topic in self._pushed:
+            try:
+                self._point(self._subscription_name(topic), {})
+            except errors.GoogleAPICallError as fault:
+                log.warning("%s goes on pushing: %s", topic, fault)
 
     def stop(self) -> None:
         self._front.stop(FRONT_STOP_S).wait(FRONT_STOP_S)
@@ -238,15 +265,11 @@ class Broker:
         It looks every 100 ms, and at once when a subscription's push endpoint changes or a push has been answered.
         A simulated day is 2,700 messages one after the other: five minutes of waiting, or ten seconds.
         """
-        if self.ledger.busy(topic):
+        if self._holding or self.ledger.busy(topic):
             return
         endpoint = f"{self._endpoint(topic)}?look={next(self._looks) % 2}"
         try:
-            self._subscriber.modify_push_config(
-                subscription=self._subscription_name(topic),
-                push_config={"push_endpoint": endpoint},
-                timeout=CALL_TIMEOUT_S,
-            )
+            self._point(self._subscription_name(topic), {"push_endpoint": endpoint})
         except errors.GoogleAPICallError as fault:
             log.info("%s waits for the emulator's next look: %s", topic, fault)
 
@@ -266,11 +289,12 @@ class Broker:
     def lose_answers(self, function: str, number: int) -> None:
         """Have the function's next so many good answers get lost on their way: its work is done, and comes again.
 
-        Replaces what was asked before; 0 loses none. Raises ValueError for a function that there is not and for a
-        number that is not from 0 to LOSE_ANSWERS_MAX.
+        Replaces what was asked before; 0 loses none. Raises ValueError for a function that takes no messages and for
+        a number that is not from 0 to LOSE_ANSWERS_MAX.
         """
-        if function not in self._ports:
-            raise ValueError(f"function: {function!r} is none of {', '.join(self._ports)}")
+        names = [one.name for one in schedule.functions()]
+        if function not in names:
+            raise ValueError(f"function: {function!r} is none of {', '.join(names)}")
         if not 0 <= number <= LOSE_ANSWERS_MAX:
             raise ValueError(f"lose_answers: {number} is not from 0 to {LOSE_ANSWERS_MAX}")
         with self._losing_lock:

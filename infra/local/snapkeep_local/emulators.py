@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -69,8 +69,8 @@ class Emulator:
         """The process group that it runs in; None while it does not."""
         return self._process.pid if self._process else None
 
-    def start(self) -> Self:
-        """Start it and wait until it answers.
+    def start(self, started: Callable[[int], None] = lambda group: None) -> Self:
+        """Start it and wait until it answers; `started` is told its process group at once.
 
         Raises EmulatorsMissing where the machine lacks it, EmulatorFailed when it ends or is not ready in time.
         """
@@ -90,6 +90,7 @@ class Emulator:
                     "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
                 },
             )
+            started(self._process.pid)
         try:
             self._wait()
         except BaseException:
@@ -214,19 +215,19 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     group = process.pid
     pause = threading.Event()
     for sent in (signal.SIGTERM, signal.SIGKILL):
-        if not _signal_group(group, sent):
+        if not signal_group(group, sent):
             break
         until = time.monotonic() + STOP_TIMEOUT_S
         # The leader is reaped as it ends; the group is gone with its last member.
         while time.monotonic() < until:
             process.poll()
-            if not _signal_group(group, 0):
+            if not signal_group(group, 0):
                 break
             pause.wait(POLL_S)
     process.wait(STOP_TIMEOUT_S)
 
 
-def _signal_group(group: int, number: int) -> bool:
+def signal_group(group: int, number: int) -> bool:
     """Send a signal to a process group; False when there is none any more."""
     try:
         os.killpg(group, number)

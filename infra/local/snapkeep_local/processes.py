@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from snapkeep_local.emulators import answers, signals_held
+from snapkeep_local.guard import Guard
 
 log: Final = logging.getLogger(__name__)
 
@@ -59,8 +60,9 @@ class Program:
 class Process:
     """One program and whichever process runs it now."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, guard: Guard) -> None:
         self.program = program
+        self._guard = guard
         self.restarts = 0
         self._running: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0  # monotonic
@@ -83,6 +85,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C at the terminal is the runner's to pass on
             )
+            self._guard.started(self._running.pid)
         self._started_at = time.monotonic()
         self._restart_at = None
 
@@ -114,6 +117,7 @@ class Process:
                 *(self.program.name, self._running.returncode, self._pause_s, self.program.log),
             )
             self.signal(signal.SIGKILL)  # what it left behind of its group would hold the port
+            self._guard.ended(self._running.pid)
             self._restart_at = now + self._pause_s
             self._pause_s = min(self._pause_s * 2, RESTART_MAX_S)
 
@@ -136,8 +140,8 @@ class Process:
 class Processes:
     """All of them. `start` returns when every one answers; a thread then keeps them alive until `stop`."""
 
-    def __init__(self, programs: Sequence[Program]) -> None:
-        self.all = tuple(Process(program) for program in programs)
+    def __init__(self, programs: Sequence[Program], guard: Guard) -> None:
+        self.all = tuple(Process(program, guard) for program in programs)
         self._stopping = threading.Event()
         self._watch = threading.Thread(target=self._keep_alive, name="processes", daemon=True)
 

@@ -7,6 +7,7 @@ on one port; every function of infra/functions.yaml is a process of its own unde
 from __future__ import annotations
 
 import errno
+import fcntl
 import http.client
 import json
 import logging
@@ -15,10 +16,11 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Self
@@ -29,12 +31,14 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from snapkeep import commands, fleet, hints, wiring
 from snapkeep.messages import Tick
-from snapkeep.ports import Ports
+from snapkeep.ports import Ports, Transient
 from snapkeep.store import Fleet
 from snapkeep_local import emulators, rest, schedule
 from snapkeep_local.cloud import Cloud
 from snapkeep_local.delivery import Broker, Count
 from snapkeep_local.emulators import HOST, Emulator, free_port
+from snapkeep_local.guard import Guard
+from snapkeep_local.keeping import Kept, Unreadable, belonging, claim, keep
 from snapkeep_local.processes import Process, Processes, Program
 from snapkeep_local.sim import populate
 from snapkeep_local.timekeeper import CannotMove, Mode, Simulated, System, Timekeeper
@@ -80,8 +84,35 @@ class Settings:
     port: int = 8080  # 0: a free one
     clock: Mode = "simulated"
     start: datetime | None = None  # of a simulated clock; None: now, to the minute
-    seed: int = 0
+    seed: int | None = None  # None: 0
     folder: Path = FOLDER
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """The simulated cloud of this run, and where it is kept for the next."""
+
+    simulator: rest.Simulator
+    folder: Path | None  # None: it ends with the Firestore that was started for it
+    resumed: bool
+    id: str
+    clock: Mode
+    seed: int
+    invented: list[str]
+
+    def save(self) -> None:
+        """Write the cloud down as it is now."""
+        if self.folder:
+            self.simulator.use(partial(self._write, self.folder))
+
+    def _write(self, folder: Path, cloud: Cloud) -> None:
+        saved = cloud.saved()
+        keep(folder, Kept(id=self.id, clock=self.clock, seed=self.seed, invented=self.invented, cloud=saved))
+
+    def advance(self, to: datetime) -> None:
+        """Let time pass, and keep that it did."""
+        self.simulator.advance(to)
+        self.save()
 
 
 class LocalCloud:
@@ -109,17 +140,14 @@ class LocalCloud:
 
     def _start(self, settings: Settings) -> None:
         reading = read_fleet(settings.fleet)
-        began = settings.start or datetime.now(UTC)
-        if settings.clock == "simulated":
-            began = began.astimezone(UTC).replace(second=0, microsecond=0)
         listening = self._stack.enter_context(listen(settings.port))
         url = f"http://{HOST}:{listening.getsockname()[1]}"
-
-        cloud = Cloud(settings.seed, began)
-        populate(cloud, [e.tenant(applied_at=began, applied_by=ACTOR) for e in reading.clean], settings.seed)
-        simulator = rest.Simulator(cloud, None if settings.clock == "simulated" else _machine_time)
-
         firestore, pubsub = self._emulators()
+        folder = settings.folder.absolute()
+        self._stack.enter_context(alone_in(folder))
+
+        simulation = self._simulation(reading, folder)
+        simulator = simulation.simulator
         listens = {f.name: free_port() for f in schedule.processes()}
         broker = Broker(pubsub, PROJECT, f"{url}/_push", listens)
         self._stack.callback(broker.stop)
@@ -135,27 +163,32 @@ class LocalCloud:
             "database": DATABASE,
             "sim": url,
         }
-        processes = Processes(self._programs(listens, broker.address))
+        processes = Processes(self._programs(listens, broker.address), self._guard)
+        time: Timekeeper = System(simulation.advance, broker)
+        if settings.clock == "simulated":
+            time = Simulated(simulator.now, simulation.advance, broker)
+        app = simulator.app
+        add_controls(app, time, broker, processes, self.addresses)
+        add_pages(app, listens["web"])
+        save_before_answers(app, simulation.save)
+        self._serve(app, listening)
+        self._stack.callback(simulation.save)  # when nobody uses it any more
         self._stack.callback(processes.stop)
         processes.start()
         for emulator in self._own:
             log.info("starting the %s emulator", emulator.name)
-            emulator.start()
-        broker.start(schedule.functions(), schedule.document())
-
-        time: Timekeeper
-        if settings.clock == "simulated":
-            time = Simulated(simulator.now, simulator.advance, broker)
-        else:
-            time = System(simulator.advance, broker)
-        app = simulator.app
-        add_controls(app, time, broker, processes, self.addresses)
-        add_pages(app, listens["web"])
-        self._serve(app, listening)
+            emulator.start(self._guard.started)
         processes.wait_ready()
         ports = self._ports(broker)
-        if any(True for _ in Fleet(ports.documents).tenants()):
-            log.warning("Firestore at %s holds tenants of an earlier run; this cloud's instances are new", firestore)
+        if not simulation.resumed:
+            broker.forget()  # what waits there speaks of another cloud
+            if any(True for _ in Fleet(ports.documents).tenants()):
+                log.warning("Firestore at %s holds tenants of another cloud; this one's instances are new", firestore)
+            simulation.save()
+            claim(ports.documents, simulation.id)
+        broker.start(schedule.functions(), schedule.document())
+        if not self._is_own("Pub/Sub"):
+            self._stack.callback(broker.hold)
         commands.apply_fleet(ports, reading, ACTOR)
         hints.send(broker, "health", Tick())  # so that the first page has totals
         late = broker.ledger.wait_quiet(FIRST_MESSAGES_TIMEOUT_S)
@@ -163,6 +196,52 @@ class LocalCloud:
             log.warning("%d first messages are not answered yet", late)
         self._stack.callback(time.stop)
         time.start()
+
+    def _is_own(self, name: str) -> bool:
+        """Whether the emulator of this name is started here, empty, and ends with `up`."""
+        return any(emulator.name == name for emulator in self._own)
+
+    def _simulation(self, reading: fleet.Reading, folder: Path) -> Simulation:
+        """The cloud that the documents of a kept Firestore belong to, if the folder has it; else a new one.
+
+        What the fleet file implies and never was is invented. Raises CannotRun.
+        """
+        settings = self._settings
+        keeps = not self._is_own("Firestore")
+        kept = self._kept(folder) if keeps else None
+        seed = kept.seed if kept else settings.seed or 0
+        cloud = Cloud.resumed(kept.cloud) if kept else Cloud(seed, _beginning(settings))
+        tenants = [entry.tenant(applied_at=cloud.now, applied_by=ACTOR) for entry in reading.clean]
+        invented = populate(cloud, tenants, seed, kept.invented if kept else ())
+        return Simulation(
+            simulator=rest.Simulator(cloud, None if settings.clock == "simulated" else _machine_time),
+            folder=folder if keeps else None,
+            resumed=kept is not None,
+            id=kept.id if kept else wiring.SystemClock().token(),
+            clock=settings.clock,
+            seed=seed,
+            invented=invented,
+        )
+
+    def _kept(self, folder: Path) -> Kept | None:
+        from snapkeep.gcp.firestore import GoogleDocuments
+
+        settings = self._settings
+        try:
+            kept = belonging(GoogleDocuments(PROJECT, DATABASE), folder)
+        except (Unreadable, Transient) as reason:
+            raise CannotRun(str(reason)) from None
+        if kept is None:
+            return None
+        if kept.clock != settings.clock:
+            raise CannotRun(
+                f"{folder}: the cloud that is kept here lives by the {kept.clock} clock: start it with "
+                f"--clock {kept.clock}, or begin a new one on emulators of its own"
+            )
+        log.info("the cloud that is kept in %s goes on at %s", folder, kept.cloud.now.isoformat())
+        if settings.start or settings.seed is not None:
+            log.warning("--start and --seed do not apply to a cloud that goes on")
+        return kept
 
     def _emulators(self) -> tuple[str, str]:
         """The addresses of Firestore and Pub/Sub: those that the environment names, else of emulators of our own."""
@@ -176,6 +255,9 @@ class LocalCloud:
             if address:
                 _expect_answer(variable, address)
         self._own: list[Emulator] = own
+        self._guard = Guard()
+        self._stack.callback(self._guard.stop)
+        self._guard.start()
         for emulator in own:
             self._stack.callback(emulator.stop)
             os.environ[emulator.variable] = emulator.address
@@ -183,7 +265,6 @@ class LocalCloud:
 
     def _programs(self, ports: Mapping[str, int], publish_at: str) -> list[Program]:
         folder = self._settings.folder.absolute()
-        folder.mkdir(parents=True, exist_ok=True)
         environment = {
             **os.environ,
             "SNAPKEEP_PROJECT": PROJECT,
@@ -237,6 +318,12 @@ def _expect_answer(variable: str, address: str) -> None:
         raise CannotRun(f"{variable}: no emulator at {address!r} ({error}); unset it to have one started") from None
 
 
+def _beginning(settings: Settings) -> datetime:
+    """Where the time of a new cloud begins."""
+    began = settings.start or datetime.now(UTC)
+    return began.astimezone(UTC).replace(second=0, microsecond=0) if settings.clock == "simulated" else began
+
+
 def _machine_time() -> datetime:
     return datetime.now(UTC)
 
@@ -273,6 +360,18 @@ def listen(port: int) -> Iterator[socket.socket]:
         yield listening
     finally:
         listening.close()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """The folder, made if need be, for as long as nobody else runs in it. Raises CannotRun."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotRun(f"another `snapkeep up` runs in {folder}: stop it, or start this one elsewhere") from None
+        yield
 
 
 # --- controls -----------------------------------------------------------------------------------------------------
@@ -318,6 +417,16 @@ def add_controls(
             return f"no function {function}", 404
         flask.request.max_content_length = PUSH_BYTES_MAX
         return "", broker.push(function, topic, flask.request.get_data())
+
+
+def save_before_answers(app: flask.Flask, save: Callable[[], None]) -> None:
+    """Have each change of the cloud saved before it is answered: what somebody was told is true in the next life."""
+
+    @app.after_request
+    def saved(response: flask.Response) -> flask.Response:
+        if flask.request.method != "GET" and not flask.request.path.startswith("/_push/"):
+            save()
+        return response
 
 
 def _deliveries(broker: Broker, function: schedule.Function | schedule.HttpFunction) -> dict[str, int | None]:

@@ -38,9 +38,17 @@ def deliver(function: str, ports: Ports, envelope: Any) -> None:
     ENTRIES[function](envelope, ports)
 
 
-def populate(cloud: Cloud, tenants: Iterable[Tenant], seed: int) -> None:
-    """Make the instances and disks that a fleet file implies."""
+def populate(cloud: Cloud, tenants: Iterable[Tenant], seed: int, made: Iterable[str] = ()) -> list[str]:
+    """Make the instances and disks that a fleet file implies, but for those (links) that were made before.
+
+    Returns all that have been made by now.
+    """
+    known = {*made, *(instance.link for instance in cloud.instances())}
     for spec in example.inventory(tenants, seed):
+        link = f"projects/{spec.project}/zones/{spec.zone}/instances/{spec.name}"
+        if link in known:
+            continue
+        known.add(link)
         disks = [
             cloud.add_disk(
                 project=spec.project,
@@ -67,6 +75,7 @@ def populate(cloud: Cloud, tenants: Iterable[Tenant], seed: int) -> None:
             tags=spec.tags,
             service_account=spec.service_account,
         )
+    return sorted(known)
 
 
 class SimClock:

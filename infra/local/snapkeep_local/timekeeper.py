@@ -162,6 +162,7 @@ class System:
     mode: Mode = "system"
 
     def __init__(self, advance: Callable[[datetime], None], broker: Publisher) -> None:
+        """`advance` is called every minute; between those, whoever uses the cloud lets time reach the present."""
         self._advance = advance
         self._broker = broker
         self._stopping = threading.Event()
@@ -188,8 +189,8 @@ class System:
         following = datetime.now(UTC).replace(second=0, microsecond=0) + MINUTE
         while not self._stopping.wait(min(WAIT_S, max((following - datetime.now(UTC)).total_seconds(), 0.01))):
             now = datetime.now(UTC)
-            self._advance(now)
             if now >= following:
+                self._advance(now)
                 tick(following, self._broker)
                 # A machine that slept has missed ticks; Cloud Scheduler does not make up for them either.
                 following = max(following, now.replace(second=0, microsecond=0)) + MINUTE
