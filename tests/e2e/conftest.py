@@ -12,21 +12,27 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
-from snapkeep_local import emulators
+pytest.register_assert_rewrite("tests.e2e.expected")
 
 READY_TIMEOUT_S = 120
 """Until `up` says that it is ready: ten seconds are usual."""
 
 STOP_TIMEOUT_S = 60
 COMMAND_TIMEOUT_S = 60
+SETTLE_TIMEOUT_S = 60
+ADVANCE_TIMEOUT_S = 180
+POLL_S = 0.05
 
 SNAPKEEP = (sys.executable, "-m", "snapkeep.cli")
 
@@ -40,15 +46,12 @@ NOT_OURS = (
 """Variables that would lead these tests to another cloud than their own."""
 
 
-@pytest.fixture(scope="session")
-def emulators_installed() -> None:
-    """Skips where Google's emulators are missing; fails there with CI=true or SNAPKEEP_REQUIRE_EMULATORS=1."""
-    try:
-        emulators.installed()
-    except emulators.EmulatorsMissing as missing:
-        if os.environ.get("CI") == "true" or os.environ.get("SNAPKEEP_REQUIRE_EMULATORS") == "1":
-            pytest.fail(str(missing), pytrace=False)
-        pytest.skip(f"NOT RUN: {missing}")
+def until(condition: Callable[[], bool], what: str, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
+    pause = threading.Event()
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, f"not within {timeout_s:.0f} s: {what}"
+        pause.wait(POLL_S)
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -72,6 +75,22 @@ class Up:
         assert done.returncode == 0, done.stderr + self.said()
         return json.loads(done.stdout)
 
+    def ask(self, control: str, body: Any = None) -> Any:
+        """What a control of this local cloud answers: `/_sim/...`."""
+        data = None if body is None else json.dumps(body).encode()
+        url = f"{self.addresses['sim']}/_sim/{control}"
+        request = Request(url, data, {"Content-Type": "application/json"})  # noqa: S310 - our own local cloud
+        with urlopen(request, timeout=COMMAND_TIMEOUT_S) as answer:  # noqa: S310 - likewise
+            return json.load(answer)
+
+    def go_on(self, by: timedelta) -> None:
+        """Send time on its way, and do not wait for it."""
+        self.ask("clock", {"advance_seconds": by.total_seconds()})
+
+    def arrive(self) -> None:
+        until(lambda: not self.ask("clock")["running"], "time arrives", ADVANCE_TIMEOUT_S)
+        assert self.ask("clock")["failure"] is None, self.said()
+
     def said(self) -> str:
         return said(self.folder)
 
@@ -90,12 +109,12 @@ def run(*arguments: str, timeout_s: float = COMMAND_TIMEOUT_S, **more: str) -> s
     )
 
 
-def launch(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def launch(folder: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
     """Start `snapkeep up` in a folder of its own, which gets its logs."""
-    with (folder / "stderr").open("w") as errors:
+    with (folder / "stderr").open("a") as errors:
         return subprocess.Popen(  # noqa: S603 - our own command
             [*SNAPKEEP, "up", "--port", "0", *arguments],
-            env=environment(),
+            env=environment(**more),
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -105,9 +124,9 @@ def launch(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def up(folder: Path, *arguments: str) -> Iterator[Up]:
+def up(folder: Path, *arguments: str, **more: str) -> Iterator[Up]:
     """A local cloud that is ready; stopped at the end, whatever happens."""
-    process = launch(folder, *arguments)
+    process = launch(folder, *arguments, **more)
     try:
         yield Up(process, _ready(process, folder), folder)
     finally:

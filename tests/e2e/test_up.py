@@ -5,26 +5,25 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import SNAPKEEP, STOP_TIMEOUT_S, Up, alive, descendants, environment, launch, run, stop, up
+from tests.e2e.conftest import (
+    SNAPKEEP,
+    STOP_TIMEOUT_S,
+    Up,
+    alive,
+    descendants,
+    environment,
+    launch,
+    run,
+    stop,
+    until,
+    up,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("local cloud")]
-
-SETTLE_TIMEOUT_S = 30.0
-POLL_S = 0.1
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    pause = threading.Event()
-    end = time.monotonic() + SETTLE_TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < end, f"not within {SETTLE_TIMEOUT_S:.0f} s: {what}"
-        pause.wait(POLL_S)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +109,29 @@ def test_sigterm_leaves_no_process_behind(tmp_path: Path, emulators_installed: N
         assert len(started) >= len(running.addresses["functions"])
         assert stop(running.process) == 0
         assert alive(started) == []
+
+
+def test_sigkill_leaves_no_process_behind(tmp_path: Path, emulators_installed: None) -> None:
+    with up(tmp_path) as running:
+        started = running.descendants()
+        running.process.kill()
+        until(lambda: not alive(started), "what it started ends")
+
+
+def test_two_do_not_run_in_one_folder(cloud: Up) -> None:
+    done = subprocess.run(  # noqa: S603 - our own command
+        [*SNAPKEEP, "up", "--port", "0"],
+        env=environment(),
+        cwd=cloud.folder,
+        capture_output=True,
+        text=True,
+        timeout=STOP_TIMEOUT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("snapkeep: another `snapkeep up` runs in ")
+    assert len(done.stderr.splitlines()) == 1
+    assert cloud.snapkeep("sim", "status").returncode == 0
 
 
 def test_sigterm_during_the_start_leaves_no_process_behind(tmp_path: Path, emulators_installed: None) -> None:
