@@ -11,7 +11,7 @@ WORKERS ?= 2
 export GRPC_VERBOSITY ?= ERROR
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint fmt clean chromium
+.PHONY: help demo up test check lint fmt bench clean chromium
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ lint: $(VENV)/.dev ## Formatting, lint and types only
 fmt: $(VENV)/.dev ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev ## Count and measure generated fleets; write docs/performance.md (ARGS=--quick: a look)
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 clean: ## Remove the virtual environment and everything that was built or cached
 	rm -rf $(VENV) .snapkeep build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

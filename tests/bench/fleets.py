@@ -43,15 +43,20 @@ class Size:
         return self.instances * DISKS
 
 
-def fleet_file(size: Size) -> str:
-    """The YAML of a fleet: `size.projects` tenants, each with a project of its own."""
+def fleet_file(size: Size, *, spread_minutes: int = 30) -> str:
+    """The YAML of a fleet: `size.projects` tenants, each with a project of its own.
+
+    All slots are at 02:30 in Sao Paulo (05:30 UTC), spread over so many minutes.
+    """
+    schedule = f'{{daily_at: "02:30", spread_minutes: {spread_minutes}}}'
     lines = ["tenants:"]
     left = size.instances
     for number in range(size.projects):
         tenant = f"bench-{number:05d}"
         names = itertools.islice(_names(f"{tenant}-prod"), min(left, size.sharing))
         instances = ", ".join(f"{{name: {name}, zone: {ZONE}}}" for name in names)
-        lines.append(f"  - {{id: {tenant}, name: Bench {number}, project: {tenant}-prod, instances: [{instances}]}}")
+        whose = f"id: {tenant}, name: Bench {number}, project: {tenant}-prod, timezone: America/Sao_Paulo"
+        lines.append(f"  - {{{whose}, schedule: {schedule}, instances: [{instances}]}}")
         left -= size.sharing
     return "\n".join(lines) + "\n"
 

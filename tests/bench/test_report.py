@@ -1,0 +1,116 @@
+"""The page of a run of the benchmark, from measurements that are written here by hand. Nothing is timed."""
+
+from collections import Counter
+
+import pytest
+from tests.bench import cold, floor, memory, report, rest
+from tests.bench.fleets import Size
+from tests.bench.meter import Used
+from tests.bench.proc import Machine
+
+MACHINE = Machine(cores=2, memory_bytes=8 << 30, cpu="A CPU", python="3.11.7", system="Linux 6")
+
+
+def used(*, inserts: int, lists: int, reads: int = 0) -> dict[str, Used]:
+    return {
+        "create": Used(deliveries=1, reads=reads, calls=Counter({"snapshots.insert": inserts})),
+        "reconcile": Used(deliveries=1, calls=Counter({"snapshots.list": lists})),
+        "discover": Used(deliveries=1, calls=Counter({"instances.aggregatedList": 10_000})),
+    }
+
+
+def in_memory(size: Size, *, lists: int) -> memory.Measured:
+    night = memory.Night(size, 1, used(inserts=size.disks, lists=lists), minutes=60, verified=size.instances)
+    return memory.Measured(size, {}, (night,), used(inserts=0, lists=0))
+
+
+def over_rest(size: Size, *, peak_mb: int) -> rest.Measured:
+    function = rest.OfFunction(deliveries=3, failed=0, cpu_s=1.5, peak_bytes=peak_mb << 20)
+    least = floor.Floor(inserts_s=1.0, lists_s=0.5, commits_s=0.5)
+    calls = {"snapshots.insert": size.disks}
+    return rest.Measured(size, size.instances, calls, {}, {"create": function}, seconds=8.0, floor=least)
+
+
+def results(*, lists: int = 15, peaks_mb: tuple[int, int] = (100, 101)) -> report.Results:
+    small, large = Size("shared", 100), Size("shared", 1000)
+    return report.Results(
+        MACHINE,
+        "abc1234",
+        "2026-11-23",
+        memory=[in_memory(small, lists=lists)],
+        rest=[over_rest(large, peak_mb=peaks_mb[1]), over_rest(small, peak_mb=peaks_mb[0])],
+        cold=[cold.Measured("plan", 0.4, (0.4, 0.6), peak_bytes=80 << 20, now_bytes=70 << 20)],
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0"), (0.01234, "0.012"), (1.0666, "1.07"), (42.19, "42.2"), (366.4, "366"), (3001, "3,001"), (-2.5, "-2.50")],
+)
+def test_a_number_shows_three_digits_that_matter(value: float, shown: str) -> None:
+    assert report.number(value) == shown
+
+
+def test_growth_compares_the_largest_fleet_with_the_smallest() -> None:
+    assert report.growth([2.0, 9.0, 3.0]) == "x1.50"
+    assert report.growth([2.0]) == report.growth([0.0, 3.0]) == "-"
+
+
+def test_a_table_has_a_line_for_each_row_and_as_many_columns_in_each() -> None:
+    assert report.table(("a", "b"), [("x", "1"), ("y", "2")]) == "| a | b |\n| --- | ---: |\n| x | 1 |\n| y | 2 |\n"
+    with pytest.raises(ValueError, match="1 columns, expected 2"):
+        report.table(("a", "b"), [("x",)])
+
+
+def test_discoverys_calls_are_not_counted_for_the_points() -> None:
+    size = Size("shared", 100)
+    assert report.per_disk(used(inserts=300, lists=15), size) == 1.05
+
+
+def test_an_aim_is_met_by_the_worst_that_was_found() -> None:
+    met = {aim.what: aim.met for aim in report.aims(results())}
+    assert list(met.values()) == [True, True]
+    missed = {aim.what: (aim.found, aim.met) for aim in report.aims(results(lists=31))}
+    assert next(iter(missed.values())) == ("1.000 to 1.103", False)
+
+
+def test_memory_that_grows_with_the_fleet_misses_its_aim_and_names_the_function() -> None:
+    _, memory_aim = report.aims(results(peaks_mb=(100, 120)))
+    assert not memory_aim.met
+    assert "x1.20 at most, of create" in memory_aim.found
+    assert "**missed**" in report.page(results(peaks_mb=(100, 120)))
+
+
+def test_the_page_says_where_and_when_it_was_measured() -> None:
+    page = report.page(results())
+    assert "2026-11-23, commit abc1234" in page
+    assert "2 cores (A CPU), 8 GB, Python 3.11.7" in page
+
+
+def test_fleets_of_the_page_go_from_small_to_large_whatever_order_they_were_measured_in() -> None:
+    page = report.page(results())
+    assert "### 100 / 1,000 instances, 100 instances share a project" in page
+    assert "| `create` | 15.0 / 1.50 | x0.10 | 100 / 101 | x1.01 |" in page
+
+
+def test_the_way_to_the_last_verified_point_is_compared_with_the_floor() -> None:
+    assert "| 100 instances share a project, 100 | 1.00 | 0.030 | 15.0 | 8.0 | 2.0 | x4.0 |" in report.page(results())
+
+
+def test_parts_that_were_not_measured_are_not_on_the_page() -> None:
+    page = report.page(
+        report.Results(MACHINE, "abc1234", "2026-11-23", memory=[in_memory(Size("apart", 100), lists=1)])
+    )
+    assert "## What a point costs" in page
+    assert "Cold start" not in page
+    assert "floor" not in page
+
+
+def test_every_line_of_a_table_has_the_columns_of_its_head() -> None:
+    columns: int | None = None
+    for line in report.page(results()).splitlines():
+        if not line.startswith("|"):
+            columns = None
+            continue
+        columns = columns or line.count("|")
+        assert line.count("|") == columns, line
