@@ -6,14 +6,13 @@ its end, whatever messages were lost and wherever a process died.
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Final
 
 from snapkeep import documents as d
 from snapkeep.creation import handler as creation_handler
 from snapkeep.messages import Message, Tick, not_for
 from snapkeep.ports import Ports
-from snapkeep.store import PAGE, Fleet, readable
+from snapkeep.store import Fleet, readable
 
 POINT_PAGES_PER_RUN: Final = 5
 """Pages of due points in one run (1,000 points); the rest is due still at the next tick."""
@@ -24,8 +23,4 @@ def reconcile(message: Message, ports: Ports) -> None:
     if not isinstance(message, Tick):
         raise not_for("reconcile", message)
     now = ports.clock.now()
-    due = readable(d.Point, Fleet(ports.documents).due("points", now, POINT_PAGES_PER_RUN))
-    # A page at a time, so that a run needs no more memory for a larger fleet. Points that are looked at together are
-    # due at one instant, and then a page is in the order of the tenants: few projects are on two of them.
-    while points := list(islice(due, PAGE)):
-        creation_handler.advance(points, ports)
+    creation_handler.advance(readable(d.Point, Fleet(ports.documents).due("points", now, POINT_PAGES_PER_RUN)), ports)

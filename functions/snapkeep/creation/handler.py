@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -24,7 +25,19 @@ from snapkeep.creation import rules
 from snapkeep.creation.slots import SlotPlan, only_missed, plan_slots
 from snapkeep.messages import BadMessage, CreateBatch, CreateRequested, Message, PointRef, Tick, not_for
 from snapkeep.ports import Conflict, Ports, Refused, Transient, Write
-from snapkeep.store import REQUEST_KEPT, Event, Fleet, Held, Outcome, Record, TenantStore, created, digest, readable
+from snapkeep.store import (
+    PAGE,
+    REQUEST_KEPT,
+    Event,
+    Fleet,
+    Held,
+    Outcome,
+    Record,
+    TenantStore,
+    created,
+    digest,
+    readable,
+)
 
 log: Final = logging.getLogger(__name__)
 
@@ -248,33 +261,47 @@ class _Project:
     vault: str
 
 
-def advance(points: Sequence[Held[d.Point]], ports: Ports) -> None:
-    """Bring living points one step nearer their end, from what is read back. Nothing here waits for the cloud."""
+def advance(points: Iterable[Held[d.Point]], ports: Ports) -> None:
+    """Bring living points one step nearer their end, from what is read back. Nothing here waits for the cloud.
+
+    A page of them at a time, so that a run needs no more memory for a larger fleet. Points that are looked at together
+    are due at one instant, and so come in the order of their tenants: few projects are on two pages.
+    """
+    compute = Breaker(ports.compute)
+    changed: set[str] = set()
+    ended: set[str] = set()
+    left = iter(points)
+    while page := list(islice(left, PAGE)):
+        for point, step in _advance_page(page, replaced(ports, compute=compute), compute):
+            if step.point.state != point.value.state:
+                changed.add(point.tenant)
+            if step.point.next_at is None:
+                ended.add(point.tenant)
+        if compute.nobody_answers:
+            log.warning("Compute Engine does not answer: what is left is due still, and the first of the next run")
+            break
+    hints.nudge(ports.bus, changed, "audit")
+    # For health a point runs from its request to its end.
+    hints.nudge(ports.bus, ended, "health")
+
+
+def _advance_page(
+    points: Sequence[Held[d.Point]], ports: Ports, compute: Breaker
+) -> Iterator[tuple[Held[d.Point], rules.Step]]:
+    """Project by project, until nobody answers; gives what was committed."""
     fleet = Fleet(ports.documents)
     tenants = fleet.tenants_by_id([point.tenant for point in points])
-    controls = fleet.controls()
     groups: dict[_Project, list[Held[d.Point]]] = defaultdict(list)
     for point in points:
         if point.tenant not in tenants:
             log.error("%s: its tenant is gone or not readable", point.path)
             continue
         groups[_Project(point.value.instance.project, point.value.vault_project)].append(point)
-    changed: set[str] = set()
-    ended: set[str] = set()
-    compute = Breaker(ports.compute)
-    run = _Run(replaced(ports, compute=compute), fleet, tenants, controls)
+    run = _Run(ports, fleet, tenants, fleet.controls())
     for project, group in groups.items():
         if compute.nobody_answers:
-            log.warning("Compute Engine does not answer: what is left is due still, and the first of the next run")
-            break
-        for point, step in _advance_project(run, project, group):
-            if step.point.state != point.value.state:
-                changed.add(point.tenant)
-            if step.point.next_at is None:
-                ended.add(point.tenant)
-    hints.nudge(ports.bus, changed, "audit")
-    # For health a point runs from its request to its end.
-    hints.nudge(ports.bus, ended, "health")
+            return
+        yield from _advance_project(run, project, group)
 
 
 @dataclass(frozen=True, slots=True)
