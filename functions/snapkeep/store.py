@@ -121,7 +121,11 @@ class Held(Generic[T]):
 
 
 def held(kind: type[T], doc: Doc) -> Held[T]:
-    return Held(doc.path, d.from_data(kind, doc.data), doc.version)
+    """Raises msgspec.ValidationError, which names the document."""
+    try:
+        return Held(doc.path, d.from_data(kind, doc.data), doc.version)
+    except msgspec.ValidationError as error:
+        raise msgspec.ValidationError(f"{doc.path}: {error}") from None
 
 
 def readable(kind: type[T], docs: Iterable[Doc]) -> Iterator[Held[T]]:
@@ -130,7 +134,7 @@ def readable(kind: type[T], docs: Iterable[Doc]) -> Iterator[Held[T]]:
         try:
             yield held(kind, doc)
         except msgspec.ValidationError as error:
-            log.error("%s is not what it should be, and is left alone until it is mended: %s", doc.path, error)
+            log.error("not what it should be, and left alone until it is mended: %s", error)
 
 
 def created(path: str, value: d.Stored) -> Create:

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from tests.makers import INSTANCE_ID, World, disk, machine, owner_due, tenant
 
 from snapkeep import documents as d
+from snapkeep.messages import CreateRequested, CreateRequestedData
 from snapkeep.ports import Create, Data, Replace
 
 
@@ -103,3 +105,22 @@ def test_a_damaged_tenant_does_not_stop_the_discovery_of_another() -> None:
     one.compute.calls.clear()
     one.tick("discover")
     assert "find Instance beta-prod" in one.compute.calls
+
+
+def test_a_request_for_a_damaged_tenant_is_kept_until_it_is_mended() -> None:
+    one = two_tenants()
+    whole = one.memory.dump()["tenants/acme"]
+    damage(one, "tenants/acme", rpo_hours="many")
+    wanted = CreateRequested(
+        id="r-1",
+        tenant="acme",
+        claimed_actor="ci@vendor.example",
+        reason="before import",
+        data=CreateRequestedData(instance="acme-pam-1"),
+    )
+    with pytest.raises(msgspec.ValidationError, match=r"tenants/acme: .*rpo_hours"):
+        one.hand("create", wanted)
+    assert not [path for path in one.memory.dump() if path.startswith("rejected/")]
+    damage(one, "tenants/acme", **whole)
+    one.hand("create", wanted)
+    assert [point.trigger for point in one.points()] == ["on_demand"]

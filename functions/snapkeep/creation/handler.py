@@ -197,10 +197,11 @@ def _requested_points(fleet: Fleet, message: CreateBatch) -> list[Held[d.Point]]
 
 def _request_on_demand(fleet: Fleet, message: CreateRequested, now: datetime) -> Held[d.Point] | None:
     """Commit the point that a message asks for, once for one id; None if it was asked for before."""
-    tenant = fleet.tenants_by_id([message.tenant]).get(message.tenant)
+    store = fleet.tenant(message.tenant)
+    # A damaged document rises: once it is mended, the message is as good as any.
+    tenant = store.get(d.Tenant)
     if tenant is None:
         raise BadMessage(f"tenant: {message.tenant!r} is not a tenant")
-    store = fleet.tenant(message.tenant)
     request_path = ("requests", digest(message.id))
     asker = f"claimed:{message.claimed_actor}"
     for _ in range(CONFLICTS_MAX):
