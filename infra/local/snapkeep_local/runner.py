@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -495,8 +495,11 @@ def _destination(body: Any) -> dict[str, Any]:
 # --- the command --------------------------------------------------------------------------------------------------
 
 
-class Stopped(Exception):
-    """SIGTERM, Ctrl-C, or the terminal is gone."""
+ENDS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Stopped(BaseException):
+    """SIGTERM, Ctrl-C, or the terminal is gone. Like KeyboardInterrupt no Exception: logging would swallow that."""
 
 
 def up(settings: Settings) -> None:
@@ -506,25 +509,25 @@ def up(settings: Settings) -> None:
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="snapkeep up: %(message)s")
     logging.getLogger("snapkeep_local").setLevel(logging.INFO)
-    ends = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    ended = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        # Once: what is being stopped must not be interrupted by a second Ctrl-C.
+        for end in ENDS:
+            signal.signal(end, signal.SIG_IGN)
+        ended.set()  # should whatever is interrupted swallow even this
+        raise Stopped
+
     cloud = LocalCloud(settings)
-    before = {number: signal.signal(number, _stop) for number in ends}
+    before = {number: signal.signal(number, stop) for number in ENDS}
     try:
-        with cloud:
+        with suppress(Stopped), cloud:
             click.echo(json.dumps(cloud.addresses))
             sys.stdout.flush()
             log.info("ready; SNAPKEEP_API=%s leads the command line here; Ctrl-C stops it", cloud.addresses["sim"])
-            while True:
+            while not ended.is_set():
                 signal.pause()
-    except Stopped:
         log.info("stopped")
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    # Once: what is being stopped must not be interrupted by a second Ctrl-C.
-    for end in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(end, signal.SIG_IGN)
-    raise Stopped
