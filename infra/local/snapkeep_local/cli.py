@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -140,22 +141,31 @@ class Setting(click.ParamType[tuple[str, Any]]):
     show_default=True,
     help="Where the audit chains are written.",
 )
+@click.option("--serve", is_flag=True, help="Then show the fleet page on 127.0.0.1, until Ctrl-C.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Where --serve listens.  [default: a free port]")
 @click.pass_obj
-def demo(output: Output, days: int, seed: int, fleet: Path, audit_folder: Path) -> None:
+def demo(output: Output, days: int, seed: int, fleet: Path, audit_folder: Path, serve: bool, port: int | None) -> None:
     """Run the main job on a fleet in this process, fast-forwarded, with a few seeded faults."""
     from snapkeep_local import demo as demos
 
+    if port is not None and not serve:
+        raise click.UsageError("--port goes with --serve")
     reading = fleet_file.read(fleet)
     for mistake in reading.mistakes:
         click.echo(str(mistake), err=True)
     if reading.mistakes:
         fail(f"{fleet}: {len(reading.mistakes)} mistake(s); the demo needs a fleet file without any")
+    try:
+        listening = demos.listen(port or 0) if serve else None
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        fail(f"port {port}: {reason}: end what listens there, or take another with --port")
     # What the functions log would only interrupt the bar; it is all in the audit chains.
     logging.getLogger("snapkeep").addHandler(logging.NullHandler())
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(f"{days} days of {len(reading.valid)} tenants", total=1.0)
-        report = demos.run(
+        system, report = demos.run(
             reading,
             days=days,
             seed=seed,
@@ -166,6 +176,11 @@ def demo(output: Output, days: int, seed: int, fleet: Path, audit_folder: Path) 
         output.json(report)
     else:
         _print_demo(output, report)
+    if listening:
+        click.echo(
+            f"The fleet page: http://{demos.HOST}:{listening.getsockname()[1]}/ until Ctrl-C", err=output.as_json
+        )
+        demos.serve(system.ports, listening)
     if not report.protected:
         fail("a vendor-managed tenant did not end protected, or a chain is broken: see the table")
 

@@ -6,7 +6,9 @@ byte for byte, which the printed digest shows.
 
 from __future__ import annotations
 
+import logging
 import random
+import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,16 +16,21 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from werkzeug.serving import make_server
+
 from snapkeep import commands, fleet
 from snapkeep import documents as d
 from snapkeep.audit import export
 from snapkeep.audit.handler import Verdict
 from snapkeep.health import state
+from snapkeep.ports import Ports
 from snapkeep.store import Fleet
+from snapkeep.web import create_app
 from snapkeep_local import faults
 from snapkeep_local.sim import System
 
 EXAMPLE: Final = Path(__file__).parents[3] / "examples" / "fleet.yaml"
+HOST: Final = "127.0.0.1"
 START: Final = datetime(2026, 10, 1, tzinfo=UTC)
 QUIET: Final = timedelta(days=1)
 """The last day goes without new faults, so that the end shows what was recovered."""
@@ -68,8 +75,11 @@ class Report:
 
 def run(
     reading: fleet.Reading, *, days: int, seed: int, audit_folder: Path, progress: Callable[[float], None]
-) -> Report:
-    """Let `days` days pass over a fleet; `progress` is told the share that is done. Writes the audit chains."""
+) -> tuple[System, Report]:
+    """Let `days` days pass over a fleet; `progress` is told the share that is done. Writes the audit chains.
+
+    Returns what it ran on too, as it stands at the end.
+    """
     system = System(seed=seed, start=START)
     system.apply(reading)
     chance = random.Random(f"demo:{seed}")  # noqa: S311 - a seeded simulation, not a secret
@@ -88,7 +98,19 @@ def run(
                 planted[number] = tenant
         system.minute()
     progress(1.0)
-    return _report(system, days=days, planted=planted, audit_folder=audit_folder)
+    return system, _report(system, days=days, planted=planted, audit_folder=audit_folder)
+
+
+def listen(port: int) -> socket.socket:
+    """Take a port of this machine, 0: a free one, for `serve`. Raises OSError where another has it."""
+    return socket.create_server((HOST, port))
+
+
+def serve(ports: Ports, listening: socket.socket) -> None:
+    """Show the pages and the API on these ports, until Ctrl-C."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for each request
+    with listening:
+        make_server(HOST, 0, create_app(ports), threaded=True, fd=listening.fileno()).serve_forever()
 
 
 def _fault(chance: random.Random, projects: tuple[str, str]) -> faults.Fault:
