@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.e2e.conftest import (
+    COMMAND_TIMEOUT_S,
     SNAPKEEP,
     STOP_TIMEOUT_S,
     Up,
@@ -67,6 +70,40 @@ def test_the_fleet_is_listed_and_changed(cloud: Up) -> None:
     assert cloud.json("sim", "fleet", "list", "--project", "brightwater-prod")[0]["size_gb"] == 900
     wrong = cloud.snapkeep("sim", "fleet", "change", "resize_disk", "disk=projects/p/zones/z/disks/none", "size_gb=9")
     assert (wrong.returncode, wrong.stdout, len(wrong.stderr.splitlines())) == (1, "", 1)
+
+
+def fetched(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=COMMAND_TIMEOUT_S) as answer:  # noqa: S310 - an address that `up` printed
+        return str(answer.read(), "utf-8")
+
+
+def test_the_page_and_the_api_are_at_the_printed_addresses(cloud: Up) -> None:
+    tenants = {tenant["id"] for tenant in cloud.json("fleet", "list")}
+    assert len(tenants) >= 10
+    fleet = json.loads(fetched(f"{cloud.addresses['api']}/fleet"))
+    assert {tenant["id"] for tenant in fleet["tenants"]} == tenants
+    assert fleet["totals"]["tenants"] == len(tenants)
+    page = fetched(cloud.addresses["dashboard"])
+    assert all(tenant in page for tenant in tenants)
+
+
+def test_a_function_is_woken_by_hand(cloud: Up) -> None:
+    before = cloud.json("sim", "status")["functions"]["plan"]["delivered"]
+    assert cloud.json("tick", "plan") == {"topic": "snapkeep-plan"}
+    until(lambda: cloud.json("sim", "status")["functions"]["plan"]["delivered"] == before + 1, "its tick is delivered")
+
+
+def test_a_point_is_asked_for_and_listed(cloud: Up) -> None:
+    arguments = ("--tenant", "brightwater", "--instance", "brightwater-app-1", "--reason", "before import")
+    for _ in range(2):
+        asked = cloud.json("points", "create", *arguments, "--id", "import-1")
+        assert asked["id"] == "import-1"
+    until(lambda: cloud.json("points", "list", "--state", "creating"), "the point is started")
+    (point,) = cloud.json("points", "list", "--tenant", "brightwater")
+    assert (point["trigger"], point["reason"]) == ("on_demand", "before import")
+    shown = cloud.snapkeep("points", "show", point["id"])
+    assert all(disk["snapshot"]["name"] in shown.stdout for disk in point["disks"])
+    assert point["disks"]
 
 
 @pytest.mark.parametrize("duration", ["26", "h", "1w", "-5m", "0h", "1.5h", ""])
