@@ -19,7 +19,7 @@ from snapkeep import hints
 from snapkeep.creation.handler import settle_slots
 from snapkeep.creation.rules import DAYS_SHOWN, breach_due
 from snapkeep.messages import Message, Nudge, Tick, not_for
-from snapkeep.ports import Conflict, Documents, Ports
+from snapkeep.ports import Conflict, Doc, Documents, Ports
 from snapkeep.store import Event, Fleet, Held, Record, TenantStore, put, readable, timestamp
 
 log: Final = logging.getLogger(__name__)
@@ -76,7 +76,10 @@ def _refresh(fleet: Fleet, ports: Ports, ids: Sequence[str], now: datetime) -> N
 
 def _refresh_some(fleet: Fleet, ports: Ports, ids: Sequence[str], now: datetime) -> None:
     changed: set[str] = set()
-    for tenant in fleet.tenants_by_id(ids).values():
+    tenants = fleet.tenants_by_id(ids)
+    # Before the instances are read: where another run writes meanwhile, this one's is not written over it.
+    written = ports.documents.get(*(f"health/{id}" for id in tenants)) if tenants else []
+    for tenant, seen in zip(tenants.values(), written, strict=True):
         store = fleet.tenant(tenant.value.id)
         instances = list(store.walk(d.Instance, "tenant_instances"))
         current = []
@@ -85,7 +88,7 @@ def _refresh_some(fleet: Fleet, ports: Ports, ids: Sequence[str], now: datetime)
             current.append(after)
             if news:
                 changed.add(tenant.value.id)
-        _write_tenant(ports.documents, tenant.value, current, now)
+        _write_tenant(ports.documents, seen, tenant.value, current, now)
     hints.nudge(ports.bus, changed, "audit")
 
 
@@ -199,14 +202,14 @@ def state(tenant: d.TenantHealth) -> State:
     return "protected"
 
 
-def _write_tenant(documents: Documents, tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime) -> None:
-    path = f"health/{tenant.id}"
-    (seen,) = documents.get(path)
+def _write_tenant(
+    documents: Documents, seen: Doc | None, tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime
+) -> None:
     after = compute(tenant, instances, now)
     for before in readable(d.TenantHealth, [seen] if seen else []):
         if replace(before.value, updated_at=now, computed_at=now) == after:
             return
-    put(documents, path, seen, after)
+    put(documents, f"health/{tenant.id}", seen, after)
 
 
 def _write_fleet(fleet: Fleet, documents: Documents, computed: datetime, now: datetime) -> None:

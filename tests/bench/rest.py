@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,9 +25,10 @@ from tests.bench.up import Up, up
 
 START: Final = "2026-10-01T04:55:00Z"
 EVENING: Final = "2026-10-01T05:29:00Z"
-MORNING: Final = "2026-10-01T09:30:00Z"
-"""The slots are at 05:30; first snapshots of the largest invented disks take half an hour."""
+MORNING: Final = "2026-10-01T06:40:00Z"
+"""The slots are at 05:30; first snapshots of the largest invented disks take 23 minutes, and are seen by 06:10."""
 
+MINUTE: Final = timedelta(minutes=1)
 STEP_TIMEOUT_S: Final = 900.0
 POLL_S: Final = 0.25
 
@@ -50,6 +51,8 @@ class Measured:
     discovery_calls: dict[str, int]  # from the start to the evening
     functions: dict[str, OfFunction]
     seconds: float  # real ones, from the tick to the last verified point
+    minutes: float  # simulated ones meanwhile
+    quiet_minute_s: float  # real seconds that a simulated minute takes afterwards, when only the ticks are left
     floor: floor.Floor
 
 
@@ -65,9 +68,11 @@ def measure(size: Size) -> Measured:
         calls_before, before = Counter(_calls(cloud)), _functions(cloud)
         began = time.monotonic()
         cloud.go(MORNING)
-        seconds = _until_verified(database, size.instances) - began
+        verified = _until_verified(database, size.instances)
+        at = cloud.now()
         calls, after = Counter(_calls(cloud)), _functions(cloud)
         cloud.arrive(STEP_TIMEOUT_S)
+        quiet_s, quiet = time.monotonic() - verified, (cloud.now() - at) / MINUTE
         least = floor.measure(cloud, database, size)
     used = {
         name: OfFunction(
@@ -78,7 +83,17 @@ def measure(size: Size) -> Measured:
         )
         for name, now in after.items()
     }
-    return Measured(size, size.instances, dict(calls - calls_before), dict(calls_before), used, seconds, least)
+    return Measured(
+        size=size,
+        verified=size.instances,
+        calls=dict(calls - calls_before),
+        discovery_calls=dict(calls_before),
+        functions=used,
+        seconds=verified - began,
+        minutes=(at - datetime.fromisoformat(EVENING)) / MINUTE,
+        quiet_minute_s=quiet_s / max(quiet, 1.0),
+        floor=least,
+    )
 
 
 def _database(cloud: Up) -> firestore.Client:

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +50,10 @@ class Up:
     def go(self, to: str) -> None:
         """Send time to an instant; returns at once."""
         self.ask("/_sim/clock", {"to": to})
+
+    def now(self) -> datetime:
+        """The cloud's time."""
+        return datetime.fromisoformat(self.ask("/_sim/clock")["now"])
 
     def arrive(self, timeout_s: float) -> None:
         """Return when time is where it was sent. Raises RuntimeError."""

@@ -47,21 +47,28 @@ def audit(message: Message, ports: Ports) -> None:
     for tenant in sorted(tenants):
         store = fleet.tenant(tenant)
         try:
-            number(store, now)
-            publish(store, ports.bus, now)
+            events = number(store, now)
+            # What an earlier run did not get out is the tick's; a nudge is about what is new.
+            if events or isinstance(message, Tick):
+                publish(store, ports.bus, now)
         except (Transient, msgspec.MsgspecError, ValueError, KeyError) as fault:  # or a damaged record
             failed = fault  # the others' records do not wait for this one's
     if failed:
         raise failed
 
 
-def number(store: TenantStore, now: datetime) -> None:
-    """Append what is in the inbox to the chain, in the order in which the database committed it."""
+def number(store: TenantStore, now: datetime) -> bool:
+    """Append what is in the inbox to the chain, in the order in which the database committed it.
+
+    Returns whether there may be an event to publish among it.
+    """
+    events = False
     for _ in range(BATCHES_PER_RUN_MAX):
         page = store.page(d.InboxRecord, "unnumbered", None)
         if not page:
-            return
+            break
         inbox = _batch(page)
+        events = events or any(record.value.event for record in inbox)
         last = store.page(d.AuditRecord, "audit_head")
         head = chain.Head(last[0].value.seq, last[0].value.hash) if last else chain.EMPTY
         links = chain.append(head, [record.value.bytes for record in inbox])
@@ -85,7 +92,8 @@ def number(store: TenantStore, now: datetime) -> None:
             log.info("%s: another run numbers the inbox", store.tenant)
             continue
         if len(inbox) == len(page) < QUERIES["unnumbered"].limit:
-            return  # what has come meanwhile brings a nudge of its own
+            break  # what has come meanwhile brings a nudge of its own
+    return events
 
 
 def _batch(inbox: Sequence[Held[d.InboxRecord]]) -> list[Held[d.InboxRecord]]:

@@ -589,15 +589,16 @@ class Cloud:
 
     def _candidates(self, kind: Kind, project: str, wanted: filters.Filter) -> Iterator[tuple[str, Any]]:
         table = self._by_project[project, kind]
-        if wanted.names is None:
+        names = wanted.names  # worked out anew each time that it is asked for
+        if names is None:
             yield from sorted(table.items())
         elif kind in ("snapshots", "operations"):
-            for name in sorted(wanted.names):
+            for name in sorted(names):
                 link = f"projects/{project}/global/{kind}/{name}"
                 if link in table:
                     yield link, table[link]
         else:
-            yield from sorted((link, found) for link, found in table.items() if found.name in wanted.names)
+            yield from sorted((link, found) for link, found in table.items() if found.name in names)
 
     def scopes(self) -> list[str]:
         """The zones and regions that hold anything, of any project: `zones/Z`, `regions/R`."""
