@@ -12,6 +12,7 @@ from tests.makers import World
 from tests.web.figures import MANY, NOW, empty, healthy, put_figures, put_ticks, sum_up, troubled
 
 from snapkeep import views
+from snapkeep.documents import Tick
 from snapkeep.web import fleet_page
 from snapkeep.web.fleet_page import concerns, last_day, strip, tiles, verdict
 
@@ -82,7 +83,21 @@ def test_the_verdict_does_not_call_a_fleet_protected_that_nobody_watches() -> No
     world = healthy()
     assert said(world) == "Every vendor-managed tenant is protected"
     put_ticks(world, plan=timedelta(minutes=41))
-    assert said(world) == "Snapkeep is silent"
+    assert said(world) == "1 function is silent"
+    put_ticks(world, plan=timedelta(minutes=41), audit=timedelta(hours=2))
+    assert said(world) == "2 functions are silent"
+
+
+def test_a_fleet_that_has_just_begun_is_not_called_silent() -> None:
+    world = World(NOW)
+    put_figures(world, "acme")
+    sum_up(world)
+    assert said(world) == "No function has run yet"
+    world.put(("system/tick-health", Tick(updated_at=NOW, at=NOW)))
+    assert said(world) == "Not every function has run yet"
+    (only,) = concerns(views.fleet(world.ports))
+    assert (only.tone, only.who) == ("warn", "Not every function has run yet")
+    assert only.reasons[0] == "never ticked: audit, discover, plan, reconcile"
 
 
 def test_the_verdict_counts_who_is_at_risk() -> None:
@@ -157,7 +172,7 @@ def test_silent_functions_are_one_concern_with_the_last_tick_of_each() -> None:
     world = healthy()
     put_ticks(world, plan=timedelta(minutes=41), audit=timedelta(hours=2))
     (only,) = concerns(views.fleet(world.ports))
-    assert (only.who, only.since) == ("Functions audit, plan", NOW - timedelta(hours=2))
+    assert (only.who, only.since) == ("2 functions are silent", NOW - timedelta(hours=2))
     assert only.reasons == ("audit: last tick 2h 0m ago, ticks every 5m", "plan: last tick 41m ago, ticks every 5m")
 
 

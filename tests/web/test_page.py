@@ -187,6 +187,14 @@ def test_a_change_comes_onto_the_page_without_a_reload(site: Sites, show: Open) 
     expect(page.locator("h1")).to_have_text("4 tenants in breach")
 
 
+def test_a_page_that_comes_back_into_sight_asks_at_once(site: Sites, show: Open) -> None:
+    page = show(site(healthy()))
+    expect(page.locator("#live")).to_have_text("Live")
+    with page.expect_response("**/fleet?*") as answered:
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    assert answered.value.status == 204
+
+
 def test_a_page_whose_server_is_gone_says_so_and_recovers_by_itself(site: Sites, show: Open) -> None:
     world = healthy()
     served = site(world)

@@ -21,6 +21,8 @@ DAYS: Final = 35
 NAMES_SHOWN: Final = 3
 """Unprotected instances that are named at once; the others unfold."""
 
+FIRST_TICKS: Final = "on a local cloud time stands still until snapkeep sim advance 10m"
+
 REASON_CHARS_MAX: Final = 400
 """Of a bad message's reason and excerpt; the whole stands in `rejected` and comes with the API."""
 
@@ -136,18 +138,29 @@ def _silent(ticks: Sequence[LastTick], now: datetime) -> list[Concern]:
     silent = [tick for tick in ticks if tick.silent]
     if not silent:
         return []
-    if all(tick.at is None for tick in ticks):
-        return [Concern("bad", "silent", "No function has run yet", None, None, ("nothing is watched until they do",))]
+    stopped = any(tick.at for tick in silent)
+    reasons = [f"{tick.function}: {_silence(tick, now)}" for tick in silent]
+    if not stopped:
+        # A Snapkeep that has just begun; on a local cloud its first ticks are waiting for somebody to let time pass.
+        reasons = [f"never ticked: {', '.join(tick.function for tick in silent)}", FIRST_TICKS]
     return [
         Concern(
-            tone="bad",
-            what="silent",
-            who=f"{'Functions' if len(silent) > 1 else 'Function'} {', '.join(tick.function for tick in silent)}",
+            tone="bad" if stopped else "warn",
+            what="silent" if stopped else "not yet",
+            who=f"{count(len(silent), 'function')} {_is(silent)} silent" if stopped else _not_yet(ticks),
             tenant=None,
             since=min((tick.at for tick in silent if tick.at), default=None),
-            reasons=tuple(f"{tick.function}: {_silence(tick, now)}" for tick in silent),
+            reasons=tuple(reasons),
         )
     ]
+
+
+def _is(some: Sequence[object]) -> str:
+    return "is" if len(some) == 1 else "are"
+
+
+def _not_yet(ticks: Sequence[LastTick]) -> str:
+    return "Not every function has run yet" if any(tick.at for tick in ticks) else "No function has run yet"
 
 
 def _silence(tick: LastTick, now: datetime) -> str:
@@ -182,13 +195,15 @@ def verdict(view: FleetView, *, first: bool) -> Verdict:
     if view.totals and not whole:
         breached = max(breached, view.totals.breached)
     more = " or more" if view.next and view.tenants and view.tenants[-1].state == "at_risk" else ""
-    ticked = [tick for tick in view.ticks if tick.at]
+    silent = [tick for tick in view.ticks if tick.silent]
     if not view.tenants and first and not (view.totals and view.totals.tenants):
         return Verdict("plain", "No tenants yet")
     if breached:
         return Verdict("bad", f"{count(breached, 'tenant')} in breach")
-    if any(tick.silent for tick in view.ticks):
-        return Verdict("bad", "Snapkeep is silent" if ticked else "Snapkeep has not run yet")
+    if any(tick.at for tick in silent):
+        return Verdict("bad", f"{count(len(silent), 'function')} {_is(silent)} silent")
+    if silent:
+        return Verdict("warn", _not_yet(view.ticks))
     if at_risk:
         return Verdict("warn", f"No breach, {at_risk}{more} at risk")
     if not first:
