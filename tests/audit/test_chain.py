@@ -550,3 +550,19 @@ def test_a_nudge_numbers_only_the_tenants_that_it_names() -> None:
     assert verdict(one).records == 0
     one.hand("audit", Nudge(tenants=["acme"]))
     assert verdict(one).records == 1
+
+
+def test_a_nudge_publishes_what_it_numbers_and_leaves_what_did_not_get_out_before_to_the_tick() -> None:
+    one = World()
+    note(one, 1, event=True)
+    audit.number(one.store(), one.clock.now())  # and then the process died
+    note(one, 2)
+    one.hand("audit", Nudge(tenants=["acme"]))
+    assert (verdict(one).records, one.events()) == (2, [])
+    note(one, 3, event=True)
+    one.hand("audit", Nudge(tenants=["acme"]))
+    assert [event["data"]["number"] for event in one.events()] == [1, 3]
+    note(one, 4, event=True)
+    audit.number(one.store(), one.clock.now())
+    one.tick("audit")
+    assert [event["data"]["number"] for event in one.events()] == [1, 3, 4]
