@@ -1,0 +1,19 @@
+"""The deliveries that functions get when their start is measured."""
+
+import json
+
+import pytest
+from tests.bench import cold
+from tests.makers import World
+
+from snapkeep.entry import ENTRIES
+from snapkeep_local import schedule
+
+
+@pytest.mark.parametrize("function", schedule.functions(), ids=lambda function: function.name)
+def test_the_first_delivery_of_a_function_is_one_that_it_settles_without_effect(function: schedule.Function) -> None:
+    one = World()
+    ENTRIES[function.name](json.loads(cold.envelope(function.name, function.topic)), one.ports)
+    assert one.compute.calls == []
+    if function.name != "dead_letters":  # which keeps whatever reaches it
+        assert [path for path in one.memory.dump() if path.startswith("rejected/")] == []
