@@ -134,7 +134,7 @@ def readable(kind: type[T], docs: Iterable[Doc]) -> Iterator[Held[T]]:
         try:
             yield held(kind, doc)
         except msgspec.ValidationError as error:
-            log.error("not what it should be, and left alone until it is mended: %s", error)
+            log.error("a document is not what it should be, and is left alone until it is mended: %s", error)
 
 
 def created(path: str, value: d.Stored) -> Create:

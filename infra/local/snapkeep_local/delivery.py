@@ -62,6 +62,7 @@ class Count:
     delivered: int
     failed: int  # answered with an error: they come again, and in the end go to the dead letters
     in_flight: int
+    unsettled: int = 0  # messages that failed and were not answered well since: to come again, or dead letters
 
 
 class Ledger:
@@ -76,6 +77,7 @@ class Ledger:
         self._in_flight: Counter[Key] = Counter()
         self._given_up: set[Key] = set()
         self._answered: OrderedDict[Key, None] = OrderedDict()
+        self._unsettled: OrderedDict[Key, None] = OrderedDict()
         self._delivered: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
 
@@ -99,6 +101,11 @@ class Ledger:
             self._answered[key] = None
             if len(self._answered) > REMEMBERED_MAX:
                 self._answered.popitem(last=False)
+            self._unsettled.pop(key, None)
+            if not well:
+                self._unsettled[key] = None
+                if len(self._unsettled) > REMEMBERED_MAX:
+                    self._unsettled.popitem(last=False)
             (self._delivered if well else self._failed)[topic] += 1
             self._changed.notify_all()
 
@@ -123,7 +130,8 @@ class Ledger:
     def count(self, topic: str) -> Count:
         with self._changed:
             in_flight = sum(number for (of, _), number in self._in_flight.items() if of == topic)
-            return Count(self._delivered[topic], self._failed[topic], in_flight)
+            unsettled = sum(of == topic for of, _ in self._unsettled)
+            return Count(self._delivered[topic], self._failed[topic], in_flight, unsettled)
 
     def _waiting(self) -> set[Key]:
         return (self._expected | self._in_flight.keys()) - self._given_up

@@ -436,6 +436,7 @@ def _deliveries(broker: Broker, function: schedule.Function | schedule.HttpFunct
         "delivered": count.delivered,
         "failed": count.failed,
         "in_flight": count.in_flight,
+        "unsettled": count.unsettled,
         "lose_answers": broker.losing(function.name),
     }
 
