@@ -34,8 +34,14 @@ PULLS_MAX = 20
 EMULATORS = {"FIRESTORE_EMULATOR_HOST": "firestore", "PUBSUB_EMULATOR_HOST": "pubsub"}
 
 TENANTS: list[dict[str, Any]] = yaml.safe_load(FLEET.read_text())["tenants"]
-VENDOR_MANAGED = [tenant for tenant in TENANTS if tenant.get("deployment", "saas") == "saas"]
-CLIENT_MANAGED = [tenant for tenant in TENANTS if tenant.get("deployment") == "private_saas"]
+
+
+def of_deployment(tenants: Sequence[dict[str, Any]], deployment: str) -> list[dict[str, Any]]:
+    return [tenant for tenant in tenants if tenant.get("deployment", "saas") == deployment]
+
+
+VENDOR_MANAGED = of_deployment(TENANTS, "saas")
+CLIENT_MANAGED = of_deployment(TENANTS, "private_saas")
 
 
 # --- what there is ------------------------------------------------------------------------------------------------
@@ -171,6 +177,7 @@ class Day:
     protected: list[Protected]
     points: dict[str, dict[str, dict[str, Any]]]  # tenant -> id -> document
     asked: Sequence[tuple[str, str, str]]  # on demand: tenant, instance's id, reason
+    tenants: Sequence[dict[str, Any]]  # as the fleet file has them
 
     def of(self, one: Protected) -> list[dict[str, Any]]:
         points = self.points[one.tenant["id"]].values()
@@ -183,18 +190,24 @@ class Day:
         return [point for points in self.points.values() for point in points.values()]
 
 
-def read_day(google: Google, start: datetime, end: datetime, asked: Sequence[tuple[str, str, str]] = ()) -> Day:
-    protected = [one for tenant in VENDOR_MANAGED for one in instances_of(google, tenant)]
-    points = {tenant["id"]: google.documents("tenants", tenant["id"], "points") for tenant in TENANTS}
-    return Day(start, end, protected, points, asked)
+def read_day(
+    google: Google,
+    start: datetime,
+    end: datetime,
+    asked: Sequence[tuple[str, str, str]] = (),
+    tenants: Sequence[dict[str, Any]] = TENANTS,
+) -> Day:
+    protected = [one for tenant in of_deployment(tenants, "saas") for one in instances_of(google, tenant)]
+    points = {tenant["id"]: google.documents("tenants", tenant["id"], "points") for tenant in tenants}
+    return Day(start, end, protected, points, tuple(asked), tenants)
 
 
 class Strangers:
     """They ask for points on demand, each of another instance."""
 
-    def __init__(self, google: Google) -> None:
+    def __init__(self, google: Google, tenants: Sequence[dict[str, Any]] = VENDOR_MANAGED) -> None:
         self._google = google
-        self._instances = [one for tenant in VENDOR_MANAGED for one in instances_of(google, tenant)]
+        self._instances = [one for tenant in tenants for one in instances_of(google, tenant)]
         self.asked: list[tuple[str, str, str]] = []  # tenant, instance's id, reason
 
     def ask(self) -> None:
@@ -277,20 +290,21 @@ class Expectations:
             for point in points.values():
                 for disk in point["disks"]:
                     told[disk["snapshot"]["project"]].add(disk["snapshot"]["name"])
-        projects = {tenant[key] for tenant in TENANTS for key in ("project", "vault_project") if key in tenant}
+        projects = {tenant[key] for tenant in day.tenants for key in ("project", "vault_project") if key in tenant}
         assert {project: set(google.snapshots_of(project)) for project in projects} == {
             project: told[project] for project in projects
         }
 
     def test_a_client_that_runs_its_own_backups_has_no_points(self, day: Day, google: Google) -> None:
-        assert len(CLIENT_MANAGED) == 2
-        for tenant in CLIENT_MANAGED:
+        managed = of_deployment(day.tenants, "private_saas")
+        assert managed
+        for tenant in managed:
             assert day.points[tenant["id"]] == {}
             assert google.snapshots_of(tenant["project"]) == {}
             assert len(google.documents("tenants", tenant["id"], "instances")) >= 1
 
     def test_every_audit_chain_is_intact_and_tells_of_every_point(self, day: Day, google: Google) -> None:
-        for tenant in TENANTS:
+        for tenant in day.tenants:
             records = google.documents("tenants", tenant["id"], "audit")
             prev = bytes(32)
             bodies = []
@@ -305,7 +319,7 @@ class Expectations:
             assert all(body["tenant"] == tenant["id"] for body in bodies)
 
     def test_every_record_is_numbered(self, day: Day, google: Google) -> None:
-        for tenant in TENANTS:
+        for tenant in day.tenants:
             inbox = google.documents("tenants", tenant["id"], "inbox")
             assert [id for id, record in inbox.items() if record["seq"] is None or record["next_at"] is not None] == []
 
