@@ -151,8 +151,8 @@ def _head(results: Results) -> str:
     where = f"{machine.cores} cores ({machine.cpu}), {machine.memory_bytes / GB:.0f} GB, Python {machine.python}"
     return f"""# Performance
 
-Written by `make bench` on {results.date}, commit {results.commit}; change nothing here by hand. Counts are the same on
-every machine. Seconds are those of one, and no test looks at them: {where}, {machine.system}.
+Written by `make bench` on {results.date}, commit {results.commit}; change nothing here by hand. Counts in memory
+are the same on every machine. Seconds are those of one, and no test looks at them: {where}, {machine.system}.
 
 Fleets are generated; every instance has {DISKS} disks. Numbers with strokes between them are of fleets of different
 sizes, the smallest first; x1.20 says that the last is larger than the first by a fifth. What is counted for a point and
