@@ -14,7 +14,7 @@ from snapkeep.messages import Message, Tick, not_for
 from snapkeep.ports import Ports
 from snapkeep.store import Fleet, readable
 
-POINT_PAGES_PER_RUN: Final = 5
+POINT_PAGES_PER_RUN: Final = 10
 """Pages of due points in one run (1,000 points); the rest is due still at the next tick."""
 
 

@@ -64,7 +64,7 @@ QUERIES: Final[Mapping[str, Shape]] = {
     "discovery": Shape("tenants", (("discover_at", "<="),), (("discover_at", "asc"),)),
     "slots": Shape("instances", (("next_slot_at", "<="),), (("next_slot_at", "asc"),), group=True),
     "breaches": Shape("instances", (("breach_due_at", "<="),), (("breach_due_at", "asc"),), group=True),
-    "points": Shape("points", (("next_at", "<="),), (("next_at", "asc"),), group=True),
+    "points": Shape("points", (("next_at", "<="),), (("next_at", "asc"),), group=True, limit=100),  # large ones
     "inbox": Shape("inbox", (("next_at", "<="),), (("next_at", "asc"),), group=True),
     "instances_changed": Shape("instances", (("updated_at", ">="),), (("updated_at", "asc"),), group=True),
     "tenants_changed": Shape("tenants", (("updated_at", ">="),), (("updated_at", "asc"),)),

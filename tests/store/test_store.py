@@ -94,7 +94,7 @@ def test_due_work_is_walked_page_by_page_and_no_further_than_asked() -> None:
     one.memory.commit(*writes[300:])
     later = THEN + timedelta(hours=1)
     assert len(list(Fleet(one.memory).due("points", later))) == 450
-    assert len(list(Fleet(one.memory).due("points", later, pages=2))) == 400
+    assert len(list(Fleet(one.memory).due("points", later, pages=2))) == 2 * QUERIES["points"].limit < 450
 
 
 def test_walking_due_work_while_it_is_moved_on_meets_each_piece_once() -> None:

@@ -26,7 +26,7 @@ from snapkeep.creation.slots import SlotPlan, only_missed, plan_slots
 from snapkeep.messages import BadMessage, CreateBatch, CreateRequested, Message, PointRef, Tick, not_for
 from snapkeep.ports import Conflict, Ports, Refused, Transient, Write
 from snapkeep.store import (
-    PAGE,
+    QUERIES,
     REQUEST_KEPT,
     Event,
     Fleet,
@@ -272,7 +272,7 @@ def advance(points: Iterable[Held[d.Point]], ports: Ports) -> None:
     changed: set[str] = set()
     ended: set[str] = set()
     left = iter(points)
-    while page := list(islice(left, PAGE)):
+    while page := list(islice(left, QUERIES["points"].limit)):
         for point, step in _advance_page(page, replaced(ports, compute=compute), compute):
             if step.point.state != point.value.state:
                 changed.add(point.tenant)
