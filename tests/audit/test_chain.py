@@ -88,7 +88,7 @@ def test_a_changed_field_is_found_in_its_record(changes: dict[str, Any]) -> None
     assert not {1, 2, 5} & set(found(records))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_every_single_byte_of_a_body_matters(data: st.DataObject) -> None:
     records = links(3)

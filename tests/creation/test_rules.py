@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.makers import (
@@ -207,7 +207,6 @@ HOSTILE = st.one_of(NAMES, st.sampled_from(["a" + "-" * 61 + "b", "a", "a" * 63,
 DAYS = st.dates(min_value=datetime(2000, 1, 1).date(), max_value=datetime(2099, 12, 31).date())  # noqa: DTZ001
 
 
-@settings(deadline=None)
 @given(tenant_id=NAMES, machine_name=HOSTILE, disk_name=HOSTILE, day=DAYS, attempt=st.integers(1, rules.ATTEMPTS_MAX))
 def test_whatever_things_are_called_names_are_valid_and_stable(
     tenant_id: str, machine_name: str, disk_name: str, day: object, attempt: int
@@ -747,7 +746,6 @@ class RandomCloud:
                 assert held.source_disk_id not in ids or held.locations != (REGION,), f"{name} beside its successor"
 
 
-@settings(deadline=None)  # a machine that is busy is no finding
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 4))
 def test_every_snapshot_ever_asked_for_has_exactly_one_outcome_when_its_point_has_ended(seed: int, count: int) -> None:
     disks = many(count)

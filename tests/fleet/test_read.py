@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from snapkeep import fleet
@@ -729,10 +729,6 @@ JUNK = st.recursive(
 LINE = re.compile(r"fleet\.yaml: .+")
 
 
-# No deadline: the first example that names a time zone reads the list of them from disk.
-PATIENT = settings(deadline=None)
-
-
 def told(content: bytes) -> None:
     reading = fleet.parse({"fleet.yaml": content})
     assert reading.valid or reading.mistakes
@@ -740,7 +736,6 @@ def told(content: bytes) -> None:
         assert LINE.fullmatch(str(mistake))
 
 
-@PATIENT
 @given(
     st.binary(max_size=200)
     | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass"))
@@ -752,13 +747,11 @@ def test_junk_is_told_and_never_raises(content: bytes) -> None:
     told(content)
 
 
-@PATIENT
 @given(st.dictionaries(WORDS, JUNK, max_size=4) | JUNK.map(lambda junk: {"tenants": [junk]}))
 def test_junk_of_the_right_words_is_told_and_never_raises(junk: object) -> None:
     told(yaml.safe_dump(junk, allow_unicode=True).encode("utf-8", "surrogatepass"))
 
 
-@PATIENT
 @given(st.sampled_from(sorted(fleet.read(EXAMPLE).valid, key=lambda entry: entry.id)), WORDS, JUNK)
 def test_a_tenant_with_one_value_changed_is_valid_or_told_with_its_path(
     entry: fleet.Entry, key: str, junk: object
@@ -805,7 +798,6 @@ TENANTS = st.builds(
 )
 
 
-@PATIENT
 @given(TENANTS)
 def test_normalising_the_normalised_changes_nothing(tenant: Mapping[str, Any]) -> None:
     [entry] = fleet.parse({"fleet.yaml": file(tenant)}).valid

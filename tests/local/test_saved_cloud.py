@@ -119,7 +119,7 @@ def resumed(cloud: Cloud) -> Cloud:
     return Cloud.resumed(msgspec.json.decode(msgspec.json.encode(cloud.saved()), type=Saved))
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 9), st.lists(st.tuples(acts, st.booleans()), max_size=40))
 def test_a_resumed_cloud_answers_as_one_that_never_stopped(seed: int, steps: list[tuple[Act, bool]]) -> None:
     steady, saved = built(seed), built(seed)

@@ -314,7 +314,7 @@ def is_understood(delivery: Any) -> bool:
     return True
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(body=st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_no_body_gets_out_of_a_function_or_changes_anything(body: bytes) -> None:
     one = World()
@@ -341,7 +341,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(delivery=ANYTHING)
 def test_no_envelope_gets_out_of_a_function_or_changes_anything(delivery: Any) -> None:
     one = World()
@@ -351,7 +351,7 @@ def test_no_envelope_gets_out_of_a_function_or_changes_anything(delivery: Any) -
         assert everything_but_the_rejected(one) == {}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(tenant=WORDS | st.text(max_size=31), instance=WORDS | st.text(max_size=64), key=st.text(max_size=201))
 def test_a_request_names_only_what_it_may(tenant: str, instance: str, key: str) -> None:
     body = dumped(tenant=tenant, id=key, data={"instance": instance})
