@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -10,12 +11,16 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from google.api_core.exceptions import NotFound, PermissionDenied
+from google.auth.exceptions import DefaultCredentialsError
 from rich.console import Console
-from tests.makers import THEN
+from tests.makers import THEN, World
 
+from snapkeep import wiring
 from snapkeep.audit import chain, export
-from snapkeep.cli import root
+from snapkeep.cli import main, root
 from snapkeep.cli.output import Output
+from snapkeep.ports import Doc, Query, Write
 from snapkeep.store import canonical, timestamp
 from snapkeep.wording import age, moment, size
 
@@ -113,7 +118,54 @@ def test_an_address_that_is_none_is_one_line_too(api: str) -> None:
     ends_in_one_line(run("fleet", "list", api=api))
 
 
-@pytest.fixture(params=[b"{}", b"[]", b"7", b'"x"', b"<html>", b"\xff", b"", b'{"project":"p"}'])
+@pytest.mark.parametrize("api", ["https://snapkeep.vendor.example", "http://10.0.0.7:8080/api/v1"])
+@pytest.mark.parametrize("arguments", NEEDS_DOCUMENTS, ids=" ".join)
+def test_an_address_elsewhere_is_not_asked(arguments: list[str], api: str) -> None:
+    assert "is not this machine" in ends_in_one_line(run(*arguments, api=api))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (PermissionDenied("Missing or insufficient permissions."), "your identity lacks a role"),  # type: ignore[no-untyped-call]
+        (DefaultCredentialsError("none found"), "gcloud auth application-default login"),  # type: ignore[no-untyped-call]
+        (NotFound("The database (default) does not exist"), "The database (default) does not exist"),  # type: ignore[no-untyped-call]
+    ],
+)
+@pytest.mark.parametrize("arguments", [["fleet", "list"], ["points", "list"], ["audit", "verify"]], ids=" ".join)
+def test_what_google_refuses_is_one_line(
+    arguments: list[str],
+    fault: Exception,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Refusing:
+        def get(self, *paths: str) -> list[Doc | None]:
+            raise fault
+
+        def find(self, query: Query) -> list[Doc]:
+            raise fault
+
+        def commit(self, *writes: Write) -> None:
+            raise fault
+
+    ports = replace(World().ports, documents=Refusing())
+    monkeypatch.setattr(wiring, "ports", lambda **wanted: ports)
+    monkeypatch.setenv("SNAPKEEP_PROJECT", "p")
+    monkeypatch.delenv("SNAPKEEP_API", raising=False)
+    monkeypatch.setattr("sys.argv", ["snapkeep", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("snapkeep: ")
+    assert said in line
+
+
+@pytest.fixture(
+    params=[b"{}", b"[]", b"7", b'"x"', b"<html>", b"\xff", b"", b'{"project":"p"}', b'{"detail":"Not Found"}']
+)
 def someone_else(request: pytest.FixtureRequest) -> Iterator[str]:
     """Something that is no local cloud answers at the address."""
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import flask
 import pytest
 from click.testing import CliRunner, Result
 from tests.makers import World, instance, point_disk
@@ -151,3 +152,28 @@ def test_two_instances_of_a_name_need_the_zone(api: str, world: World) -> None:
     result = run(api, "points", "create", "--tenant", "gamma", "--instance", "gamma-app", "--reason", "before import")
     assert result.exit_code == 1
     assert "say which with --zone" in result.stderr
+
+
+def test_the_address_of_the_api_may_hold_its_path(api: str) -> None:
+    for address in (f"{api}/api/v1", f"{api}/api/v1/", f"{api}/"):
+        assert len(read(address, "fleet", "list")) == 2
+
+
+@pytest.fixture(params=[b'{"detail":"Not Found"}', b"<html>", b""])
+def stranger(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Another server, that answers everything with its own 404."""
+    server = make_server("127.0.0.1", 0, flask.Response(request.param, 404))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("arguments", [("fleet", "list"), ("fleet", "show", "acme"), ("points", "show", "x")])
+def test_another_servers_404_says_nothing_about_tenants(stranger: str, arguments: tuple[str, ...]) -> None:
+    result = run(stranger, *arguments)
+    assert result.exit_code == 1
+    assert "something else listens there" in result.stderr
+    assert len(result.stderr.splitlines()) == 1

@@ -44,6 +44,14 @@ def main() -> None:
     except (ConfigError, Transient, Refused, Conflict) as error:
         click.echo(f"snapkeep: {error}", err=True)
         sys.exit(1)
+    except Exception as error:
+        from snapkeep.gcp.calls import refusal
+
+        said = refusal(error)
+        if said is None:
+            raise
+        click.echo(f"snapkeep: {said}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -103,9 +103,7 @@ def list_(output: Output) -> None:
 
 
 def _view(after: str | None = None) -> views.FleetView:
-    view = target.ask(views.FleetView, "/fleet", {"after": after})
-    assert view is not None  # there always is a fleet
-    return view
+    return target.ask(views.FleetView, "/fleet", {"after": after})
 
 
 def _every_tenant(page: views.FleetView) -> Iterator[views.TenantLine]:
@@ -121,7 +119,7 @@ def _every_tenant(page: views.FleetView) -> Iterator[views.TenantLine]:
 @click.pass_obj
 def show(output: Output, tenant: str) -> None:
     """One tenant: its policy, its instances and its newest points."""
-    view = target.ask(views.TenantView, f"/tenants/{quote(tenant, safe='')}")
+    view = target.look_for(views.TenantView, f"/tenants/{quote(tenant, safe='')}")
     if view is None:
         fail(f"{tenant!r} is not a tenant; `snapkeep fleet list` names them")
     if output.as_json:

@@ -67,7 +67,6 @@ def _every_point(tenant: str | None, state: str | None) -> Iterator[views.PointV
     after: str | None = None
     while True:
         page = target.ask(views.PointsView, "/points", {"tenant": tenant, "state": state, "after": after})
-        assert page is not None  # a list may be empty, and is there
         yield from page.points
         after = page.next
         if after is None:
@@ -80,7 +79,7 @@ def _every_point(tenant: str | None, state: str | None) -> Iterator[views.PointV
 @click.pass_obj
 def show(output: Output, id: str, tenant: str | None) -> None:
     """One point: its state and why, its disks and the snapshot of each."""
-    p = target.ask(views.PointView, f"/points/{quote(id, safe='')}", {"tenant": tenant})
+    p = target.look_for(views.PointView, f"/points/{quote(id, safe='')}", {"tenant": tenant})
     if p is None:
         fail(f"{id!r} is no point" + (f" of {tenant}" if tenant else "") + "; `snapkeep points list` names them")
     if output.as_json:
@@ -130,7 +129,7 @@ def show(output: Output, id: str, tenant: str | None) -> None:
 @click.pass_obj
 def create(output: Output, tenant: str, instance: str, zone: str | None, reason: str, key: str | None) -> None:
     """Ask for a point now. Returns when the request is published; the points' list shows what became of it."""
-    view = target.ask(views.TenantView, f"/tenants/{quote(tenant, safe='')}")
+    view = target.look_for(views.TenantView, f"/tenants/{quote(tenant, safe='')}")
     if view is None:
         fail(f"{tenant!r} is not a tenant; `snapkeep fleet list` names them")
     _check_instance(view, instance, zone)

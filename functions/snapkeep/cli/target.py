@@ -26,6 +26,10 @@ from snapkeep.ports import Ports
 LOCAL: Final = "http://127.0.0.1:8080"
 TIMEOUT_S: Final = 30
 
+API_PATH: Final = "/api/v1"
+THIS_MACHINE: Final = ("127.0.0.1", "::1", "localhost")
+
+OK: Final = 200
 NOT_FOUND: Final = 404
 
 V = TypeVar("V")
@@ -41,7 +45,21 @@ VARIABLES: Final = {
 
 
 def api() -> str:
-    return (os.environ.get("SNAPKEEP_API") or LOCAL).rstrip("/")
+    """The root URL of the API, without the path that `snapkeep up` prints it with. Ends with status 1 if it is none."""
+    url = (os.environ.get("SNAPKEEP_API") or LOCAL).rstrip("/").removesuffix(API_PATH)
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host = parts.hostname if parts.scheme in ("http", "https") else None
+    except ValueError:
+        host = None
+    if host is None:
+        fail(f"SNAPKEEP_API: {url!r} is not an http(s) URL")
+    if host not in THIS_MACHINE:
+        fail(
+            f"SNAPKEEP_API: {host} is not this machine, and only a local cloud can be asked yet; for a project on "
+            "Google Cloud unset it and set SNAPKEEP_PROJECT"
+        )
+    return url
 
 
 def user() -> str:
@@ -56,26 +74,26 @@ def ports() -> Ports:
     return wiring.ports(compute=False, quiet=True)
 
 
-def ask(kind: type[V], path: str, parameters: Mapping[str, str | None] | None = None) -> V | None:
-    """What the API answers to a GET of `/api/v1` + path; None where there is nothing. Ends with status 1 otherwise."""
+def ask(kind: type[V], path: str, parameters: Mapping[str, str | None] | None = None) -> V:
+    """What the API answers to a GET of `/api/v1` + path. Ends with status 1 where it refuses or is not Snapkeep's."""
+    return _decoded(kind, path, *_answer(path, parameters))
+
+
+def look_for(kind: type[V], path: str, parameters: Mapping[str, str | None] | None = None) -> V | None:
+    """The same for what may not be there: None then."""
+    status, body = _answer(path, parameters)
+    return None if status == NOT_FOUND and _problem(body) else _decoded(kind, path, status, body)
+
+
+def _answer(path: str, parameters: Mapping[str, str | None] | None) -> tuple[int, bytes]:
     given = {name: value for name, value in (parameters or {}).items() if value is not None}
-    asked = f"/api/v1{path}" + (f"?{urllib.parse.urlencode(given)}" if given else "")
-    status, body = _over_http(asked) if _through_api() else _in_process(asked)
-    if status == NOT_FOUND and _detail(body):
-        return None
-    if status != 200:
-        fail(
-            _detail(body) or f"{api()} answered {status}, and not as Snapkeep's API does; is SNAPKEEP_API its address?"
-        )
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
-        fail(f"{api()}{asked} is not what this version of the command line expects: {error}")
+    asked = f"{API_PATH}{path}" + (f"?{urllib.parse.urlencode(given)}" if given else "")
+    return _over_http(asked) if _through_api() else _in_process(asked)
 
 
 def _over_http(path: str) -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(_checked(api()) + path, timeout=TIMEOUT_S) as answer:  # noqa: S310 - checked
+        with urllib.request.urlopen(api() + path, timeout=TIMEOUT_S) as answer:  # noqa: S310 - `api` checks the scheme
             return answer.status, answer.read()
     except urllib.error.HTTPError as refusal:
         return refusal.code, refusal.read()
@@ -86,26 +104,33 @@ def _over_http(path: str) -> tuple[int, bytes]:
 def _in_process(path: str) -> tuple[int, bytes]:
     from snapkeep import web
 
-    answer = web.create_app(ports()).test_client().get(path)
+    app = web.create_app(ports())
+    app.config["PROPAGATE_EXCEPTIONS"] = True  # what Google refuses is for whoever typed the command
+    answer = app.test_client().get(path)
     return answer.status_code, answer.data
 
 
-def _detail(body: bytes) -> str:
-    """What a problem+json says; empty for anything else."""
+def _decoded(kind: type[V], path: str, status: int, body: bytes) -> V:
+    if status != OK:
+        said = _problem(body)
+        fail(said or f"{api()} answered {status}, and not as Snapkeep does: something else listens there")
     try:
-        return str(json.loads(body)["detail"])
-    except (ValueError, KeyError, TypeError):
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        fail(f"{api()}{API_PATH}{path} is not what this version of the command line expects: {error}")
+
+
+def _problem(body: bytes) -> str:
+    """What one of Snapkeep's problems says; empty for anything else."""
+    try:
+        said = json.loads(body)
+        return str(said["detail"]) if said.keys() == {"type", "title", "status", "detail"} else ""
+    except (ValueError, KeyError, TypeError, AttributeError):
         return ""
 
 
 def _through_api() -> bool:
     return bool(os.environ.get("SNAPKEEP_API")) or not _project()
-
-
-def _checked(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        fail(f"SNAPKEEP_API: {url!r} is not an http(s) URL")
-    return url
 
 
 def _nobody(reason: object) -> str:
@@ -121,9 +146,9 @@ def _project() -> str | None:
 
 def _local_environment() -> dict[str, str]:
     """The variables that make Google's clients talk to the local cloud, as that cloud tells them."""
-    url = f"{_checked(api())}/_sim/environment"
+    url = f"{api()}/_sim/environment"
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - the scheme was checked
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - `api` checks the scheme
             said = json.load(answer)
         return {variable: str(said[name]) for variable, name in VARIABLES.items()}
     except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:

@@ -457,7 +457,7 @@ def add_pages(app: flask.Flask, port: int) -> None:
     @app.get("/fleet", defaults={"path": "fleet"})
     @app.get("/<any('assets', 'api'):path>/<path:rest>")
     def web(path: str, rest: str = "") -> flask.Response:
-        target = flask.request.full_path.removesuffix("?")
+        target = flask.request.environ["RAW_URI"]  # as it was asked for: what is quoted in it stays so
         connection = http.client.HTTPConnection(HOST, port, timeout=WEB_TIMEOUT_S)
         try:
             connection.request("GET", target, headers={"Accept": flask.request.headers.get("Accept", "*/*")})
