@@ -21,6 +21,9 @@ Several are needed, so that a project which is ill for days takes no other with 
 OF_ONE_RESOURCE: Final = frozenset({"RESOURCE_OPERATION_RATE_EXCEEDED", "resourceNotReady", "RESOURCE_NOT_READY"})
 """Reasons that say nothing about the next call."""
 
+OF_ONE_ZONE: Final = "UNREACHABLE"
+"""The reason where Compute Engine answered, but for one of the project's zones or regions."""
+
 
 class Breaker:
     """A Compute that raises the fault it met again, without asking, where asking has no use in this run.
@@ -56,9 +59,9 @@ class Breaker:
     def _asking(self, project: str) -> Iterator[None]:
         """Learn from how a call ends. Raises Transient instead of making one that has no use."""
         if project in self._left_alone:
-            raise self._left_alone[project]
+            raise _again(self._left_alone[project])
         if self.nobody_answers:
-            raise next(reversed(self._failing.values()))
+            raise _again(next(reversed(self._failing.values())))
         try:
             yield
         except Transient as fault:
@@ -79,5 +82,11 @@ class Breaker:
         self._in_a_row[project] += 1
         if fault.of_project or self._in_a_row[project] >= FAULTS_IN_A_ROW_MAX:
             self._left_alone[project] = fault
-        if not fault.of_project:  # a quota that is used up is an answer, as far as others are concerned
+        # A quota that is used up is an answer as far as others are concerned, and so is a zone that is away.
+        if not fault.of_project and fault.reason != OF_ONE_ZONE:
             self._failing[project] = fault
+
+
+def _again(fault: Transient) -> Transient:
+    """The same fault anew: an exception that is raised many times gathers a traceback of all of them."""
+    return Transient(str(fault), code=fault.code, reason=fault.reason)

@@ -320,8 +320,8 @@ class Fleet:
         return next(readable(d.TenantHealth, filter(None, self._documents.get(f"health/{tenant}"))), None)
 
     def rejected(self, kind: str, since: datetime) -> list[Held[d.Rejected]]:
-        """Kept records of bad messages since then, newest first, at most 100."""
-        return [held(d.Rejected, doc) for doc in self._documents.find(query("rejected", kind, since))]
+        """Kept records of bad messages since then that are readable, newest first, at most 100."""
+        return list(readable(d.Rejected, self._documents.find(query("rejected", kind, since))))
 
     def controls(self) -> d.Controls | None:
         (doc,) = self._documents.get("system/controls")

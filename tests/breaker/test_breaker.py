@@ -1,5 +1,6 @@
 """What one run of a function no longer asks, once it has seen that there will be no answer."""
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -65,7 +66,8 @@ def test_a_project_whose_quota_is_used_up_is_left_alone_and_no_other_one(first: 
         first(breaker)
     with pytest.raises(Transient) as again:
         call(breaker)
-    assert met.value is again.value is QUOTA
+    assert met.value is QUOTA
+    assert repr(again.value) == repr(QUOTA)
     assert len(inner.calls) == 1
     get(breaker, OTHER)
     assert len(inner.calls) == 2
@@ -113,6 +115,48 @@ def test_quotas_that_are_used_up_are_no_outage() -> None:
         with pytest.raises(Transient):
             get(breaker, f"p{number}")
     assert not breaker.nobody_answers
+
+
+def test_zones_that_are_away_are_no_outage() -> None:
+    away = Transient("no answer from zones/us-east1-c", reason="UNREACHABLE")
+    breaker = Breaker(compute(*[away] * 2 * PROJECTS_IN_A_ROW_MAX))
+    for number in range(2 * PROJECTS_IN_A_ROW_MAX):
+        with pytest.raises(Transient):
+            find(breaker, f"p{number}")
+    assert not breaker.nobody_answers
+
+
+def test_a_project_whose_zone_is_away_is_left_alone_in_the_end_like_any_other() -> None:
+    inner = compute(*[Transient("no answer from zones/us-east1-c", reason="UNREACHABLE")] * FAULTS_IN_A_ROW_MAX)
+    breaker = Breaker(inner)
+    for _ in range(FAULTS_IN_A_ROW_MAX + 1):
+        with pytest.raises(Transient, match="us-east1-c"):
+            find(breaker)
+    assert len(inner.calls) == FAULTS_IN_A_ROW_MAX
+
+
+@pytest.mark.parametrize("faults", [[QUOTA], [BUSY] * FAULTS_IN_A_ROW_MAX])
+def test_a_project_that_is_left_alone_costs_no_memory_however_often_it_is_asked_for(faults: list[Transient]) -> None:
+    breaker = Breaker(compute(*faults))
+    for _ in faults:
+        with pytest.raises(Transient):
+            get(breaker)
+    assert len({_depth(breaker, PROJECT) for _ in range(100)}) == 1
+
+
+def test_an_outage_costs_no_memory_however_often_anyone_is_asked_for() -> None:
+    breaker = Breaker(compute(*[BUSY] * PROJECTS_IN_A_ROW_MAX))
+    for number in range(PROJECTS_IN_A_ROW_MAX):
+        with pytest.raises(Transient):
+            get(breaker, f"p{number}")
+    assert len({_depth(breaker, OTHER) for _ in range(100)}) == 1
+
+
+def _depth(breaker: Breaker, project: str) -> int:
+    """How many frames the refusal's traceback holds."""
+    with pytest.raises(Transient) as met:
+        get(breaker, project)
+    return len(traceback.extract_tb(met.value.__traceback__))
 
 
 @pytest.mark.parametrize("answer", [None, Refused("no", code=403, reason="forbidden")])

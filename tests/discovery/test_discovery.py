@@ -25,6 +25,7 @@ from tests.makers import (
 from snapkeep import documents as d
 from snapkeep.breaker import PROJECTS_IN_A_ROW_MAX
 from snapkeep.discovery import rules
+from snapkeep.discovery.handler import EVERY, POSTPONED, TENANTS_PER_BATCH
 from snapkeep.messages import DiscoverBatch
 from snapkeep.ports import Refused, Transient
 
@@ -264,15 +265,23 @@ def failing(one: World, fault: Exception, call: str = "find") -> None:
 def test_a_list_that_fails_for_now_leaves_everything_as_it_was_and_is_read_again(call: str) -> None:
     one = world()
     one.clock.move(hours=1)
-    before = {path: data for path, data in one.memory.dump().items() if not path.startswith("system/")}
+    before = kept(one)
     failing(one, Transient("busy"), call)
     one.tick("discover")
-    assert {path: data for path, data in one.memory.dump().items() if not path.startswith("system/")} == before
+    assert kept(one) == before
+    assert one.read(d.Tenant, "tenants/acme").discover_at == one.clock.now() + POSTPONED
     one.compute.before = lambda call: None
     remove(one, machine().link)
-    one.clock.move(minutes=10)
+    one.clock.move(minutes=20)
     one.tick("discover")
     assert one.the_instance().lost_at is not None
+
+
+def kept(one: World) -> dict[str, Any]:
+    """All that is stored but when the tenant is read next, and the ticks."""
+    dump = {path: data for path, data in one.memory.dump().items() if not path.startswith("system/")}
+    dump["tenants/acme"] = {name: value for name, value in dump["tenants/acme"].items() if name != "discover_at"}
+    return dump
 
 
 def test_a_project_that_may_not_be_read_loses_no_instance_and_says_so_once() -> None:
@@ -314,7 +323,36 @@ def test_an_outage_is_met_at_a_few_projects_and_the_others_are_read_later() -> N
     one.compute.calls.clear()
     one.clock.move(minutes=10)
     one.tick("discover")
+    asked = [call for call in one.compute.calls if "Instance" in call]
+    assert asked == [f"find Instance {id}-prod" for id in ids[PROJECTS_IN_A_ROW_MAX:]]
+    one.clock.move(minutes=10)
+    one.tick("discover")
     assert {call for call in one.compute.calls if "Instance" in call} == {f"find Instance {id}-prod" for id in ids}
+
+
+@pytest.mark.parametrize("ill", [PROJECTS_IN_A_ROW_MAX, 3 * PROJECTS_IN_A_ROW_MAX, 2 * TENANTS_PER_BATCH])
+def test_projects_that_are_ill_for_days_keep_nobody_else_from_being_read(ill: int) -> None:
+    one = World()
+    sick = [f"a{number:02}" for number in range(ill)]
+    well = [f"b{number:02}" for number in range(20)]
+    for id in (*sick, *well):
+        one.put((f"tenants/{id}", owner_due(tenant(id=id, project=f"{id}-prod"), THEN)))
+    failing(one, Transient("busy"), "find Instance a")
+    read_at = dict.fromkeys(well, THEN)
+    for _ in range(3 * 24 * 6):
+        one.compute.calls.clear()
+        one.tick("discover")
+        for id in well:
+            if f"find Disk {id}-prod" in one.compute.calls:
+                read_at[id] = one.clock.now()
+            assert one.clock.now() - read_at[id] <= EVERY + POSTPONED
+        one.clock.move(minutes=10)
+    one.compute.before = lambda call: None
+    one.compute.calls.clear()
+    for _ in range(3):
+        one.tick("discover")
+        one.clock.move(minutes=10)
+    assert {f"find Disk {id}-prod" for id in sick} <= set(one.compute.calls)
 
 
 def test_tenants_of_one_project_share_its_reading() -> None:

@@ -124,3 +124,14 @@ def test_a_request_for_a_damaged_tenant_is_kept_until_it_is_mended() -> None:
     damage(one, "tenants/acme", **whole)
     one.hand("create", wanted)
     assert [point.trigger for point in one.points()] == ["on_demand"]
+
+
+def test_a_damaged_record_of_a_bad_message_does_not_stop_health() -> None:
+    one = two_tenants()
+    for number in range(2):
+        one.hand("create", b"bad %d" % number)
+    damaged, _ = [path for path, _ in one.documents_in("rejected/")]
+    damage(one, damaged, reason=7)
+    one.tick("health")
+    page = one.read(d.FleetHealth, "health/_fleet")
+    assert (page.tenants, page.rejected) == (2, 1)

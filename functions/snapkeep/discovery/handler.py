@@ -25,6 +25,10 @@ ACTOR: Final = "snapkeep"
 EVERY: Final = timedelta(hours=1)
 """How often a tenant's project is read; sooner after `fleet apply`."""
 
+POSTPONED: Final = timedelta(minutes=20)
+"""When a tenant is read again whose project gave no answer: at the next tick but one. So the next is for those that an
+ill project kept from being asked, however long it stays ill."""
+
 TENANTS_PER_BATCH: Final = 20
 """Tenants that one run reads: with a project each, some 40 list calls."""
 
@@ -41,8 +45,10 @@ def discover(message: Message, ports: Ports) -> None:
 
 
 def _ask_for_due(ports: Ports) -> None:
-    due = readable(d.Tenant, Fleet(ports.documents).due("discovery", ports.clock.now()))
-    ids = [id for _, id in sorted((tenant.value.project, tenant.value.id) for tenant in due)]
+    by_project: dict[str, list[str]] = defaultdict(list)  # longest due first, as they are found
+    for tenant in readable(d.Tenant, Fleet(ports.documents).due("discovery", ports.clock.now())):
+        by_project[tenant.value.project].append(tenant.value.id)
+    ids = [id for tenants in by_project.values() for id in tenants]
     for start in range(0, len(ids), TENANTS_PER_BATCH):
         hints.send(ports.bus, "discover", DiscoverBatch(tenants=ids[start : start + TENANTS_PER_BATCH]))
 
@@ -50,20 +56,23 @@ def _ask_for_due(ports: Ports) -> None:
 def _read_tenants(ids: Sequence[str], ports: Ports) -> None:
     now = ports.clock.now()
     fleet = Fleet(ports.documents)
+    found_by_id = fleet.tenants_by_id(ids)
     by_project: dict[str, list[Held[d.Tenant]]] = defaultdict(list)
-    for tenant in fleet.tenants_by_id(ids).values():
-        by_project[tenant.value.project].append(tenant)
+    for id in dict.fromkeys(ids):  # in the order of the batch
+        if id in found_by_id:
+            by_project[found_by_id[id].value.project].append(found_by_id[id])
     changed: set[str] = set()
     compute = Breaker(ports.compute)
     for project, tenants in by_project.items():
         if compute.nobody_answers:
-            log.warning("Compute Engine does not answer: the other projects are due still")
+            log.warning("Compute Engine does not answer: the other projects are due still, and first in the next run")
             break
         try:
             selected, disks = _read_project(compute, project, tenants)
         except Transient as fault:
-            # `discover_at` stays in the past, so that the next tick asks again.
             log.warning("%s cannot be read now: %r", project, fault)
+            for tenant in tenants:
+                _postpone(fleet.tenant(tenant.value.id), tenant, now)
             continue
         except Refused as refusal:
             failure = d.Failure(code=refusal.reason or str(refusal.code), message=refusal.message[:500])
@@ -131,6 +140,14 @@ def _record(finding: rules.Finding, now: datetime) -> Record | None:
         detail=finding.detail,
         event=lost,
     )
+
+
+def _postpone(store: TenantStore, tenant: Held[d.Tenant], now: datetime) -> None:
+    """Let the tenant wait behind those that were not asked. All that is known of it stays as it was."""
+    try:
+        store.commit(None, tenant.replaced(replace(tenant.value, discover_at=now + POSTPONED)))
+    except Conflict:
+        log.info("%s: another run or the fleet file was faster, and says when it is read next", tenant.value.id)
 
 
 def _note_tenant(
