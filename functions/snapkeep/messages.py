@@ -32,6 +32,9 @@ _SHOW.maxstring = _SHOW.maxother = 400
 # Control characters, line and paragraph separators, and the marks that turn the reading direction around.
 _PLAIN: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*\Z"
 
+_SAID: Final = f"matching regex {_PLAIN!r}"
+_MEANT: Final = "of printable characters on one line"
+
 TenantId = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{1,29}\Z")]
 Chain = Annotated[str, msgspec.Meta(pattern=r"^(_system|[a-z][a-z0-9-]{1,29})\Z")]  # a tenant, or acts of none
 PointId = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{8}-[smor]-[a-z0-9-]{1,24}-[0-9a-f]{8}\Z")]
@@ -145,7 +148,7 @@ def parse(body: bytes) -> Message:
     except UnicodeDecodeError:
         raise BadMessage("body: not UTF-8") from None
     except msgspec.ValidationError as error:
-        raise BadMessage(f"body: {plain(str(error))}") from None
+        raise BadMessage(f"body: {plain(str(error).replace(_SAID, _MEANT))}") from None
     except msgspec.DecodeError as error:
         raise BadMessage(f"body: not JSON ({plain(str(error))})") from None
     except RecursionError:

@@ -16,7 +16,7 @@ from tests.web.fleets import put_points, put_tenant
 from werkzeug.serving import make_server
 
 from snapkeep import web
-from snapkeep.cli import root
+from snapkeep.cli import root, target
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_the_fleets_health_tells_of_ticks_and_bad_messages(api: str) -> None:
         "reconcile": True,
     }
     table = run(api, "fleet", "health").stdout
-    assert "silent" in table
+    assert "not yet" in table
     assert "1 rejected messages" in table
 
 
@@ -123,6 +123,48 @@ def test_a_point_that_is_not_there_is_one_line(api: str) -> None:
     result = run(api, "points", "show", "none")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "snapkeep: 'none' is no point; `snapkeep points list` names them\n"
+
+
+def test_the_points_of_a_tenant_that_is_not_there_are_refused(api: str) -> None:
+    result = run(api, "points", "list", "--tenant", "nobody")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "snapkeep: 'nobody' is not a tenant; `snapkeep fleet list` names them\n"
+
+
+@pytest.fixture
+def writing(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """What the command line would write goes to the same world."""
+    world.set_up()
+    monkeypatch.setattr(target, "ports", lambda: world.ports)
+    return world
+
+
+def ask_for(api: str, instance: str, *more: str, reason: str = "before import") -> Result:
+    return run(api, "points", "create", "--tenant", "acme", "--instance", instance, "--reason", reason, *more)
+
+
+def test_a_point_is_asked_for_once_whatever_the_same_id_is_sent_again(api: str, writing: World) -> None:
+    for _ in range(2):
+        assert ask_for(api, "acme-pam-1", "--id", "import-1").exit_code == 0
+        writing.deliver()
+    assert [point.reason for point in writing.points()] == ["before import"]
+
+
+def test_an_id_that_made_a_point_of_another_instance_is_refused(api: str, writing: World) -> None:
+    assert ask_for(api, "acme-pam-1", "--id", "import-1").exit_code == 0
+    writing.deliver()
+    writing.put(("tenants/acme/instances/77", instance(id="77", name="acme-pam-2")))
+    refused = ask_for(api, "acme-pam-2", "--id", "import-1")
+    assert refused.exit_code == 1
+    assert "of acme-pam-1 and makes no other" in refused.stderr
+
+
+@pytest.mark.parametrize(("reason", "said"), [("", "length >= 1"), ("a\nb", "printable characters on one line")])
+def test_a_reason_that_is_none_is_refused_before_it_is_sent(api: str, writing: World, reason: str, said: str) -> None:
+    refused = ask_for(api, "acme-pam-1", reason=reason)
+    assert refused.exit_code == 1
+    assert said in refused.stderr
+    assert writing.bus.pending() == []
 
 
 def test_what_the_api_refuses_is_one_line(api: str) -> None:

@@ -40,6 +40,13 @@ class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def write(folder: Path, chains: Mapping[str, Iterable[AuditRecord]]) -> None:
     """Write chains, by tenant, into a folder; what it held of an earlier export is replaced. Raises Unreadable."""
+    try:
+        _write(folder, chains)
+    except OSError as error:
+        raise Unreadable(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def _write(folder: Path, chains: Mapping[str, Iterable[AuditRecord]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     before = read_heads(folder / HEADS) if (folder / HEADS).exists() else {}
     for old in folder.glob(f"*{SUFFIX}"):

@@ -37,6 +37,8 @@ def verify(output: Output, tenants: tuple[str, ...], folder: Path | None, heads:
     """Walk chains and find any changed, missing or inserted record."""
     try:
         noted = exports.read_heads(heads) if heads else {}
+        if heads and not noted:
+            fail(f"{heads}: names no chain, so that there is nothing to compare with")
         if folder:
             verdicts = [v for v in exports.verify(folder, noted) if not tenants or v.tenant in tenants]
         else:

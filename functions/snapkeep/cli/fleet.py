@@ -226,7 +226,14 @@ def health_(output: Output) -> None:
     output.line("")
     output.table(
         ("FUNCTION", "LAST TICK", ""),
-        [(t.function, f"{age(t.at, now)} ago" if t.at else "never", "silent" if t.silent else "") for t in view.ticks],
+        [
+            (
+                t.function,
+                f"{age(t.at, now)} ago" if t.at else "never",
+                "" if not t.silent else "silent" if t.at else "not yet",
+            )
+            for t in view.ticks
+        ],
     )
     if view.bad_messages:
         output.line("")

@@ -8,10 +8,13 @@ from urllib.parse import quote
 
 import click
 
+from snapkeep import documents as d
 from snapkeep import messages, views
 from snapkeep.cli import target
 from snapkeep.cli.output import Output, fail
 from snapkeep.documents import PointState
+from snapkeep.ports import Ports
+from snapkeep.store import Fleet, digest
 from snapkeep.wording import moment, size
 
 LIST_MAX: Final = 1000
@@ -36,6 +39,8 @@ def list_(output: Output, tenant: str | None, state: str | None, limit: int) -> 
             more = True
             break
         found.append(point)
+    if tenant and not found and target.look_for(views.TenantView, f"/tenants/{quote(tenant, safe='')}") is None:
+        fail(f"{tenant!r} is not a tenant; `snapkeep fleet list` names them")
     if output.as_json:
         output.json(found)
     else:
@@ -146,6 +151,9 @@ def create(output: Output, tenant: str, instance: str, zone: str | None, reason:
         messages.parse(body)
     except messages.BadMessage as bad:
         fail(bad.reason)
+    made = _made_before(ports, tenant, wanted.id)
+    if made and instance not in (made.instance.name, made.instance.id):
+        fail(f"request {wanted.id!r} has made {made.id} of {made.instance.name} and makes no other; take another --id")
     ports.bus.publish("snapkeep-create", body)
     if output.as_json:
         output.json({"id": wanted.id, "tenant": tenant, "instance": instance})
@@ -153,6 +161,14 @@ def create(output: Output, tenant: str, instance: str, zone: str | None, reason:
         output.line(
             f"asked for (request {wanted.id}); `snapkeep points list --tenant {tenant}` shows what became of it"
         )
+
+
+def _made_before(ports: Ports, tenant: str, key: str) -> d.Point | None:
+    """The point that a request of this key has led to."""
+    store = Fleet(ports.documents).tenant(tenant)
+    request = store.get(d.Request, "requests", digest(key))
+    point = store.get(d.Point, *request.value.subject.split("/")) if request else None
+    return point.value if point else None
 
 
 def _check_instance(view: views.TenantView, instance: str, zone: str | None) -> None:

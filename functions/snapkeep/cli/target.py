@@ -105,7 +105,7 @@ def _in_process(path: str) -> tuple[int, bytes]:
     from snapkeep import web
 
     app = web.create_app(ports())
-    app.config["PROPAGATE_EXCEPTIONS"] = True  # what Google refuses is for whoever typed the command
+    app.testing = True  # what Google refuses rises to whoever typed the command
     answer = app.test_client().get(path)
     return answer.status_code, answer.data
 

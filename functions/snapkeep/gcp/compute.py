@@ -35,6 +35,9 @@ CALL_TIMEOUT_S: Final = 15.0
 CALLS_TIMEOUT_S: Final = 25.0
 """All attempts of one read together: within the least timeout of a function (60 s), the last attempt included."""
 
+UNREACHABLE: Final = "UNREACHABLE"
+"""What a list says of a zone or region that did not answer; also the reason of the Transient that it becomes."""
+
 RETRY_PAUSE_MIN_S: Final = 0.25
 RETRY_PAUSE_MAX_S: Final = 4.0
 
@@ -234,8 +237,9 @@ def _said(error: GoogleAPICallError) -> tuple[int, str, str]:
 
 
 def _worth_another_try(error: BaseException) -> bool:
-    # The quota of a minute is not back within seconds, and asking for it spends more of it.
-    return isinstance(error, Transient) and not error.of_project
+    # The quota of a minute is not back within seconds, and asking for it spends more of it; neither is a zone, and the
+    # tick after this one asks again.
+    return isinstance(error, Transient) and not error.of_project and error.reason != UNREACHABLE
 
 
 # --- pages --------------------------------------------------------------------------------------------------------
@@ -256,9 +260,9 @@ def _reached(page: Any) -> list[Any]:
 
     Raises Transient when one of them did not answer: what is in it would look as if it were gone.
     """
-    away = [*page.unreachables, *(name for name, scope in page.items.items() if scope.warning.code == "UNREACHABLE")]
+    away = [*page.unreachables, *(name for name, scope in page.items.items() if scope.warning.code == UNREACHABLE)]
     if away:
-        raise Transient(f"no answer from {', '.join(sorted(away))}", reason="UNREACHABLE")
+        raise Transient(f"no answer from {', '.join(sorted(away))}", reason=UNREACHABLE)
     return list(page.items.values())
 
 

@@ -297,11 +297,14 @@ def advance(output: Output, duration: timedelta) -> None:
     clock = _ask("POST", "/_sim/clock", {"advance_seconds": duration.total_seconds()})
     shown = sys.stderr.isatty()
     pause = threading.Event()
-    while clock["running"]:
-        if shown:
-            _show_progress(began, clock)
-        pause.wait(POLL_S)
-        clock = _ask("GET", "/_sim/clock")
+    try:
+        while clock["running"]:
+            if shown:
+                _show_progress(began, clock)
+            pause.wait(POLL_S)
+            clock = _ask("GET", "/_sim/clock")
+    except KeyboardInterrupt:
+        fail(f"time goes on to {clock['target']} without being waited for; `snapkeep sim status` shows where it is")
     if shown:
         click.echo("\r\x1b[K", err=True, nl=False)
     if clock["failure"]:

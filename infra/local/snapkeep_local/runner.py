@@ -465,7 +465,9 @@ def add_pages(app: flask.Flask, port: int) -> None:
             body = answer.read()
         except (OSError, http.client.HTTPException) as fault:
             # Its process has died, or is on its way back.
-            return flask.Response(f"function web does not answer ({fault}); try again\n", 502, mimetype="text/plain")
+            detail = f"function web does not answer ({fault}); ask again"
+            problem = {"type": "about:blank", "title": "Bad Gateway", "status": 502, "detail": detail}
+            return flask.Response(json.dumps(problem), 502, mimetype="application/problem+json")
         finally:
             connection.close()
         headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in HOP_BY_HOP]
@@ -525,9 +527,14 @@ def up(settings: Settings) -> None:
         with suppress(Stopped), cloud:
             click.echo(json.dumps(cloud.addresses))
             sys.stdout.flush()
-            log.info("ready; SNAPKEEP_API=%s leads the command line here; Ctrl-C stops it", cloud.addresses["sim"])
-            while not ended.is_set():
-                signal.pause()
+            try:
+                url = cloud.addresses["sim"]
+                log.info("ready; the dashboard is at %s/; Ctrl-C stops it", url)
+                log.info("SNAPKEEP_API=%s leads the command line here", url)
+                while not ended.is_set():
+                    signal.pause()
+            finally:
+                log.info("stopping")
         log.info("stopped")
     finally:
         for number, handler in before.items():
