@@ -18,7 +18,7 @@ from tests.makers import THEN, World
 
 from snapkeep import wiring
 from snapkeep.audit import chain, export
-from snapkeep.cli import main, root
+from snapkeep.cli import main, root, target
 from snapkeep.cli.output import Output
 from snapkeep.ports import Doc, Query, Write
 from snapkeep.store import canonical, timestamp
@@ -393,3 +393,17 @@ def test_a_table_that_is_too_wide_all_the_same_is_not_cut(capsys: pytest.Capture
     said = table(capsys, 40)
     assert "20261122-s-acme-pam-1-6a39d0ed  scheduled" in said
     assert "8.6 GiB" in said
+
+
+def test_heads_that_name_no_chain_prove_nothing_and_are_refused(tmp_path: Path) -> None:
+    exported(tmp_path)
+    heads = tmp_path / "noted.json"
+    heads.write_text("{}")
+    line = ends_in_one_line(run("audit", "verify", "--from", tmp_path, "--heads", heads))
+    assert "names no chain" in line
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target, "ports", lambda: World().ports)
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in ends_in_one_line(run("audit", "export", tmp_path / "file" / "below"))
