@@ -11,6 +11,10 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 SCHEMA: Final = 1
+
+TENANT_ID_WORD: Final = r"[a-z][a-z0-9-]{1,29}"
+"""What the whole of a tenant's id matches. Nothing of it could leave its place in a document's path."""
+
 T = TypeVar("T", bound="Stored")
 Raw = bytes  # inside a class, the field name `bytes` would hide the type
 

@@ -31,6 +31,7 @@ import yaml
 
 from snapkeep import cloud
 from snapkeep.documents import (
+    TENANT_ID_WORD,
     ByLabel,
     ByName,
     ClientBackup,
@@ -529,7 +530,7 @@ TENANT_NAME: Final = leaf(f"a name (1 to {NAME_CHARS_MAX} printable characters o
 def judge_tenant_id(value: object, at: At) -> object:
     if value == SYSTEM:
         return at.wrong(f"{SYSTEM!r} is reserved for the acts of no tenant; expected {TENANT_ID_EXPECTED}")
-    if isinstance(value, str) and re.fullmatch(r"[a-z][a-z0-9-]{1,29}", value):
+    if isinstance(value, str) and re.fullmatch(TENANT_ID_WORD, value):
         return value
     return at.wrong(f"{shown(value)} is not {TENANT_ID_EXPECTED}")
 

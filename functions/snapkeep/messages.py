@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from snapkeep.documents import TENANT_ID_WORD
+
 MESSAGE_BYTES_MAX: Final = 64 * 1024
 """Bytes of a message's body. Ours stay below 16 KiB; Pub/Sub itself would take 10 MiB."""
 
@@ -35,8 +37,8 @@ _PLAIN: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*\
 _SAID: Final = f"matching regex {_PLAIN!r}"
 _MEANT: Final = "of printable characters on one line"
 
-TenantId = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{1,29}\Z")]
-Chain = Annotated[str, msgspec.Meta(pattern=r"^(_system|[a-z][a-z0-9-]{1,29})\Z")]  # a tenant, or acts of none
+TenantId = Annotated[str, msgspec.Meta(pattern=rf"^{TENANT_ID_WORD}\Z")]
+Chain = Annotated[str, msgspec.Meta(pattern=rf"^(_system|{TENANT_ID_WORD})\Z")]  # a tenant, or acts of none
 PointId = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{8}-[smor]-[a-z0-9-]{1,24}-[0-9a-f]{8}\Z")]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=500, pattern=_PLAIN)]

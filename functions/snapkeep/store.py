@@ -76,7 +76,10 @@ QUERIES: Final[Mapping[str, Shape]] = {
     # Over the whole fleet, for people: a page at a time.
     "health_worst_first": Shape("health", order=(("worst_first", "asc"),), limit=VIEW_PAGE),
     "health_newest": Shape("health", order=(("updated_at", "desc"),), limit=1),
-    "rejected_newest": Shape("rejected", order=(("at", "desc"),), limit=20),
+    "health_at": Shape("health", (("updated_at", "=="),), limit=VIEW_PAGE),
+    "rejected_newest": Shape("rejected", (("kind", "=="),), (("at", "desc"),), limit=10),
+    "rejected_last": Shape("rejected", order=(("at", "desc"),), limit=1),
+    "rejected_at": Shape("rejected", (("at", "=="),), limit=VIEW_PAGE),
     "points_newest": Shape("points", order=(("requested_at", "desc"),), group=True, limit=VIEW_PAGE),
     "points_in_state": Shape("points", (("state", "=="),), (("requested_at", "desc"),), group=True, limit=VIEW_PAGE),
     "points_by_id": Shape("points", (("id", "=="),), group=True, limit=2),

@@ -14,9 +14,10 @@ from typing import Final, TypeVar
 import msgspec
 
 from snapkeep import documents as d
+from snapkeep.documents import TENANT_ID_WORD
 from snapkeep.health import State, state
 from snapkeep.ports import Doc, Ports
-from snapkeep.store import QUERIES, Fleet, Held, TenantStore, readable, timestamp
+from snapkeep.store import QUERIES, Fleet, Held, TenantStore, canonical, digest, readable, timestamp
 
 T = TypeVar("T", bound=d.Stored)
 
@@ -32,6 +33,10 @@ PERIODS: Final[Mapping[str, timedelta]] = {
 PERIODS_SILENT: Final = 3
 SILENT_MIN: Final = timedelta(minutes=10)
 """A function is silent once its last tick is older than three periods, and than this: one tick may be late."""
+
+
+BAD_KINDS: Final = ("dead_letter", "rejected")
+"""Kinds of bad messages, from the one that needs somebody first: each has its own page, so that none hides another."""
 
 
 class BadCursor(Exception):
@@ -79,11 +84,13 @@ class FleetView(Shown, frozen=True, kw_only=True):
     tenants: list[TenantLine]
     next: str | None  # `after` of the following page
     ticks: list[LastTick]
-    bad_messages: list[d.Rejected]  # newest first, at most 20, of the last 30 days
+    bad_messages: list[d.Rejected]  # of the last 30 days: at most 10 of each kind, dead letters first, newest first
 
 
 def fleet(ports: Ports, after: str | None = None) -> FleetView:
-    """Reads: the totals, a page of 50 tenants, a tick for each function, 20 bad messages. Raises BadCursor."""
+    """Reads: what `fleet_version` does, the totals, a page of 50 tenants, a tick for each function, 10 bad messages
+    of each kind. Raises BadCursor.
+    """
     whole, now = Fleet(ports.documents), ports.clock.now()
     version = fleet_version(ports)  # read first: what changes while the rest is read has another version
     docs = whole.page_docs("health_worst_first", after=_after_tenant(after) if after else None)
@@ -96,15 +103,32 @@ def fleet(ports: Ports, after: str | None = None) -> FleetView:
         tenants=lines,
         next=_next(docs, "health_worst_first", lambda doc: str(doc.data["worst_first"])),
         ticks=last_ticks(whole.ticks(), now),
-        bad_messages=_values(d.Rejected, whole.page_docs("rejected_newest")),
+        bad_messages=[
+            bad for kind in BAD_KINDS for bad in _values(d.Rejected, whole.page_docs("rejected_newest", kind))
+        ],
     )
 
 
 def fleet_version(ports: Ports) -> str:
-    """One read: the newest change of anyone's health, and the minute, since ages grow while nothing changes."""
-    newest = Fleet(ports.documents).page_docs("health_newest")
-    changed = timestamp(newest[0].data["updated_at"]) if newest else "never"
-    return f"{changed}|{ports.clock.now():%Y-%m-%dT%H:%M}"
+    """A digest of what was changed last, and the minute, since ages grow while nothing changes.
+
+    Three reads: the fleet's totals, the newest health and the newest bad message, by what they hold. While it is
+    still the instant of such a change (with a clock that stands, for as long as it does), others may join it: then
+    all that carries this instant counts too, up to a page of 50 of health and of bad messages.
+
+    What it may miss until the next change or the end of the minute: what a run that began earlier writes after a
+    newer change (it carries the instant at which the run began), a tick, which the totals tell of later, and one of
+    more than 50 changes of the same instant.
+    """
+    whole, now = Fleet(ports.documents), ports.clock.now()
+    docs = list(filter(None, ports.documents.get("health/_fleet")))
+    for newest, all_at, field in (("health_newest", "health_at", "updated_at"), ("rejected_last", "rejected_at", "at")):
+        last = whole.page_docs(newest)
+        docs += last
+        if last and last[0].data[field] >= now:
+            docs += whole.page_docs(all_at, last[0].data[field])
+    held = canonical([(doc.path, doc.data) for doc in docs])
+    return f"{digest(held.decode())[:16]}|{now:%Y-%m-%dT%H:%M}"
 
 
 def last_ticks(ticks: Mapping[str, datetime], now: datetime) -> list[LastTick]:
@@ -219,8 +243,8 @@ def _point(point: Held[d.Point]) -> PointView:
 
 # What a page ended with, written so that a person can read it. It only says where to go on: whatever stands in it,
 # the query stays the same.
-_TENANT: Final = re.compile(r"[0-9]\|([a-z][a-z0-9-]{1,29})")
-_POINT: Final = re.compile(r"([0-9T:.-]{26}Z)\|([a-z][a-z0-9-]{1,29})\|([0-9a-z-]{1,63})")
+_TENANT: Final = re.compile(rf"[0-9]\|({TENANT_ID_WORD})")
+_POINT: Final = re.compile(rf"([0-9T:.-]{{26}}Z)\|({TENANT_ID_WORD})\|([0-9a-z-]{{1,63}})")
 
 
 def _after_tenant(cursor: str) -> Doc:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.makers import World
-from tests.web.figures import MANY, NOW, empty, healthy, put_figures, put_ticks, sum_up, troubled
+from tests.web.figures import MANY, NOW, empty, healthy, put_figures, put_rejected, put_ticks, sum_up, troubled
 
 from snapkeep import views
 from snapkeep.documents import Tick
@@ -184,6 +184,12 @@ def test_bad_messages_are_a_concern_for_seven_days() -> None:
     last = concerns(views.fleet(troubled().ports))[-1]
     assert (last.tone, last.who) == ("bad", "3 dead letters and 1 rejected message in 7 days")
     assert last.reasons == ("the newest 2h 0m ago, for snapkeep-reconcile",)
+
+
+def test_the_newest_bad_message_is_told_of_whichever_kind_it_is() -> None:
+    world = troubled()
+    put_rejected(world, 5, kind="rejected", function="create", at=NOW - timedelta(minutes=7))
+    assert concerns(views.fleet(world.ports))[-1].reasons == ("the newest 7m ago, for create",)
 
 
 def test_a_healthy_fleet_needs_nobody() -> None:

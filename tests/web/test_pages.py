@@ -37,9 +37,10 @@ def big(tenants: int) -> World:
     put_ticks(world)
     for number in range(tenants):
         put_figures(world, f"t{number:03}", unprotected=["x in y"] * (number % 3))
-    for number in range(40):
-        put_rejected(world, number)
-    sum_up(world, dead_letters=40)
+    for number in range(80):
+        put_rejected(world, number, kind="dead_letter" if number < 40 else "rejected")
+    sum_up(world, dead_letters=40, rejected=40)
+    world.clock.move(seconds=1)
     return world
 
 
@@ -52,16 +53,32 @@ def test_a_page_reads_as_much_of_a_large_fleet_as_of_a_small_one() -> None:
         shown, counting = counted(big(tenants))
         assert shown.get("/").status_code == 200
         reads.append((sum(counting.questions.values()), counting.reads))
-    # A page of 50, the totals, a tick of each of 5 functions, 20 bad messages, the newest change: in 5 questions.
-    assert reads == [(5, 50 + 1 + 5 + 20 + 1)] * 2
+    # A page of 50, the totals, a tick of each of 5 functions, 10 bad messages of each of 2 kinds; and for the
+    # version the totals, the newest of the tenants' health and the newest bad message: in 8 questions.
+    assert reads == [(8, 50 + 1 + 5 + 20 + 3)] * 2
 
 
-def test_an_open_page_of_a_fleet_where_nothing_changes_reads_one_document() -> None:
+def test_an_open_page_of_a_fleet_where_nothing_changes_reads_three_documents() -> None:
     world = big(300)
     shown, counting = counted(world)
     answer = shown.get("/fleet", query_string={"seen": views.fleet_version(world.ports)})
     assert (answer.status_code, answer.data) == (204, b"")
-    assert counting.reads == 1
+    assert counting.reads == 3
+
+
+def test_an_open_page_is_told_anew_at_the_same_instant() -> None:
+    world = healthy()
+    seen = views.fleet_version(world.ports)
+    put_figures(world, "acme", breach_at=NOW)
+    answer = client(world).get("/fleet", query_string={"seen": seen})
+    assert (answer.status_code, "1 tenant in breach" in answer.text) == (200, True)
+
+
+def test_the_page_says_which_time_its_bad_messages_cover_and_how_many_of_them_it_shows() -> None:
+    page = client(big(3)).get("/").text
+    assert "Of 30 days, the newest 10 of each kind at the most, dead letters first" in page
+    assert "40 dead letters and 40 rejected messages in 7 days" in page
+    assert "None in 30 days." in client(healthy()).get("/").text
 
 
 def test_an_open_page_is_told_anew_when_a_health_has_changed_or_a_minute_has_passed() -> None:

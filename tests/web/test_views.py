@@ -1,11 +1,15 @@
 """Views: derived states, the order that they are shown in, pages, and a bound on what each reads."""
 
 from datetime import datetime, timedelta
+from typing import get_args, get_type_hints
 
 import pytest
+from msgspec.structs import replace
 from tests.makers import INSTANCE_ID, THEN, World, instance, point, tenant
+from tests.web.figures import put_rejected
 from tests.web.fleets import Counting, put_points, put_tenant
 
+from snapkeep import documents as d
 from snapkeep import views
 from snapkeep.messages import Nudge
 from snapkeep.ports import Replace
@@ -70,9 +74,10 @@ def test_a_fleet_of_any_size_costs_the_same_reads() -> None:
     for number in range(30):
         world.hand("create", f"bad {number}".encode())
     put_points(world, "t000", 200)
+    world.clock.move(seconds=1)
     for view, most in (
-        (lambda: views.fleet(world.ports), 50 + 20 + len(views.PERIODS) + 3),
-        (lambda: views.fleet_version(world.ports), 1),
+        (lambda: views.fleet(world.ports), 50 + 20 + len(views.PERIODS) + 1 + 3),
+        (lambda: views.fleet_version(world.ports), 3),
         (lambda: views.tenant(world.ports, "t000"), 2 + 200 + 50),
         (lambda: views.points(world.ports), 50),
         (lambda: views.point(world.ports, "20261101-o-t000-app-00000001"), 2),
@@ -88,13 +93,56 @@ def test_the_version_changes_with_anyones_health_and_each_minute() -> None:
     put_tenant(world, "alpha")
     first = views.fleet_version(world.ports)
     assert views.fleet(world.ports).version == first
-    put_tenant(world, "beta")
-    assert views.fleet_version(world.ports) == first  # at the same instant, which does not happen
     world.clock.move(seconds=1)
     put_tenant(world, "beta", breached=True)
     second = views.fleet_version(world.ports)
     world.clock.move(minutes=1)
     assert len({first, second, views.fleet_version(world.ports)}) == 3
+
+
+def test_the_version_changes_with_anyones_health_while_the_clock_stands_still() -> None:
+    world = World()
+    for id in ("alpha", "beta", "zeta"):
+        put_tenant(world, id)
+    seen = [views.fleet_version(world.ports)]
+    for id in ("alpha", "zeta", "beta"):  # whichever of them it is that changes
+        put_tenant(world, id, breached=True)
+        seen.append(views.fleet_version(world.ports))
+    assert len(set(seen)) == 4
+    assert views.fleet_version(world.ports) == seen[-1]
+
+
+def test_the_version_changes_with_each_bad_message_while_the_clock_stands_still() -> None:
+    world = World()
+    seen = [views.fleet_version(world.ports)]
+    for number in range(8):
+        world.hand("create", f"bad {number}".encode())
+        seen.append(views.fleet_version(world.ports))
+    assert len(set(seen)) == 9
+
+
+def test_the_version_changes_with_the_totals_of_a_run_that_began_before_the_newest_change() -> None:
+    world = World()
+    world.set_up()
+    world.tick("health")
+    began = views.fleet(world.ports).totals
+    assert began is not None
+    world.clock.move(seconds=2)
+    put_tenant(world, "beta")
+    first = views.fleet_version(world.ports)
+    world.put(("health/_fleet", replace(began, breached=1)))
+    assert views.fleet_version(world.ports) != first
+
+
+def test_the_version_at_one_instant_costs_a_page_of_each_at_the_most() -> None:
+    world = World()
+    for number in range(70):
+        put_tenant(world, f"t{number:03}")
+        world.hand("create", f"bad {number}".encode())
+    counting = Counting(world.memory)
+    world.documents = counting
+    views.fleet_version(world.ports)
+    assert counting.reads == 3 + 50 + 50
 
 
 def test_a_fleet_that_was_never_computed_has_no_totals() -> None:
@@ -109,6 +157,20 @@ def test_bad_messages_are_shown_newest_first() -> None:
         world.hand("create", f"bad {number}".encode())
         world.clock.move(minutes=1)
     assert [bad.excerpt for bad in views.fleet(world.ports).bad_messages] == ["bad 2", "bad 1", "bad 0"]
+
+
+def test_no_number_of_rejected_messages_hides_a_dead_letter() -> None:
+    world = World()
+    put_rejected(world, 0, at=THEN)
+    for number in range(1, 41):
+        put_rejected(world, number, kind="rejected", at=THEN + timedelta(minutes=number))
+    shown = views.fleet(world.ports).bad_messages
+    newest = [THEN + timedelta(minutes=number) for number in range(40, 30, -1)]
+    assert [(bad.kind, bad.at) for bad in shown] == [("dead_letter", THEN), *(("rejected", at) for at in newest)]
+
+
+def test_every_kind_of_bad_message_is_shown() -> None:
+    assert set(views.BAD_KINDS) == set(get_args(get_type_hints(d.Rejected)["kind"]))
 
 
 @pytest.mark.parametrize(

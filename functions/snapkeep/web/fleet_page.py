@@ -173,7 +173,7 @@ def _bad_messages(view: FleetView) -> list[Concern]:
     if not dead and not rejected:
         return []
     kinds = [count(dead, "dead letter")] * bool(dead) + [count(rejected, "rejected message")] * bool(rejected)
-    newest = view.bad_messages[0] if view.bad_messages else None
+    newest = max(view.bad_messages, key=lambda bad: bad.at, default=None)
     told = (f"the newest {age(newest.at, view.at)} ago, for {newest.function}",) if newest else ()
     who = f"{' and '.join(kinds)} in 7 days"
     return [Concern("bad" if dead else "warn", "messages", who, None, None, told)]

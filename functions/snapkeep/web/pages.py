@@ -13,8 +13,10 @@ from werkzeug.exceptions import BadRequest
 
 from snapkeep import views
 from snapkeep.ports import Ports, Transient
+from snapkeep.store import QUERIES, REJECTED_KEPT
 from snapkeep.views import BadCursor, FleetView
 from snapkeep.web import fleet_page
+from snapkeep.web.passing import passing
 from snapkeep.wording import age, moment, size
 
 POLICY: Final = "; ".join(
@@ -34,12 +36,10 @@ POLICY: Final = "; ".join(
 ASSETS: Final = Path(__file__).parent / "assets"
 
 POLL_S: Final = 5
-"""Between two questions of an open page whether anything has changed: one read each."""
+"""Between two questions of an open page whether anything has changed: three reads each."""
 
 STALE_S: Final = 20
 """After so long without an answer the page says that it is not current: four questions."""
-
-RETRY_AFTER_S: Final = 5
 
 FOREVER: Final = "public, max-age=31536000, immutable"
 """Cache-Control of a file that is asked for by the hash of what it holds."""
@@ -91,6 +91,8 @@ def _fleet(view: FleetView, after: str | None) -> dict[str, object]:
         "state_words": fleet_page.STATE_WORDS,
         "names_shown": fleet_page.NAMES_SHOWN,
         "periods": views.PERIODS,
+        "bad_of_a_kind": QUERIES["rejected_newest"].limit,
+        "bad_days": REJECTED_KEPT.days,
         "poll_s": POLL_S,
         "stale_s": STALE_S,
     }
@@ -105,10 +107,9 @@ def _failure(what: str, why: str) -> str:
     return flask.render_template("failure.html", what=what, why=why)
 
 
-def _passing(error: Transient) -> flask.typing.ResponseReturnValue:
-    flask.current_app.logger.warning("the database did not answer: %s", error)
+def _passing(error: Transient) -> flask.Response:
     said = _failure("The database did not answer", "This passes as a rule; load the page again.")
-    return said, 503, {"Retry-After": str(RETRY_AFTER_S)}
+    return passing(error, flask.Response(said, mimetype="text/html"))
 
 
 # --- assets -------------------------------------------------------------------------------------------------------
