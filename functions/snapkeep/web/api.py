@@ -11,18 +11,15 @@ import msgspec
 from werkzeug.exceptions import BadRequest, Conflict, HTTPException, NotFound
 
 from snapkeep import views
-from snapkeep.documents import PointState
+from snapkeep.documents import TENANT_ID_WORD, PointState
 from snapkeep.ports import Ports, Transient
 from snapkeep.views import BadCursor
-
-RETRY_AFTER_S: Final = 5
-"""What a client is told to wait when the database did not answer."""
-
+from snapkeep.web.passing import passing
 
 POINT: Final = re.compile(r"[0-9]{8}-[smor]-[a-z0-9-]{1,24}-[0-9a-f]{8}")
 """A point's id, before it is asked for: Firestore compares at most 1,500 bytes."""
 
-TENANT: Final = re.compile(r"[a-z][a-z0-9-]{1,29}")
+TENANT: Final = re.compile(TENANT_ID_WORD)
 """A tenant's id, before it becomes a part of a document's path."""
 
 
@@ -108,10 +105,7 @@ def _refused(error: HTTPException) -> flask.Response:
 
 
 def _passing(error: Transient) -> flask.Response:
-    flask.current_app.logger.warning("the database did not answer: %s", error)
-    answer = _problem(503, "Service Unavailable", "the database did not answer; ask again")
-    answer.headers["Retry-After"] = str(RETRY_AFTER_S)
-    return answer
+    return passing(error, _problem(503, "Service Unavailable", "the database did not answer; ask again"))
 
 
 def _problem(status: int, title: str, detail: str) -> flask.Response:
