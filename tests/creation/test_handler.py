@@ -270,6 +270,20 @@ def test_a_request_takes_one_point_however_often_it_arrives() -> None:
     assert [record["actor"] for record in requested] == ["claimed:ci@vendor.example"]
 
 
+def test_a_request_tells_health_that_a_point_runs_now() -> None:
+    one = world()
+    told: list[str] = []
+    for _ in range(2):
+        one.hand("create", request())
+        told += [message.topic for message in one.bus.pending() if b"nudge" in message.body]
+        one.lose_messages()
+    assert told.count("snapkeep-health") == 1
+    one.hand("create", request(id="r-2"))
+    one.deliver()
+    (here,) = [data for _, data in one.documents_in("health/") if data.get("running")]
+    assert here["running"] == 2
+
+
 def test_two_deliveries_of_one_request_at_once_take_one_point() -> None:
     one = world()
 
@@ -439,7 +453,7 @@ def test_a_pause_lets_what_is_running_end_and_starts_no_second_attempt() -> None
     first, second = (change.name for change in one.compute.started)
     one.compute.finish(first)
     one.compute.finish(second, "FAILED")
-    one.pass_time(2 * HOUR)
+    one.pass_time(timedelta(minutes=40))
     assert len(one.compute.started) == 2
     assert one.outcomes() == [(second, "failed")]
     pause(one)
@@ -746,6 +760,89 @@ def test_a_snapshot_that_someone_deletes_before_the_point_is_complete_is_made_ag
     live = {s.name: s for s in one.compute.snapshots}
     assert {entry.snapshot.name for entry in ended.disks} <= set(live)
     assert (first, "failed") in one.outcomes()
+
+
+def upload(one: World, stuck: str, hours: int) -> None:
+    """So many hours in which every snapshot is READY a minute after its start but this one."""
+    for _ in range(hours * 60):
+        one.clock.move(minutes=1)
+        for made in one.compute.snapshots:
+            if made.name != stuck:
+                one.compute.finish(made.name)
+        one.tick("reconcile")
+
+
+def moments(one: World) -> list[datetime]:
+    """When the snapshots of the only point were taken, as Compute Engine tells it."""
+    held = {made.name: made.created_at for made in one.compute.snapshots}
+    return [held[entry.snapshot.name] for entry in one.the_point().disks]
+
+
+def test_a_disk_that_is_retaken_hours_later_takes_the_other_one_with_it() -> None:
+    one = due()
+    one.tick("plan")
+    boot, data = (change.name for change in one.compute.started)
+    upload(one, stuck=data, hours=5)
+    assert one.the_point().state == "verified"
+    assert max(moments(one)) - min(moments(one)) <= rules.SPREAD_MAX
+    assert [entry.attempts for entry in one.the_point().disks] == [2, 2]
+    newest = one.the_instance().newest_verified
+    assert newest is not None
+    assert newest.at == min(moments(one)) > one.clock.now() - HOUR
+    assert len(one.compute.started) == len({change.name for change in one.compute.started}) == 4
+    assert sorted(name for name, _ in one.outcomes()) == sorted(one.intents())
+    assert {name for name, outcome in one.outcomes() if outcome == "failed"} == {boot, data}
+    assert (one.the_instance().tally.running, one.the_instance().tally.verified) == (0, 1)
+
+
+def test_a_long_outage_between_two_starts_leaves_no_point_of_two_moments() -> None:
+    one = due()
+    until = one.clock.now() + 3 * HOUR
+
+    def meet(made: str) -> None:
+        if made.startswith("start") and one.compute.started and one.clock.now() < until:
+            raise Transient("busy")
+
+    one.compute.before = meet
+    one.tick("plan")
+    assert len(one.compute.started) == 1
+    upload(one, stuck="", hours=5)
+    assert one.the_point().state == "verified"
+    assert max(moments(one)) - min(moments(one)) <= rules.SPREAD_MAX
+    assert [entry.attempts for entry in one.the_point().disks] == [2, 1]
+
+
+def test_a_one_minute_snapshot_converges_to_a_look_after_one_minute() -> None:
+    one = due()
+    took: list[timedelta] = []
+    for _ in range(40):
+        at = one.the_instance().next_slot_at
+        assert at is not None
+        one.clock.at = at
+        one.tick("plan")
+        upload(one, stuck="", hours=1)
+        newest = max(one.points(), key=lambda p: p.requested_at)
+        assert newest.verified_at is not None
+        took.append(newest.verified_at - at)
+    assert took[0] > timedelta(minutes=10)
+    assert max(took[-10:]) <= rules.LOOK_MIN + rules.LOOKS_TOGETHER
+
+
+def test_a_snapshot_of_seven_minutes_is_looked_at_about_once_a_night() -> None:
+    one = due()
+    looks: list[int] = []
+    for _ in range(40):
+        at = one.the_instance().next_slot_at
+        assert at is not None
+        one.clock.at = at
+        one.tick("plan")
+        one.compute.calls.clear()
+        one.clock.move(minutes=6)
+        one.tick("reconcile")
+        upload(one, stuck="", hours=1)
+        looks.append(one.compute.calls.count(f"find Snapshot {PROJECT}"))
+    assert {p.state for p in one.points()} == {"verified"}
+    assert sum(looks) <= 1.5 * len(looks)
 
 
 def test_a_snapshot_that_vanishes_while_its_operation_runs_verifies_nothing() -> None:

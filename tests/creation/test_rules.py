@@ -558,7 +558,8 @@ def test_a_stuck_snapshot_is_given_up_for_another_one_while_that_one_has_as_long
     ("of", "stuck"),
     [
         (on_its_way(), True),
-        (on_its_way(size_gb=1_500), False),  # may take so long to upload
+        (on_its_way(size_gb=450), True),
+        (on_its_way(size_gb=500), False),  # may take so long to upload
         (on_its_way(expected_s=9_000), False),  # took half as long last time
         (on_its_way(attempts=rules.ATTEMPTS_MAX), False),  # and there is no other one to come
     ],
@@ -583,6 +584,96 @@ def test_an_operation_that_never_ends_is_given_up_too_where_there_is_no_snapshot
     late = judge(of, operations=running, at=of.deadline)
     assert late.point.failure is not None
     assert late.point.failure.message.endswith("acme-pam-1-boot (asked for and not there)")
+
+
+def test_a_first_snapshot_of_a_terabyte_that_uploads_slowly_is_never_given_up() -> None:
+    of = on_its_way(size_gb=1_000)
+    for hours in range(12):
+        now = THEN + timedelta(hours=hours)
+        assert judge(of, snapshot(status="UPLOADING", created_at=THEN), at=now).outcomes == ()
+
+
+# --- judge: one moment --------------------------------------------------------------------------------------------
+
+DATA = SnapshotRef(project=PROJECT, name="sk-2", location=REGION)
+
+
+def two_disks(attempts: int = 1, **changes: object) -> Point:
+    """Boot and data, both asked for; `attempts` are those of the boot disk."""
+    boot = point_disk(operation=OP, attempts=attempts)
+    return creating(boot, point_disk(id="2", name="data", operation=OP + "2", attempts=2, snapshot=DATA), **changes)
+
+
+def taken_apart(by: timedelta, status: str = "READY") -> tuple[Snapshot, Snapshot]:
+    """Snapshots of both, that of the data disk so much later than that of the boot disk."""
+    return (
+        snapshot(created_at=THEN),
+        snapshot(name="sk-2", id="9002", source_disk_id="2", status=status, created_at=THEN + by),
+    )
+
+
+def test_snapshots_that_were_taken_within_the_longest_spread_make_a_point() -> None:
+    step = judge(two_disks(), *taken_apart(rules.SPREAD_MAX), at=THEN + timedelta(hours=2))
+    assert step.point.state == "verified"
+
+
+@pytest.mark.parametrize("status", ["READY", "UPLOADING"])
+def test_a_snapshot_that_is_older_than_another_ones_moment_is_outdated_and_taken_anew(status: str) -> None:
+    both = taken_apart(rules.SPREAD_MAX + timedelta(seconds=1), status)
+    now = THEN + timedelta(minutes=70)
+    step = judge(two_disks(), *both, at=now)
+    assert step.point.state == "creating"
+    assert step.intents == ()
+    ((name, outcome, code, message),) = ((o.name, o.outcome, o.code, o.message) for o in step.outcomes)
+    assert (name, outcome, code) == ("sk-boot-1", "failed", "snapshot_outdated")
+    assert "acme-pam-1-boot was taken at 2026-11-01 00:00:00 UTC" in message
+    assert "data at 2026-11-01 01:00:01 UTC" in message
+    assert step.point.next_at is not None
+    again = judge(step.point, *both, at=step.point.next_at)
+    assert again.outcomes == ()
+    (change,) = again.intents
+    assert change.source_disk.endswith("/acme-pam-1-boot")
+    assert change.name != "sk-boot-1"
+    made = snapshot(name=change.name, id="9003", created_at=step.point.next_at)
+    ended = judge(again.point, made, taken_apart(rules.SPREAD_MAX + timedelta(seconds=1))[1], at=now + rules.LOOK_MAX)
+    assert ended.point.state == "verified"
+    assert rules.spread(ended.point.disks) <= rules.SPREAD_MAX
+
+
+@pytest.mark.parametrize(
+    ("of", "now"),
+    [
+        (two_disks(attempts=rules.ATTEMPTS_MAX), THEN + timedelta(hours=8)),
+        (two_disks(), point().deadline - rules.LAST_START),  # the pause ends later
+        (two_disks(), point().deadline + timedelta(hours=1)),
+    ],
+)
+def test_a_point_whose_disks_cannot_be_had_of_one_moment_fails_and_says_so(of: Point, now: datetime) -> None:
+    step = judge(of, *taken_apart(timedelta(hours=4)), at=now)
+    assert step.point.state == "failed"
+    assert step.point.failure is not None
+    assert step.point.failure.code == "snapshot_outdated"
+    assert [(o.name, o.outcome) for o in step.outcomes] == [("sk-boot-1", "failed"), ("sk-2", "succeeded")]
+
+
+def test_an_attempt_that_has_ended_outdates_nothing() -> None:
+    boot, _ = taken_apart(timedelta(0))
+    lost = snapshot(name="sk-2", id="9002", source_disk_id="2", status="FAILED", created_at=THEN + timedelta(hours=4))
+    step = judge(two_disks(), boot, lost, at=THEN + timedelta(hours=5))
+    assert [(o.name, o.code) for o in step.outcomes] == [("sk-2", "snapshot_failed")]
+
+
+def test_a_point_that_is_incomplete_at_its_deadline_says_of_each_disk_why() -> None:
+    failed = point_disk(
+        id="2",
+        name="data",
+        snapshot=replace(DATA, status="READY"),
+        failure=Failure(code="snapshot_outdated", message="x"),
+        retry_at=point().deadline,
+    )
+    step = judge(creating(STARTED, failed), snapshot(), at=point().deadline)
+    assert step.point.failure is not None
+    assert step.point.failure.message.endswith("UTC: data (snapshot_outdated)")
 
 
 def test_a_snapshot_that_is_ready_after_hours_was_not_stuck() -> None:
@@ -658,12 +749,14 @@ class RandomCloud:
     operations: dict[str, Operation] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     outcomes: list[tuple[str, str]] = field(default_factory=list)
+    outdated: set[str] = field(default_factory=set)
     shown: dict[str, Snapshot] = field(default_factory=dict)
     ids: int = 1
 
     def take(self, step: rules.Step) -> None:
         self.point = step.point
         self.outcomes += [(o.name, o.outcome) for o in step.outcomes]
+        self.outdated |= {o.name for o in step.outcomes if o.code == "snapshot_outdated"}
         self.asked += [change.name for change in step.intents]
         assert {c.name for c in step.intents} <= {c.name for c in step.starts}
         for change in step.starts:
@@ -737,12 +830,12 @@ class RandomCloud:
         return rules.judge(self.point, OWNER, self.shown, known, self.now)
 
     def never_two_alive(self) -> None:
-        """What an earlier attempt made is stuck or no longer on its way to READY when the next one starts."""
+        """What an earlier attempt made is stuck, outdated, or no longer on its way when the next one starts."""
         current = {entry.snapshot.name for entry in self.point.disks}
         ids = {entry.id for entry in self.point.disks}
         for name, held in self.snapshots.items():
-            stuck = self.now - held.created_at > rules.STUCK_AFTER
-            if name not in current and held.status in ("CREATING", "UPLOADING") and not stuck:
+            given_up = name in self.outdated or self.now - held.created_at > rules.STUCK_AFTER
+            if name not in current and held.status in ("CREATING", "UPLOADING") and not given_up:
                 assert held.source_disk_id not in ids or held.locations != (REGION,), f"{name} beside its successor"
 
 
@@ -773,6 +866,8 @@ def test_every_snapshot_ever_asked_for_has_exactly_one_outcome_when_its_point_ha
             read = driver.shown[entry.snapshot.name]
             assert (read.status, read.source_disk_id, read.locations) == ("READY", entry.id, (REGION,))
             assert (read.id, read.status) == (entry.snapshot.id, entry.snapshot.status)
+        times = [driver.shown[entry.snapshot.name].created_at for entry in driver.point.disks]
+        assert max(times) - min(times) <= rules.SPREAD_MAX
         succeeded = {name for name, outcome in driver.outcomes if outcome == "succeeded"}
         assert succeeded == {entry.snapshot.name for entry in driver.point.disks}
     else:
@@ -803,8 +898,27 @@ def test_a_verified_point_becomes_the_newest_and_moves_the_breach() -> None:
     after = rules.after_transition(instance(), OWNER, before, verified_at(5))
     assert after.newest_verified is not None
     assert after.newest_verified.at == THEN + timedelta(minutes=5)
-    assert after.newest_verified.took_s == 540
     assert after.breach_due_at == THEN + timedelta(minutes=5, hours=26)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "expected_s", "seen", "learnt_s"),
+    [
+        ("scheduled", 400, False, 360),  # READY at the first look: a little less than was planned
+        ("scheduled", 7_200, False, 810),  # and no look is planned later than LOOK_MAX
+        ("on_demand", 400, False, 162),  # nor of what somebody waits for later than FIRST_EXPECTED
+        ("scheduled", 20, False, 54),
+        ("scheduled", 400, True, 600),  # more looks: what it took
+    ],
+)
+def test_an_instance_learns_when_its_next_point_is_worth_a_look(
+    trigger: str, expected_s: int, seen: bool, learnt_s: int
+) -> None:
+    before = creating(point_disk(operation=OP, snapshot=SEEN) if seen else STARTED)
+    ended = verified_at(5, trigger=trigger, expected_s=expected_s)  # 10 minutes after its start
+    learnt = rules.after_transition(instance(), OWNER, before, ended).newest_verified
+    assert learnt is not None
+    assert learnt.took_s == learnt_s
 
 
 def test_an_older_point_that_is_verified_later_does_not_become_the_newest() -> None:
@@ -882,3 +996,9 @@ def test_scheduled_points_are_looked_at_together_and_never_later_than_the_longes
 
 def test_a_point_that_somebody_asked_for_is_looked_at_as_soon_as_it_may_be_ready() -> None:
     assert rules.after_start(point(trigger="on_demand", expected_s=90), NOW) == NOW + timedelta(seconds=90)
+
+
+@pytest.mark.parametrize("trigger", ["on_demand", "pre_maintenance", "pre_restore"])
+def test_a_point_on_demand_is_not_slowed_by_what_scheduled_ones_learnt(trigger: str) -> None:
+    look = rules.after_start(point(trigger=trigger, expected_s=900), NOW)
+    assert look == NOW + rules.FIRST_EXPECTED

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from snapkeep import documents as d
 from snapkeep.audit import chain
 from snapkeep.cloud import region_of
-from snapkeep.creation.rules import after_transition
+from snapkeep.creation.rules import after_transition, taken_at
 from snapkeep.creation.slots import slot_of
 from snapkeep.ports import Create
 from snapkeep_local.cloud import Cloud
@@ -44,6 +44,10 @@ def of_write(cloud: Cloud, point: Mapping[str, Any]) -> list[str]:
             broken.append(f"{point['id']}: verified with {ref['name']} in {held['storageLocations']}")
     if not point["disks"]:
         broken.append(f"{point['id']}: verified without a disk")
+    taken = [cloud.snapshot(disk["snapshot"]["project"], disk["snapshot"]["name"]) for disk in point["disks"]]
+    times = [datetime.fromisoformat(one["creationTimestamp"]) for one in taken if one]
+    if times and max(times) - min(times) > timedelta(hours=1):
+        broken.append(f"{point['id']}: verified with disks of {min(times)} and of {max(times)}")
     return broken
 
 
@@ -140,13 +144,13 @@ def _unsure(lost_at: Any, slot_at: Any) -> bool:
 def _no_second_snapshot(world: World, stored: Mapping[str, Any]) -> Iterator[str]:
     """No disk has two snapshots of ours for one point, and none lies elsewhere than at home.
 
-    One that was given up as stuck may still have become READY.
+    One that was given up as stuck may still have become READY, and one that was outdated by it is.
     """
     given_up = {
         outcome["name"]
         for _, _, record in _documents(stored, "inbox")
         for outcome in json.loads(record["bytes"])["detail"].get("outcomes", ())
-        if outcome.get("code") == "snapshot_stuck"
+        if outcome.get("code") in ("snapshot_stuck", "snapshot_outdated")
     }
     count: Counter[tuple[str, str]] = Counter()
     for snapshot in world.system.cloud.snapshots():
@@ -263,9 +267,10 @@ def _tallies(stored: Mapping[str, Any]) -> Iterator[str]:
             expected = after_transition(expected, None, None, point)
         if expected.tally != instance.tally:
             yield f"{owner}: {id}: tally {instance.tally} should be {expected.tally}"
-        mine = instance.newest_verified and instance.newest_verified.point
-        theirs = expected.newest_verified and expected.newest_verified.point
-        if mine != theirs:
+        mine, theirs = instance.newest_verified, expected.newest_verified
+        verified = {point.id: taken_at(point) for point in points if point.state == "verified"}
+        # Of two points of one instant either is the newest: the one that ended first.
+        if (mine and (mine.at, verified.get(mine.point))) != (theirs and (theirs.at, theirs.at)):
             yield f"{owner}: {id}: newest verified is {mine}, should be {theirs}"
         if instance.lost_at is None and tenant.vendor_managed:
             since = instance.newest_verified.at if instance.newest_verified else instance.seen_at

@@ -89,6 +89,13 @@ BUGS = [
         "is still creating",
     ),
     Bug(
+        "the disks of one point are taken hours apart",
+        RULES,
+        "SPREAD_MAX: Final = timedelta(hours=1)",
+        "SPREAD_MAX: Final = timedelta(hours=24)",
+        "verified with disks of",
+    ),
+    Bug(
         "an instance of the same name is taken for the one that was meant",
         RULES,
         "    if found.id != ref.id:",

@@ -260,7 +260,9 @@ class World:
                 faults.ErrorBefore(status=403, reason="forbidden", message="permission missing"),
             )
         )
-        return faults.Fault(effect=effect, method="snapshots.*", count=self.rng.randint(1, 4))
+        # Only where every attempt at a disk is stuck does its point live to its deadline.
+        most = 20 if isinstance(effect, faults.Stuck) else 4
+        return faults.Fault(effect=effect, method="snapshots.*", count=self.rng.randint(1, most))
 
     def _change_disks(self) -> None:
         """Replace, resize, add or remove a disk of some instance, or the instance itself."""
@@ -268,8 +270,8 @@ class World:
         one = self.rng.choice(cloud.instances())
         project, zone, name = one.project, one.zone, one.name
         attached = [disk for disk in one.disks if disk.persistent and not disk.boot and "/zones/" in disk.source]
-        match self.rng.randrange(5):
-            case 0 if attached:
+        match self.rng.randrange(6):
+            case 0 | 5 if attached:
                 cloud.replace_disk(self.rng.choice(attached).source)
             case 1 if attached:
                 cloud.resize_disk(self.rng.choice(attached).source, size_gb=777)
@@ -283,6 +285,8 @@ class World:
                 cloud.remove_disk(gone)
             case 4:
                 cloud.replace_instance(one.link)
+                if self.rng.random() < 0.5:
+                    self._ask_for(project, zone, name)  # before anybody has noticed
 
     def _squat(self) -> None:
         """Put a foreign snapshot where our next one would go."""
@@ -305,15 +309,18 @@ class World:
     def _ask_on_demand(self) -> None:
         if self.rng.random() >= 0.01:
             return
-        key = f"request-{self.rng.randrange(40)}"
         one = self.rng.choice(self.system.cloud.instances())
-        tenant = next(t.id for t in _tenants() if t.normal["project"] == one.project)
+        self._ask_for(one.project, one.zone, one.name)
+
+    def _ask_for(self, project: str, zone: str, name: str) -> None:
+        key = f"request-{self.rng.randrange(40)}"
+        tenant = next(t.id for t in _tenants() if t.normal["project"] == project)
         message = CreateRequested(
             id=key,
             tenant=tenant,
             claimed_actor="ci@vendor.example",
             reason="before import",
-            data=CreateRequestedData(instance=one.name, zone=one.zone),
+            data=CreateRequestedData(instance=name, zone=zone),
         )
         for _ in range(self.rng.randint(1, 3)):
             self.system.bus.publish("snapkeep-create", encode(message))

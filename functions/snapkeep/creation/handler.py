@@ -178,6 +178,8 @@ def create(message: Message, ports: Ports) -> None:
         case CreateRequested():
             point = _request_on_demand(fleet, message, now)
             points = [point] if point else []
+            # For health a point runs from its request to its end.
+            hints.nudge(ports.bus, (new.tenant for new in points), "health")
         case _:
             raise not_for("create", message)
     advance(points, ports)
@@ -282,7 +284,6 @@ def advance(points: Iterable[Held[d.Point]], ports: Ports) -> None:
             log.warning("Compute Engine does not answer: what is left is due still, and the first of the next run")
             break
     hints.nudge(ports.bus, changed, "audit")
-    # For health a point runs from its request to its end.
     hints.nudge(ports.bus, ended, "health")
 
 

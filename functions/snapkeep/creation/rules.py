@@ -66,8 +66,14 @@ STUCK_AFTER: Final = timedelta(hours=4)
 """A snapshot that takes longer, where size and history do not explain it, is taken for stuck: another one is tried.
 Only while that one has as long again, since it is not worth giving up what may still become READY in the end."""
 
-STUCK_AFTER_PER_GB: Final = timedelta(seconds=10)
-"""What a snapshot is given for each GB of its disk: a first one uploads all that is in use, and 100 MB/s is slow."""
+STUCK_AFTER_PER_GB: Final = timedelta(seconds=30)
+"""What a snapshot is given for each GB of its disk: a first one uploads all that is in use, seldom below 33 MB/s."""
+
+SPREAD_MAX: Final = timedelta(hours=1)
+"""How far apart the snapshots of one verified point may have been taken: beyond it, it holds no one moment, and a
+database and its log on two disks cannot be restored from it. Disks that are asked for together differ by minutes, and
+attempts pause for up to 15: an hour takes in every retry that goes well, and never two tries to have one moment.
+"""
 
 FIRST_EXPECTED: Final = timedelta(minutes=3)
 """How long an instance's first point is thought to take. Nobody knows; whoever asked for it waits."""
@@ -372,15 +378,15 @@ def judge(
     `operations` are the operations of the snapshots that were not found, by link, read before the last look for the
     snapshot; None for one that Compute Engine no longer knows.
     """
-    disks: list[PointDisk] = []
     outcomes: list[SnapshotOutcome] = []
-    for disk in point.disks:
-        judged = _judge_disk(disk, point, snapshots.get(disk.snapshot.name), operations, now)
+    seen = [_judge_disk(disk, point, snapshots.get(disk.snapshot.name), operations, now) for disk in point.disks]
+    disks = _of_one_moment(seen, point, now)
+    for disk, judged in zip(point.disks, disks, strict=True):
         if judged.failure and not disk.failure:
             outcomes.append(_outcome(judged))
-        disks.append(judged)
 
     if all(_is_ready(disk) for disk in disks):
+        assert spread(disks) <= SPREAD_MAX
         verified = replace(
             point,
             state="verified",
@@ -471,6 +477,43 @@ def _judge_disk(
             return _attempt_failed(seen, "snapshot_lost", f"{found.link} is {status}", now, pause=RETRY_MIN)
 
 
+def spread(disks: Sequence[PointDisk]) -> timedelta:
+    """How far apart the snapshots that count were taken, READY or on their way."""
+    times = [disk.snapshot.created_at for disk in disks if not disk.failure and disk.snapshot.created_at]
+    return max(times) - min(times) if times else timedelta(0)
+
+
+def _of_one_moment(disks: Sequence[PointDisk], point: Point, now: datetime) -> list[PointDisk]:
+    """The disks, those outdated whose snapshot was taken more than SPREAD_MAX before the newest that counts.
+
+    That one was taken anew after hours (stuck, an outage between the starts): the others are, too.
+    """
+    times = [(disk.snapshot.created_at, disk) for disk in disks if not disk.failure and disk.snapshot.created_at]
+    if not times:
+        return list(disks)
+    newest_at, newest = max(times, key=lambda time: time[0])
+    outdated = {disk.snapshot.name: at for at, disk in times if newest_at - at > SPREAD_MAX}
+    return [
+        _outdated(disk, outdated[disk.snapshot.name], newest_at, newest, point, now)
+        if disk.snapshot.name in outdated
+        else disk
+        for disk in disks
+    ]
+
+
+def _outdated(
+    disk: PointDisk, at: datetime, newest_at: datetime, newest: PointDisk, point: Point, now: datetime
+) -> PointDisk:
+    limit = SPREAD_MAX // timedelta(minutes=1)
+    message = (
+        f"{disk.snapshot.name} of {disk.name} was taken at {at:%Y-%m-%d %H:%M:%S} UTC, that of {newest.name} at "
+        f"{newest_at:%Y-%m-%d %H:%M:%S} UTC: more than {limit} minutes apart"
+    )
+    failed = _attempt_failed(disk, "snapshot_outdated", message, now, pause=RETRY_MIN)
+    too_late = failed.retry_at is not None and failed.retry_at > point.deadline - LAST_START
+    return replace(failed, retry_at=None) if too_late else failed
+
+
 def _is_stuck(disk: PointDisk, point: Point, since: datetime, now: datetime) -> bool:
     """True when a snapshot has been on its way for so long that another one is more likely to become READY."""
     explained = max(disk.size_gb * STUCK_AFTER_PER_GB, timedelta(seconds=2 * point.expected_s))
@@ -554,6 +597,8 @@ def _unfinished(disks: Sequence[PointDisk], deadline: datetime) -> str:
 
 
 def _progress(disk: PointDisk) -> str:
+    if disk.failure:
+        return disk.failure.code
     return disk.snapshot.status or ("asked for and not there" if disk.operation else "not started")
 
 
@@ -574,7 +619,14 @@ def _next_look(point: Point, now: datetime, *, starting: bool) -> datetime:
 
 def after_start(point: Point, now: datetime) -> datetime:
     """The first look after every disk was started: when such a point was ready before, never sooner than useful."""
-    return _look_in(timedelta(seconds=point.expected_s), point, now)
+    return _look_in(_first_wait(point), point, now)
+
+
+def _first_wait(point: Point) -> timedelta:
+    """How long after its start a point is thought worth a look. Whoever waits for it is not kept by what was learnt."""
+    learnt = timedelta(seconds=point.expected_s)
+    wait = learnt if point.trigger == "scheduled" else min(learnt, FIRST_EXPECTED)
+    return min(max(wait, LOOK_MIN), LOOK_MAX)
 
 
 def _look_in(wait: timedelta, point: Point, now: datetime) -> datetime:
@@ -662,13 +714,20 @@ def after_transition(instance: Instance, tenant: Tenant | None, before: Point | 
     at = taken_at(after)
     if instance.newest_verified is not None and instance.newest_verified.at >= at:
         return changed
-    took = after.verified_at - (after.started_at or after.verified_at)
-    # A little less than it took to notice, or the pace could only ever slow down.
-    took_s = max(int(took.total_seconds() * 0.9), 1)
+    took_s = int(_learnt(before, after, after.verified_at).total_seconds())
     changed = replace(changed, newest_verified=Newest(point=after.id, at=at, took_s=took_s))
     if instance.breach_at is None and instance.lost_at is None and tenant is not None:
         changed = replace(changed, breach_due_at=breach_due(changed, tenant))
     return changed
+
+
+def _learnt(before: Point | None, after: Point, verified_at: datetime) -> timedelta:
+    """When the instance's next point is worth its first look, after its start."""
+    if before is not None and all(disk.attempts == 1 and disk.snapshot.id is None for disk in before.disks):
+        # READY at the first look that saw anything: sooner may do, and only a try shows it. Of the wait as planned,
+        # not as rounded up to a common minute (LOOKS_TOGETHER) or as long as an outage made it, so that it converges.
+        return _first_wait(after) * 0.9
+    return verified_at - (after.started_at or verified_at)
 
 
 def taken_at(point: Point) -> datetime:
