@@ -217,9 +217,17 @@ class TestComputeEngineThatFailsForHours(UnderFaults):
             for outcome in json.loads(record["bytes"])["detail"].get("outcomes", ())
             if outcome["outcome"] == "failed"
         )
-        assert (codes["snapshot_stuck"], codes["snapshot_lost"]) == (1, 1)
-        again = [disk for point in story.day.all() for disk in point["disks"] if disk["attempts"] > 1]
-        assert len(again) == 2
+        assert codes["snapshot_lost"] == 1
+        # A point holds one moment: what is taken anew hours later takes the other disks with it. The stuck one is
+        # either given up first, or is outdated by a disk whose start the failing calls put off by more than an hour.
+        assert codes["snapshot_stuck"] <= 1
+        assert codes["snapshot_outdated"] > 0
+        # Of all tenants, while the codes are those of two.
+        again = sum(disk["attempts"] - 1 for point in story.day.all() for disk in point["disks"])
+        assert again >= codes["snapshot_stuck"] + codes["snapshot_lost"] + codes["snapshot_outdated"]
+        for point in story.day.all():
+            times = [disk["snapshot"]["created_at"] for disk in point["disks"]]
+            assert max(times) - min(times) <= timedelta(hours=1)
 
     def test_slots_came_under_the_faults_and_after_them(self, story: Story) -> None:
         slots = [point["slot"]["at"] for point in story.day.all()]
