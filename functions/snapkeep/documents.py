@@ -178,7 +178,7 @@ class DiskRef(Part, frozen=True, kw_only=True):
 class Newest(Part, frozen=True, kw_only=True):
     point: str
     at: datetime  # the moment that the point can bring back (its earliest snapshot), not when it was verified
-    took_s: int  # from the first snapshot's start until all were read as READY
+    took_s: int  # seconds after its start at which the next point is worth its first look
 
 
 class Tally(Part, frozen=True, kw_only=True):
