@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import signal
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -107,7 +108,9 @@ def listen(port: int) -> socket.socket:
 
 
 def serve(ports: Ports, listening: socket.socket) -> None:
-    """Show the pages and the API on these ports, until Ctrl-C."""
+    """Show the pages and the API on these ports, until Ctrl-C or SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)  # also where whoever started this has it ignored
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for each request
     with listening:
         make_server(HOST, 0, create_app(ports), threaded=True, fd=listening.fileno()).serve_forever()
