@@ -38,7 +38,7 @@ ATTEMPTS_MAX = 5
 DEAD_LETTERS = "snapkeep-dead-letters"
 
 ON_MEMORY = pytest.param("memory")
-ON_EMULATORS = pytest.param("emulator", marks=[pytest.mark.e2e, pytest.mark.xdist_group("emulators")])
+ON_EMULATORS = pytest.param("emulator", marks=pytest.mark.e2e)
 
 
 @contextmanager

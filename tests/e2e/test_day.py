@@ -25,7 +25,7 @@ from tests.e2e.expected import (
     read_day,
 )
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("local cloud")]
+pytestmark = pytest.mark.e2e
 
 START = datetime(2026, 11, 22, tzinfo=UTC)
 DAY = timedelta(hours=26)

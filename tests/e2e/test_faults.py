@@ -27,7 +27,7 @@ from tests.e2e.expected import (
     read_day,
 )
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("local cloud")]
+pytestmark = pytest.mark.e2e
 
 START = datetime(2026, 11, 22, 2, tzinfo=UTC)
 HEALED = START + timedelta(hours=4)

@@ -14,7 +14,7 @@ from tests.e2e.expected import FLEET, Day, Expectations, Google, Strangers, goog
 
 from snapkeep_local import emulators
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("local cloud")]
+pytestmark = pytest.mark.e2e
 
 START = datetime(2026, 11, 22, 5, tzinfo=UTC)
 END = START + timedelta(hours=3, minutes=30)

@@ -26,7 +26,7 @@ from tests.e2e.conftest import (
     up,
 )
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("local cloud")]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")

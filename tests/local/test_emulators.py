@@ -78,7 +78,6 @@ def test_the_variable_is_the_one_that_googles_clients_read() -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.xdist_group("emulators")
 @pytest.mark.parametrize("make", EMULATORS)
 def test_an_emulator_answers_while_it_runs_and_leaves_nothing_behind(
     make: Callable[[], emulators.Emulator], emulators_installed: None

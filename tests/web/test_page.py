@@ -12,7 +12,7 @@ from tests.makers import World
 from tests.web.chromium import browser as chromium
 from tests.web.figures import HOSTILE, LONG_NAME, NOW, Site, empty, healthy, put_figures, sum_up, troubled
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("chromium")]
+pytestmark = pytest.mark.browser
 
 Scheme = Literal["light", "dark"]
 SCHEMES: Final[tuple[Scheme, ...]] = ("light", "dark")
