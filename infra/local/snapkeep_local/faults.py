@@ -72,7 +72,7 @@ class SnapshotFails(_Effect, frozen=True, kw_only=True, tag="snapshot_fails"):
 class SnapshotVanishes(_Effect, frozen=True, kw_only=True, tag="snapshot_vanishes"):
     """The snapshot is gone `after_s` seconds after it was asked for, without any call."""
 
-    after_s: float
+    after_s: float = 60.0
 
 
 Effect = ErrorBefore | ErrorAfter | Slow | Stuck | OperationFails | SnapshotFails | SnapshotVanishes
