@@ -105,7 +105,7 @@ def _profile(size: Size) -> None:
 def _commit() -> str:
     """The commit that was measured; with a plus where files differ from it."""
     told = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--exclude=*"],  # noqa: S607
+        ["git", "describe", "--always", "--dirty=+", "--exclude=*"],  # noqa: S607 - whichever git the developer has
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -79,7 +79,9 @@ def _start(name: str, function: dict[str, Any], cloud: Up, folder: Path) -> tupl
     said = folder / f"{name}.log"
     with said.open("wb") as log:
         began = time.monotonic()
-        process = subprocess.Popen(command, env=told, stdout=log, stderr=log, start_new_session=True)  # noqa: S603
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            command, env=told, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         status = _first_answer(port, name, topic, process)
         seconds = time.monotonic() - began

@@ -19,8 +19,8 @@ from tests.e2e.expected import (
     TENANTS,
     VENDOR_MANAGED,
     Day,
-    Expectations,
     Google,
+    NoAttemptFailed,
     google_clients,
     read_day,
 )
@@ -68,7 +68,7 @@ def test_the_example_holds_what_it_is_to_show(day: Day) -> None:
     assert any(one.vault != one.tenant["project"] for one in day.protected)
 
 
-class TestDay(Expectations):
+class TestDay(NoAttemptFailed):
     """Nothing went wrong on this one."""
 
 

@@ -119,7 +119,7 @@ class UnderFaults(Expectations):
             for point in day.scheduled(one):
                 assert point["slot"]["at"] <= point["started_at"] <= day.end
 
-    def test_every_snapshot_was_asked_for_once(self, day: Day, cloud: Up, google: Google) -> None:  # type: ignore[override]
+    def test_every_snapshot_was_asked_for_once(self, day: Day, cloud: Up, google: Google) -> None:
         """Each attempt has its own name, which Compute Engine took once; the others have failed before."""
         log = cloud.ask("state")["log"]
         made = Counter(entry["link"] for entry in log if entry["method"] == "snapshots.insert")
@@ -135,7 +135,7 @@ class UnderFaults(Expectations):
         projects = {tenant[key] for tenant in day.tenants for key in ("project", "vault_project") if key in tenant}
         assert {name for project in projects for name in google.snapshots_of(project)} <= told
 
-    def test_every_verified_point_is_told_to_whoever_listens(self, day: Day, listener: Listener) -> None:  # type: ignore[override]
+    def test_every_verified_point_is_told_to_whoever_listens(self, day: Day, listener: Listener) -> None:
         listener.listen()
         told = listener.ids("point.verified")
         assert told.keys() == {id for points in day.points.values() for id in points}

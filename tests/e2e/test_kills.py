@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.e2e.conftest import Up, alive, descendants, until, up
-from tests.e2e.expected import FLEET, Day, Expectations, Google, Strangers, google_clients, read_day
+from tests.e2e.expected import FLEET, Day, Google, NoAttemptFailed, Strangers, google_clients, read_day
 
 from snapkeep_local import schedule
 
@@ -89,7 +89,7 @@ def day(cloud: Up, google: Google) -> Day:
     return read_day(google, START, END, strangers.asked)
 
 
-class TestFunctionsThatAreKilled(Expectations):
+class TestFunctionsThatAreKilled(NoAttemptFailed):
     def test_each_was_started_again(self, day: Day, cloud: Up) -> None:
         restarts = {name: of["restarts"] for name, of in cloud.ask("deliveries").items()}
         assert restarts == dict.fromkeys(FUNCTIONS, 1)

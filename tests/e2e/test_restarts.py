@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.conftest import Up, alive, stop, until, up
-from tests.e2e.expected import FLEET, Day, Expectations, Google, Strangers, google_clients, read_day
+from tests.e2e.expected import FLEET, Day, Google, NoAttemptFailed, Strangers, google_clients, read_day
 
 from snapkeep_local import emulators
 
@@ -95,7 +95,7 @@ def day(story: Story) -> Day:
     return story.day
 
 
-class TestAnUpThatIsStoppedAndKilled(Expectations):
+class TestAnUpThatIsStoppedAndKilled(NoAttemptFailed):
     def test_the_next_life_of_a_stopped_one_begins_where_it_ended(self, story: Story) -> None:
         before, after = story.stopped, story.resumed
         assert after["now"] == before["now"]

@@ -44,7 +44,7 @@ def main() -> None:
     except (ConfigError, Transient, Refused, Conflict) as error:
         click.echo(f"snapkeep: {error}", err=True)
         sys.exit(1)
-    except Exception as error:
+    except Exception as error:  # Google's, whose types are loaded only once something has failed; any other rises
         from snapkeep.gcp.calls import refusal
 
         said = refusal(error)
