@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from snapkeep import cloud
-from snapkeep.cloud import AttachedDisk, Disk, InsertSnapshot, Operation, Resource, Snapshot
+from snapkeep.cloud import AttachedDisk, Change, Disk, InsertSnapshot, Operation, Resource, Snapshot
 from snapkeep.creation import rules
 from snapkeep.documents import (
     ByName,
@@ -250,7 +250,8 @@ class FakeCompute:
                 if not where or resource.name in names:
                     yield resource
 
-    def start(self, change: InsertSnapshot, request_id: str) -> str:
+    def start(self, change: Change, request_id: str) -> str:
+        assert isinstance(change, InsertSnapshot)
         self._called(f"start {change.name}")
         if request_id in self._requests:
             return self._requests[request_id]

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, assert_never
 
 NAME: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 """A resource name: RFC 1035, 1 to 63 characters."""
@@ -135,14 +135,36 @@ class InsertSnapshot:
         return snapshot_link(self.project, self.name)
 
 
-Change = InsertSnapshot
+@dataclass(frozen=True, slots=True)
+class DeleteSnapshot:
+    """`snapshots.delete`: it takes a name; `id` is the numeric id that was read under that name just before."""
+
+    project: str
+    name: str
+    id: str
+    attempt: int  # a deletion that was answered and did not happen is asked for again, as another request
+
+    @property
+    def link(self) -> str:
+        return snapshot_link(self.project, self.name)
+
+
+Change = InsertSnapshot | DeleteSnapshot
 """Every way in which Snapkeep changes the cloud: at once the call, the audit body, the fault point of the tests and
-the row of the permission table. A union as soon as there is a second."""
+the row of the permission table."""
 
 
 def request_id(change: Change) -> str:
     """The UUID that lets Compute Engine recognise a repeated request; derived, so that a retry sends the same."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"snapkeep:{type(change).__name__}:{change.link}"))
+    what = f"snapkeep:{type(change).__name__}:{change.link}"
+    match change:
+        case InsertSnapshot():
+            pass
+        case DeleteSnapshot():
+            what += f":{change.id}:{change.attempt}"
+        case _:
+            assert_never(change)
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, what))
 
 
 def snapshot_link(project: str, name: str) -> str:

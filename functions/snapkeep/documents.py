@@ -156,15 +156,49 @@ class Tenant(Stored, frozen=True, kw_only=True):
     unmatched: list[str] = []  # instances selected by name that its project does not hold
     discovery_failure: Failure | None = None
 
+    # What people have decided about it, which no fleet file says and applying one leaves as it is.
+    holds: list[Hold] = []
+    offboarding: Offboarding | None = None
+    schedule_switch: ScheduleSwitch | None = None  # of a private_saas tenant; null: never switched, so off
+
     @property
     def vendor_managed(self) -> bool:
-        """True where system backups are the vendor's, so that the schedule takes points (CONTRACT: responsibility)."""
-        return self.deployment == "saas"
+        """True where the schedule takes points: system backups are the vendor's, or the client has switched it on."""
+        return self.deployment == "saas" or (self.schedule_switch is not None and self.schedule_switch.on)
 
 
 class Failure(Part, frozen=True, kw_only=True):
     code: str
     message: str
+
+
+class Hold(Part, frozen=True, kw_only=True):
+    """A named reason not to delete: one point, what is stored of an instance, or of a tenant."""
+
+    id: str
+    reason: str
+    by: str
+    at: datetime
+    until: datetime | None = None  # null: until it is released
+
+    def stands(self, now: datetime) -> bool:
+        return self.until is None or now < self.until
+
+
+class Offboarding(Part, frozen=True, kw_only=True):
+    """The tenant leaves: from `at` on nothing of it is taken, and its points go as those of lost instances do."""
+
+    at: datetime
+    by: str
+    reason: str
+
+
+class ScheduleSwitch(Part, frozen=True, kw_only=True):
+    """The schedule of a private_saas tenant, as its own client_admin has switched it."""
+
+    on: bool
+    by: str
+    at: datetime
 
 
 # --- instances ---------------------------------------------------------------------------------------------------
@@ -192,6 +226,24 @@ class Tally(Part, frozen=True, kw_only=True):
     days: dict[str, str] = {}  # local day -> verified | failed | missed: of scheduled points, the last DAYS_SHOWN days
 
 
+class Override(Part, frozen=True, kw_only=True):
+    """An admin's word that an instance's points may go although it is in breach of its RPO, for one evaluation."""
+
+    id: str
+    reason: str
+    by: str
+    at: datetime
+
+
+class RetentionWork(Part, frozen=True, kw_only=True):
+    """Where the retention of one instance stands; kept in the commit of what it tells of."""
+
+    plan_at: datetime | None = None  # when all of its points are weighed next
+    deleting: list[str] = []  # points whose deletion has begun and is not read back yet
+    going: int = 0  # points that will go within 7 days of the last evaluation, those in their grace included
+    going_bytes: int = 0
+
+
 class Instance(Stored, frozen=True, kw_only=True):
     """`tenants/{t}/instances/{numeric id}`. A replaced instance has another id and so another document."""
 
@@ -203,13 +255,17 @@ class Instance(Stored, frozen=True, kw_only=True):
     disks: list[DiskRef]
     seen_at: datetime  # when it was first seen, or seen again; its slots and its RPO begin then
     lost_at: datetime | None = None  # since when it is gone or no longer selected; null while it is protected
-    lost_reason: Literal["gone", "deselected"] | None = None
+    lost_reason: Literal["gone", "deselected", "offboarded"] | None = None
     planned_day: str | None = None  # the last local day whose slot was decided
     next_slot_at: datetime | None = None  # null: the schedule takes nothing (lost, or client-managed)
     newest_verified: Newest | None = None
     breach_at: datetime | None = None  # since when it has been in breach of its RPO
     breach_due_at: datetime | None = None  # when it will be, if nothing is verified before; null when it already is
     tally: Tally = Tally()
+    holds: list[Hold] = []
+    override: Override | None = None  # not used yet
+    retention_at: datetime | None = None  # when `expire` looks at it next
+    retention: RetentionWork = RetentionWork()
 
 
 # --- recovery points ---------------------------------------------------------------------------------------------
@@ -258,17 +314,11 @@ class PointDisk(Part, frozen=True, kw_only=True):
     guest_os_features: list[str] = []
     kms_key: str | None = None
     snapshot: SnapshotRef
+    superseded: list[SnapshotRef] = []  # of former attempts: what of them exists goes with the point
     attempts: int = 1  # the number of the attempt that `snapshot` names
     operation: str | None = None  # link of that attempt's operation, once it was started
     failure: Failure | None = None  # why that attempt ended; null while it lives or when it succeeded
     retry_at: datetime | None = None  # when the next attempt is due; null: there will be none
-
-
-class Hold(Part, frozen=True, kw_only=True):
-    id: str
-    reason: str
-    by: str
-    until: datetime | None = None
 
 
 class Copy(Part, frozen=True, kw_only=True):
@@ -279,6 +329,19 @@ class Copy(Part, frozen=True, kw_only=True):
     verified_at: datetime | None = None
     lock_until: datetime | None = None
     holds: list[Hold] = []
+
+
+class Expiry(Part, frozen=True, kw_only=True):
+    """Why and when a point goes; null as long as something keeps it."""
+
+    was: Literal["verified", "failed"]  # what it becomes again when something keeps it after all
+    reason: str
+    decided_at: datetime
+    delete_after: datetime  # the end of its grace
+    override: str | None = None  # the override that let it go in spite of a breach
+    begun_at: datetime | None = None  # when its deletion was committed; nothing keeps it from then on
+    attempts: int = 0  # times that its snapshots were asked to go
+    failure: Failure | None = None  # what stood in the way of its deletion last
 
 
 Trigger = Literal["scheduled", "pre_maintenance", "on_demand", "pre_restore"]
@@ -306,6 +369,9 @@ class Point(Stored, frozen=True, kw_only=True):
     holds: list[Hold] = []
     copies: dict[str, Copy] = {}
     usable: bool = True
+    gone: list[str] = []  # snapshots of it that are not in the vault, though nobody here deleted them
+    stored_for: str | None = None  # its instance's id while it may hold snapshots: what retention reads
+    expiry: Expiry | None = None
     failure: Failure | None = None
     requested_by: str
     reason: str
@@ -349,6 +415,8 @@ class Request(Stored, frozen=True, kw_only=True):
     """`tenants/{t}/requests/{sha256(id)}`: a message or API call that has been acted on."""
 
     subject: str
+    sha256: str = ""  # of who asked, and for what: the same key for something else is refused
+    answer: str = ""  # what an API call was answered, as JSON
     expire_at: datetime
 
 
@@ -384,6 +452,41 @@ class Controls(Stored, frozen=True, kw_only=True):
     """`system/controls`, read before every change of the cloud."""
 
     paused: PausedKinds = PausedKinds()
+
+
+Role = Literal["viewer", "operator", "admin", "auditor", "client_admin"]
+
+
+class Principal(Stored, frozen=True, kw_only=True):
+    """`principals/{email}`: what somebody may do."""
+
+    role: Role
+    tenant: str | None = None  # of a client_admin: his own
+
+
+class Orphan(Part, frozen=True, kw_only=True):
+    """A snapshot that no document knows, or a document's snapshot that is not there. Reported, never deleted."""
+
+    kind: Literal["unknown_snapshot", "snapshot_gone"]
+    snapshot: str
+    id: str | None  # as found, or as it was noted
+    tenant: str | None  # of an unknown snapshot: what its label claims
+    point: str | None
+    bytes: int
+    created_at: datetime | None
+    found_at: datetime  # when it was first found
+
+
+class Vault(Stored, frozen=True, kw_only=True):
+    """`vaults/{project}`: a project that holds snapshots, and what its last listing found."""
+
+    project: str
+    tenants: list[str]  # every tenant that has ever had points there
+    listed_at: datetime | None = None
+    next_at: datetime
+    orphans: list[Orphan] = []  # at most 500
+    orphans_total: int = 0
+    failure: Failure | None = None  # why it could not be listed last
 
 
 class Tick(Stored, frozen=True, kw_only=True):

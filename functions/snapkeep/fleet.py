@@ -849,12 +849,10 @@ class Entry:
         return str(self.normal["id"])
 
     def tenant(self, *, applied_at: datetime, applied_by: str, before: Tenant | None = None) -> Tenant:
-        """The document to store. What discovery keeps about the tenant is taken over from `before`, the stored one."""
+        """The document to store. What no fleet file says of the tenant is taken over from `before`, the stored one."""
         selectors = self.normal["instances"]
         labels = [one for one in selectors if "label" in one]
-        found = before and (before.discover_at, before.unmatched, before.discovery_failure)
-        discover_at, unmatched, failure = found or (None, [], None)
-        return msgspec.convert(
+        tenant = msgspec.convert(
             {
                 **self.normal,
                 "instances": {
@@ -864,12 +862,12 @@ class Entry:
                 "updated_at": applied_at,
                 "applied_at": applied_at,
                 "applied_by": applied_by,
-                "discover_at": discover_at,
-                "unmatched": unmatched,
-                "discovery_failure": failure,
             },
             Tenant,
         )
+        if before is None:
+            return tenant
+        return msgspec.structs.replace(tenant, **{name: getattr(before, name) for name in (*DISCOVERED, *DECIDED)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -1087,9 +1085,13 @@ def shared(drafts: Iterable[Draft], what: str, keys: Callable[[Draft], Iterable[
 
 # --- comparing ---------------------------------------------------------------------------------------------------
 
-NOT_WRITTEN: Final = frozenset(
-    ("schema", "updated_at", "applied_at", "applied_by", "discover_at", "unmatched", "discovery_failure")
-)
+DISCOVERED: Final = ("discover_at", "unmatched", "discovery_failure")
+"""What discovery keeps about a tenant."""
+
+DECIDED: Final = ("holds", "offboarding", "schedule_switch")
+"""What people have decided about it, command by command."""
+
+NOT_WRITTEN: Final = frozenset(("schema", "updated_at", "applied_at", "applied_by", *DISCOVERED, *DECIDED))
 """Fields of a tenant's document that do not come from the fleet file."""
 
 
@@ -1130,7 +1132,7 @@ def written(tenant: Tenant) -> dict[str, Any]:
 def diff(before: Tenant | None, after: Tenant) -> list[Difference]:
     """What applying `after` changes of the fleet file's part of a tenant, in the order of paths; [] if nothing.
 
-    When and by whom it was applied, and what discovery keeps, is no difference.
+    When and by whom it was applied, what discovery keeps and what people have decided is no difference.
     """
     if before is None:
         return [Difference(after.id, (), None, after.id)]

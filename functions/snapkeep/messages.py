@@ -23,6 +23,7 @@ MESSAGE_BYTES_MAX: Final = 64 * 1024
 EXCERPT_CHARS_MAX: Final = 500
 TENANTS_PER_MESSAGE_MAX: Final = 100
 POINTS_PER_MESSAGE_MAX: Final = 50
+INSTANCES_PER_MESSAGE_MAX: Final = 50
 
 _MESSAGE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
@@ -40,6 +41,7 @@ _MEANT: Final = "of printable characters on one line"
 TenantId = Annotated[str, msgspec.Meta(pattern=rf"^{TENANT_ID_WORD}\Z")]
 Chain = Annotated[str, msgspec.Meta(pattern=rf"^(_system|{TENANT_ID_WORD})\Z")]  # a tenant, or acts of none
 PointId = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{8}-[smor]-[a-z0-9-]{1,24}-[0-9a-f]{8}\Z")]
+InstanceId = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,20}\Z")]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=500, pattern=_PLAIN)]
 Key = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_PLAIN)]
@@ -84,6 +86,13 @@ class CreateBatch(_Message, frozen=True, kw_only=True, tag="create.batch"):
     points: Annotated[list[PointRef], msgspec.Meta(min_length=1, max_length=POINTS_PER_MESSAGE_MAX)]
 
 
+class ExpireBatch(_Message, frozen=True, kw_only=True, tag="expire.batch"):
+    """Weigh the points of these instances of one tenant, and carry on with the deletions that have begun."""
+
+    tenant: TenantId
+    instances: Annotated[list[InstanceId], msgspec.Meta(min_length=1, max_length=INSTANCES_PER_MESSAGE_MAX)]
+
+
 class CreateRequestedData(msgspec.Struct, frozen=True):
     instance: Name  # its name, or its numeric id
     zone: Name | None = None  # needed where the tenant has two instances of that name
@@ -107,10 +116,10 @@ class DeadLetter(_Message, frozen=True, kw_only=True, tag="dead_letter"):
     message_id: str
 
 
-Message = Tick | Nudge | DiscoverBatch | CreateBatch | CreateRequested | DeadLetter
+Message = Tick | Nudge | DiscoverBatch | CreateBatch | CreateRequested | ExpireBatch | DeadLetter
 
 _DECODER: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(
-    Tick | Nudge | DiscoverBatch | CreateBatch | CreateRequested
+    Tick | Nudge | DiscoverBatch | CreateBatch | CreateRequested | ExpireBatch
 )
 
 

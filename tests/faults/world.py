@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 from tests.faults import judge
 
 from snapkeep import fleet
-from snapkeep.cloud import Change, InsertSnapshot, Resource
+from snapkeep.cloud import Change, Resource
 from snapkeep.creation.rules import point_id, snapshot_name
 from snapkeep.documents import Instance, from_data
 from snapkeep.entry import ENTRIES
@@ -92,7 +92,7 @@ class Trace:
     """What happened, in order: the judge's only source beside the cloud itself."""
 
     commits: list[tuple[int, tuple[Write, ...]]] = field(default_factory=list)
-    starts: list[tuple[int, InsertSnapshot]] = field(default_factory=list)
+    starts: list[tuple[int, Change]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)  # laws seen broken while it ran
     order: int = 0
 

@@ -21,8 +21,11 @@ from snapkeep.documents import (
     ByName,
     CopyRetention,
     Failure,
+    Hold,
+    Offboarding,
     Retention,
     Schedule,
+    ScheduleSwitch,
     Selected,
     Tenant,
     from_data,
@@ -111,6 +114,18 @@ def test_what_is_read_can_be_stored_and_read_back() -> None:
     for entry in fleet.read(EXAMPLE).valid:
         tenant = entry.tenant(applied_at=NOW, applied_by="ana@vendor.example")
         assert from_data(Tenant, to_data(tenant)) == tenant
+
+
+def test_what_people_have_decided_outlives_the_next_apply() -> None:
+    [entry] = fleet.parse({"fleet.yaml": file(LEAST)}).valid
+    hold = Hold(id="h1", reason="case 4711", by="ana@vendor.example", at=NOW)
+    leaving = Offboarding(at=NOW, by="ana@vendor.example", reason="contract ended")
+    switch = ScheduleSwitch(on=True, by="ana@client.example", at=NOW)
+    stored = entry.tenant(applied_at=NOW, applied_by="ana@vendor.example")
+    before = msgspec.structs.replace(stored, holds=[hold], offboarding=leaving, schedule_switch=switch)
+    after = entry.tenant(applied_at=NOW, applied_by="rui@vendor.example", before=before)
+    assert (after.holds, after.offboarding, after.schedule_switch) == ([hold], leaving, switch)
+    assert fleet.diff(before, after) == []
 
 
 def test_what_discovery_keeps_is_taken_over_from_the_stored_tenant() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar, assert_never, cast
 from urllib.parse import urlsplit
 
 import requests
@@ -94,6 +94,19 @@ class GoogleCompute:
             asked["page_token"] = token
 
     def start(self, change: Change, request_id: str) -> str:
+        match change:
+            case cloud.InsertSnapshot():
+                operation = self._insert_snapshot(change, request_id)
+            case cloud.DeleteSnapshot():
+                delete = compute_v1.DeleteSnapshotRequest(
+                    project=change.project, snapshot=change.name, request_id=request_id
+                )
+                operation = _called(lambda: self._snapshots.delete_unary(delete, **_ONE_CALL))
+            case _:
+                assert_never(change)
+        return partial_link(operation.self_link)
+
+    def _insert_snapshot(self, change: cloud.InsertSnapshot, request_id: str) -> compute_v1.Operation:
         resource = compute_v1.Snapshot(
             name=change.name,
             source_disk=change.source_disk,
@@ -106,8 +119,7 @@ class GoogleCompute:
         request = compute_v1.InsertSnapshotRequest(
             project=change.project, request_id=request_id, snapshot_resource=resource
         )
-        operation = _called(lambda: self._snapshots.insert_unary(request, **_ONE_CALL))
-        return partial_link(operation.self_link)
+        return _called(lambda: self._snapshots.insert_unary(request, **_ONE_CALL))
 
     # --- calls ------------------------------------------------------------------------------------------------
 

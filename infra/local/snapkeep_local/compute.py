@@ -5,10 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, assert_never
 
 from snapkeep import cloud
-from snapkeep.cloud import AttachedDisk, Change, Disk, Instance, Operation, Snapshot, partial_link
+from snapkeep.cloud import (
+    AttachedDisk,
+    Change,
+    DeleteSnapshot,
+    Disk,
+    InsertSnapshot,
+    Instance,
+    Operation,
+    Snapshot,
+    partial_link,
+)
 from snapkeep.faults import translate
 from snapkeep.ports import R
 from snapkeep_local.cloud import Cloud
@@ -61,20 +71,30 @@ class LocalCompute:
                 return
 
     def start(self, change: Change, request_id: str) -> str:
-        body: Json = {
-            "name": change.name,
-            "sourceDisk": change.source_disk,
-            "storageLocations": [change.location],
-            "labels": dict(change.labels),
-            "description": change.description,
-        }
-        if change.kms_key:
-            body["snapshotEncryptionKey"] = {"kmsKeyName": change.kms_key}
         try:
-            operation = self._cloud.insert_snapshot(change.project, body, request_id)
+            match change:
+                case InsertSnapshot():
+                    operation = self._cloud.insert_snapshot(change.project, _body(change), request_id)
+                case DeleteSnapshot():
+                    operation = self._cloud.delete_snapshot(change.link, request_id)
+                case _:
+                    assert_never(change)
         except ApiError as error:
             raise translate(error.status, error.reason, error.message) from error
         return partial_link(operation["selfLink"])
+
+
+def _body(change: InsertSnapshot) -> Json:
+    body: Json = {
+        "name": change.name,
+        "sourceDisk": change.source_disk,
+        "storageLocations": [change.location],
+        "labels": dict(change.labels),
+        "description": change.description,
+    }
+    if change.kms_key:
+        body["snapshotEncryptionKey"] = {"kmsKeyName": change.kms_key}
+    return body
 
 
 def _typed(kind: type[R], found: Json) -> R:
