@@ -15,6 +15,7 @@ from snapkeep.cloud import named
 from snapkeep_local.cloud import Cloud
 from snapkeep_local.errors import ApiError, Json
 from snapkeep_local.faults import (
+    DeletionLies,
     Effect,
     ErrorAfter,
     ErrorBefore,
@@ -246,6 +247,28 @@ def test_a_planted_snapshot_is_somebody_elses(cloud: Cloud) -> None:
     assert cloud.snapshots() == []
 
 
+def test_a_planted_snapshot_may_claim_to_be_ours(cloud: Cloud) -> None:
+    take(cloud, "ours")
+    wait(cloud, hours=1)
+    ours = cloud.get("snapshots", link("ours"))
+    location, labels = ours["storageLocations"][0], {"snapkeep-tenant": "acme"}
+    cloud.plant_snapshot(project=PROJECT, name="forged", labels=labels, source_disk=DISK, location=location)
+    forged = cloud.get("snapshots", link("forged"))
+    assert forged["labels"] == labels
+    assert all(forged[name] == ours[name] for name in ("sourceDisk", "sourceDiskId", "storageLocations", "status"))
+    assert forged["id"] != ours["id"]
+
+
+def test_a_name_that_was_freed_may_be_planted_on(cloud: Cloud) -> None:
+    take(cloud, "s")
+    wait(cloud, hours=1)
+    before = cloud.get("snapshots", link("s"))["id"]
+    cloud.remove_snapshot(link("s"))
+    assert refused(lambda: cloud.remove_snapshot(link("s"))) == (404, "notFound")
+    cloud.plant_snapshot(project=PROJECT, name="s")
+    assert cloud.get("snapshots", link("s"))["id"] != before
+
+
 # --- chains --------------------------------------------------------------------------------------------------------
 
 
@@ -386,6 +409,20 @@ def test_a_snapshot_deleted_while_it_uploads_does_not_come_back(cloud: Cloud) ->
     wait(cloud, seconds=15)
     cloud.delete_snapshot(link("s"))
     wait(cloud, hours=1)
+    assert cloud.snapshots() == []
+
+
+def test_a_deletion_may_say_that_it_is_done_and_leave_the_snapshot(cloud: Cloud) -> None:
+    take(cloud, "s")
+    wait(cloud, hours=1)
+    cloud.add_fault(Fault(effect=DeletionLies(), count=1))
+    asked = cloud.delete_snapshot(link("s"))
+    wait(cloud, minutes=1)
+    assert operation(cloud, asked)["status"] == "DONE"
+    assert "error" not in operation(cloud, asked)
+    assert snapshot(cloud, "s")["status"] == "READY"
+    cloud.delete_snapshot(link("s"))
+    wait(cloud, minutes=1)
     assert cloud.snapshots() == []
 
 
@@ -946,7 +983,7 @@ def test_a_fault_strikes_with_its_probability() -> None:
 
 
 @pytest.mark.parametrize(
-    "effect", [Slow(factor=2), Stuck(), OperationFails(), SnapshotFails(), SnapshotVanishes(after_s=1)]
+    "effect", [Slow(factor=2), Stuck(), OperationFails(), SnapshotFails(), SnapshotVanishes(after_s=1), DeletionLies()]
 )
 def test_a_read_is_not_struck_by_what_it_cannot_meet(cloud: Cloud, effect: Effect) -> None:
     cloud.add_fault(Fault(effect=effect))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from snapkeep_local.cloud import Cloud, Saved
 from snapkeep_local.errors import ApiError
 from snapkeep_local.faults import (
+    DeletionLies,
     Effect,
     ErrorAfter,
     ErrorBefore,
@@ -77,6 +78,7 @@ effects: st.SearchStrategy[Effect] = st.sampled_from(
         OperationFails(snapshot="FAILED", http_status=500),
         SnapshotFails(),
         SnapshotVanishes(after_s=90.5),
+        DeletionLies(),
     ]
 )
 acts: st.SearchStrategy[Act] = st.one_of(
@@ -94,6 +96,7 @@ acts: st.SearchStrategy[Act] = st.one_of(
     st.builds(lambda disk: lambda cloud: cloud.resize_disk(disk, size_gb=500), disks),
     st.just(lambda cloud: cloud.replace_instance(INSTANCE)),
     st.just(lambda cloud: cloud.plant_snapshot(project=PROJECT, name=NAMES[0])),
+    st.builds(lambda name: lambda cloud: cloud.remove_snapshot(link(name)), names),
     st.builds(lambda name: lambda cloud: cloud.get("snapshots", link(name)), names),
     st.just(lambda cloud: cloud.page("snapshots", PROJECT, max_results=2)),
     st.just(lambda cloud: cloud.page("operations", PROJECT)),

@@ -57,6 +57,7 @@ EFFECTS: Final = (
     "operation_fails",
     "snapshot_fails",
     "snapshot_vanishes",
+    "deletion_lies",
 )
 
 

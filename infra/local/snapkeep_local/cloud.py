@@ -531,17 +531,39 @@ class Cloud:
         disk.written += 64 << 20
         disk.content = content
 
-    def plant_snapshot(self, *, project: str, name: str) -> None:
-        """A READY snapshot made by somebody else, of a disk that is none of ours; nothing if the name is taken."""
+    def plant_snapshot(
+        self,
+        *,
+        project: str,
+        name: str,
+        labels: Mapping[str, str] | None = None,
+        source_disk: str | None = None,
+        location: str = "us-east4",
+    ) -> str:
+        """A READY snapshot made by somebody else, whatever it claims in its labels; returns its link.
+
+        Of the disk with this link; left out, of a disk that is none of ours. Nothing if the name is taken.
+        """
         link = f"projects/{project}/global/snapshots/{name}"
+        if link in self._snapshots:
+            return link
+        source, source_id = f"projects/{project}/zones/us-east4-a/disks/foreign", None
+        if source_disk is not None:
+            source, source_id = source_disk, self._disk(source_disk).id
+        said = dict(labels or {})
+        self._store_snapshot(
+            Snapshot(
+                self._id(), name, project, "READY", source, source_id or self._id(), location, 10, self.now, 1 << 20,
+                "foreign", said, "", None, 0, self._fingerprint(said),
+            )
+        )  # fmt: skip
+        return link
+
+    def remove_snapshot(self, link: str) -> None:
+        """A snapshot that somebody else deletes; it is gone at once. Raises ApiError 404 if it is not there."""
         if link not in self._snapshots:
-            foreign = f"projects/{project}/zones/us-east4-a/disks/foreign"
-            self._store_snapshot(
-                Snapshot(
-                    self._id(), name, project, "READY", foreign, self._id(), "us-east4", 10, self.now, 1 << 20,
-                    "foreign", {}, "", None, 0, self._fingerprint({}),
-                )
-            )  # fmt: skip
+            raise not_found(link)
+        self._vanish(self._snapshots[link])
 
     # --- reads ------------------------------------------------------------------------------------------------
 
@@ -707,11 +729,11 @@ class Cloud:
     def delete_snapshot(self, link: str, request_id: str | None = None) -> Json:
         """`snapshots.delete`: its bytes that later snapshots need move to the next of its chain. Raises ApiError."""
         project = _project_of(link)
-        struck = self._call("snapshots.delete", project, "mutations", (link,))
+        struck = self._call(fault_rules.DELETE, project, "mutations", (link,))
         return self._answer(struck, lambda: self._delete_snapshot(project, link, request_id, struck))
 
     def _delete_snapshot(self, project: str, link: str, request_id: str | None, struck: Struck) -> Operation:
-        repeated = self._repeated("snapshots.delete", request_id)
+        repeated = self._repeated(fault_rules.DELETE, request_id)
         if repeated:
             return repeated
         snapshot = self._snapshots.get(link)
@@ -719,17 +741,18 @@ class Cloud:
             raise not_found(link)
         if snapshot.status in ("CREATING", "DELETING"):
             raise not_ready(link)
-        operation = self._operate("snapshots.delete", project, link, request_id, snapshot.id)
+        operation = self._operate(fault_rules.DELETE, project, link, request_id, snapshot.id)
         if struck.stuck:
             operation.status, operation.started_at = "RUNNING", self.now
             return operation
         took = timedelta(seconds=self._chance.uniform(2, 20) * struck.slow)
-        if struck.fails:
-            self._finish(operation, took, (struck.fails.code, struck.fails.message, struck.fails.http_status))
+        if struck.fails or struck.deletion_lies:
+            fails = struck.fails
+            self._finish(operation, took, (fails.code, fails.message, fails.http_status) if fails else None)
             return operation
         snapshot.status = "DELETING"
         self.log.append(
-            {"method": "snapshots.delete", "link": link, "id": snapshot.id, "request_id": request_id, "at": self.now}
+            {"method": fault_rules.DELETE, "link": link, "id": snapshot.id, "request_id": request_id, "at": self.now}
         )
         self._at(self.now + took, SnapshotGoes(snapshot.link, snapshot.id))
         self._finish(operation, took, None)

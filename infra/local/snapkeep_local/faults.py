@@ -18,7 +18,8 @@ import msgspec
 from snapkeep_local.errors import ApiError, Json
 
 INSERT: Final = "snapshots.insert"
-MUTATIONS: Final = (INSERT, "snapshots.delete", "snapshots.setLabels")
+DELETE: Final = "snapshots.delete"
+MUTATIONS: Final = (INSERT, DELETE, "snapshots.setLabels")
 
 
 class _Effect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -75,7 +76,11 @@ class SnapshotVanishes(_Effect, frozen=True, kw_only=True, tag="snapshot_vanishe
     after_s: float = 60.0
 
 
-Effect = ErrorBefore | ErrorAfter | Slow | Stuck | OperationFails | SnapshotFails | SnapshotVanishes
+class DeletionLies(_Effect, frozen=True, kw_only=True, tag="deletion_lies"):
+    """The operation of a deletion ends DONE without an error, and the snapshot is still there as it was."""
+
+
+Effect = ErrorBefore | ErrorAfter | Slow | Stuck | OperationFails | SnapshotFails | SnapshotVanishes | DeletionLies
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,6 +111,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         match self.effect:
             case SnapshotFails() | SnapshotVanishes():
                 possible = method == INSERT
+            case DeletionLies():
+                possible = method == DELETE
             case Slow() | Stuck() | OperationFails():
                 possible = method in MUTATIONS
             case ErrorBefore() | ErrorAfter():
@@ -122,6 +129,7 @@ class Struck:
     fails: OperationFails | None = None
     snapshot_fails: bool = False
     vanishes_after_s: float | None = None
+    deletion_lies: bool = False
     error: ApiError | None = None
 
 
@@ -170,6 +178,8 @@ class Faults:
                     struck.snapshot_fails = True
                 case SnapshotVanishes(after_s=after_s):
                     struck.vanishes_after_s = after_s
+                case DeletionLies():
+                    struck.deletion_lies = True
         return struck
 
     def list(self) -> list[Json]:
