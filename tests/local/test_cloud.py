@@ -586,6 +586,38 @@ def test_what_is_replaced_has_the_same_name_and_another_id(cloud: Cloud) -> None
     assert cloud.attached_disk_ids(PROJECT, ZONE, "pam-1") == {new_disk["id"]}
 
 
+OTHER = f"projects/{PROJECT}/zones/{ZONE}/disks/other"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda cloud: cloud.add_disk(project=PROJECT, zone=ZONE, name="third"),
+        lambda cloud: cloud.add_instance(project=PROJECT, zone=ZONE, name="pam-2", disks=[OTHER]),
+        lambda cloud: cloud.remove_instance(INSTANCE),
+        lambda cloud: cloud.replace_instance(INSTANCE),
+        lambda cloud: cloud.attach_disk(INSTANCE, OTHER),
+        lambda cloud: cloud.detach_disk(INSTANCE, DISK),
+        lambda cloud: cloud.remove_disk(OTHER),
+        lambda cloud: cloud.replace_disk(DISK),
+        lambda cloud: cloud.resize_disk(DISK, size_gb=200),
+    ],
+)
+def test_a_change_of_the_fleet_is_seen_by_the_next_read(cloud: Cloud, change: Callable[[Cloud], object]) -> None:
+    def read() -> Json:
+        return {kind: cloud.page(kind, PROJECT)[0] for kind in ("instances", "disks")}
+
+    cloud.add_disk(project=PROJECT, zone=ZONE, name="other")
+    before = read()
+    assert read() == before
+    wait(cloud, days=1)
+    change(cloud)
+    after, state = read(), cloud.state()
+    assert after != before
+    assert after["instances"] == state["instances"]
+    assert after["disks"] == [{k: v for k, v in disk.items() if k != "content"} for disk in state["disks"]]
+
+
 def test_disks_come_and_go(cloud: Cloud) -> None:
     other = cloud.add_disk(project=PROJECT, zone=ZONE, name="other")
     cloud.attach_disk(INSTANCE, other)
@@ -968,6 +1000,18 @@ def test_a_fault_strikes_so_many_calls_of_its_method_and_resource(cloud: Cloud) 
         "reason": "backendError",
         "message": "Backend Error",
     }
+
+
+def test_what_has_struck_often_enough_lets_the_next_one_strike(cloud: Cloud) -> None:
+    first = cloud.add_fault(Fault(effect=Slow(factor=2), method="snapshots.insert", count=1))
+    take(cloud, "a")
+    second = cloud.add_fault(Fault(effect=Slow(factor=2), method="snapshots.*"))
+    take(cloud, "b")
+    cloud.clear_faults(second)
+    take(cloud, "c")
+    cloud.add_fault(Fault(effect=ErrorBefore(), method="snapshots.insert", count=1))
+    assert refused(lambda: take(cloud, "d")) == (503, "backendError")
+    assert [(one["id"], one["struck"]) for one in cloud.faults()] == [(first, 1), (second + 1, 1)]
 
 
 def test_a_fault_strikes_with_its_probability() -> None:

@@ -234,6 +234,8 @@ class Cloud:
         self._by_project: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
         self._chains: dict[tuple[str, str], list[Snapshot]] = defaultdict(list)
         self._requests: dict[tuple[str, str], tuple[datetime, str]] = {}
+        self._shown: dict[str, Json] = {}
+        """Instances and disks in their REST shape, by link, as they have been since the fleet was last changed."""
         self._agenda: list[tuple[datetime, int, Happening]] = []
         self._order = 0
 
@@ -272,8 +274,7 @@ class Cloud:
         cloud._chance.setstate(saved.chance)
         cloud._ids.setstate(saved.ids)
         cloud._faults.rng.setstate(saved.faults_chance)
-        cloud._faults.active = saved.faults
-        cloud._faults.added = saved.faults_added
+        cloud._faults = fault_rules.Faults(cloud._faults.rng, saved.faults, saved.faults_added)
         cloud._quota.spent.update(saved.quota)
         for disk_id, taken in saved.pace.items():
             cloud._pace.taken[disk_id].extend(taken)
@@ -379,6 +380,7 @@ class Cloud:
             raise already_exists(disk.link)
         self._disks[disk.link] = disk
         self._by_project[project, "disks"][disk.link] = disk
+        self._shown.clear()
         return disk.link
 
     def add_instance(
@@ -429,6 +431,7 @@ class Cloud:
             disk.users.append(instance.link)
         self._instances[instance.link] = instance
         self._by_project[project, "instances"][instance.link] = instance
+        self._shown.clear()
         return instance.link
 
     def _define(
@@ -480,11 +483,13 @@ class Cloud:
                 self._disk(attached.source).users.remove(link)
         del self._instances[link]
         del self._by_project[instance.project, "instances"][link]
+        self._shown.clear()
 
     def replace_instance(self, link: str) -> None:
         """Delete an instance and make one of the same name with the same disks: its numeric id is another."""
         self._instance(link).id = self._id()
         self._instance(link).created_at = self.now
+        self._shown.clear()
 
     def attach_disk(self, instance: str, disk: str) -> None:
         """Attach a disk as a data disk. Raises ApiError if it is attached there already."""
@@ -493,6 +498,7 @@ class Cloud:
             raise ApiError(400, "resourceInUseByAnotherResource", f"'{disk}' is in use by '{instance}'")
         one.disks.append(Attached(disk.rsplit("/", 1)[1], disk, boot=False, auto_delete=False))
         wanted.users.append(instance)
+        self._shown.clear()
 
     def detach_disk(self, instance: str, disk: str) -> None:
         """Detach a disk. Raises ApiError if it is not attached there."""
@@ -501,6 +507,7 @@ class Cloud:
             raise invalid("disk", disk, f"It is not attached to '{instance}'.")
         one.disks = [attached for attached in one.disks if attached.source != disk]
         unwanted.users.remove(instance)
+        self._shown.clear()
 
     def remove_disk(self, link: str) -> None:
         """Delete a disk. Raises ApiError while it is attached."""
@@ -509,6 +516,7 @@ class Cloud:
             raise ApiError(400, "resourceInUseByAnotherResource", f"'{link}' is in use by '{disk.users[0]}'")
         del self._disks[link]
         del self._by_project[disk.project, "disks"][link]
+        self._shown.clear()
 
     def replace_disk(self, link: str) -> None:
         """Another disk under the same name, attached where the old one was: its numeric id and contents are new."""
@@ -517,6 +525,7 @@ class Cloud:
         disk.created_at = self.now
         disk.written = 0
         disk.content = f"{self._chance.getrandbits(64):016x}"
+        self._shown.clear()
 
     def resize_disk(self, link: str, *, size_gb: int) -> None:
         """Grow a disk. Raises ApiError for a size below its own."""
@@ -524,6 +533,7 @@ class Cloud:
         if size_gb < disk.size_gb:
             raise invalid("sizeGb", size_gb, "A disk cannot be made smaller.")
         disk.size_gb = size_gb
+        self._shown.clear()
 
     def write(self, link: str, content: str) -> None:
         """Write new contents to a disk."""
@@ -573,7 +583,7 @@ class Cloud:
         found = self._table(kind).get(link)
         if found is None:
             raise not_found(link)
-        return self._render(found)
+        return self._show(link, found)
 
     def get_operation(self, link: str) -> Json:
         """`globalOperations.get`, `zoneOperations.get`, `regionOperations.get`, by its link. Raises ApiError."""
@@ -602,7 +612,7 @@ class Cloud:
         for link, resource in self._candidates(kind, project, wanted):
             if link <= after:
                 continue
-            rendered = self._render(resource)
+            rendered = self._show(link, resource)
             if wanted.matches(rendered):
                 if len(page) == max_results:
                     return page, _pack(_partial(page[-1]["selfLink"]))
@@ -965,6 +975,15 @@ class Cloud:
     def _fingerprint(labels: Mapping[str, str]) -> str:
         text = json.dumps(labels, sort_keys=True)
         return base64.b64encode(uuid.uuid5(uuid.NAMESPACE_OID, text).bytes[:8]).decode()
+
+    def _show(self, link: str, resource: Any) -> Json:
+        """A resource as a read answers it. That of an instance or a disk is the same dict until the fleet changes."""
+        if not isinstance(resource, (Instance, Disk)):
+            return self._render(resource)
+        shown = self._shown.get(link)
+        if shown is None:
+            shown = self._shown[link] = self._render(resource)
+        return shown
 
     def _render(self, resource: Any) -> Json:
         match resource:

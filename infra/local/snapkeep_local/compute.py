@@ -16,6 +16,7 @@ from snapkeep.cloud import (
     InsertSnapshot,
     Instance,
     Operation,
+    Resource,
     Snapshot,
     partial_link,
 )
@@ -41,6 +42,8 @@ _NOT_DEFINITION: Final = frozenset({"id", "name", "zone", "status", "disks", "ki
 class LocalCompute:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
+        self._known: dict[str, tuple[Json, Resource]] = {}
+        """Instances and disks by link, each with the very answer that it was made of: the same one gives the same."""
 
     def get(self, kind: type[R], link: str) -> R | None:
         """Raises ValueError for a link that is not of this kind."""
@@ -49,7 +52,7 @@ class LocalCompute:
         try:
             if kind is Operation:
                 return _typed(kind, self._cloud.get_operation(link))
-            return _typed(kind, self._cloud.get(_KINDS[kind], link))
+            return self._typed(kind, self._cloud.get(_KINDS[kind], link))
         except ApiError as error:
             if (error.status, error.reason) == (404, "notFound"):
                 return None
@@ -66,7 +69,7 @@ class LocalCompute:
             except ApiError as error:
                 raise translate(error.status, error.reason, error.message) from error
             for resource in page:
-                yield _typed(kind, resource)
+                yield self._typed(kind, resource)
             if not token:
                 return
 
@@ -82,6 +85,16 @@ class LocalCompute:
         except ApiError as error:
             raise translate(error.status, error.reason, error.message) from error
         return partial_link(operation["selfLink"])
+
+    def _typed(self, kind: type[R], found: Json) -> R:
+        if kind is Snapshot:
+            return _typed(kind, found)  # shown anew each time
+        known = self._known.get(found["selfLink"])
+        if known is None or known[0] is not found:
+            known = self._known[found["selfLink"]] = (found, _typed(kind, found))
+        value = known[1]
+        assert isinstance(value, kind)
+        return value
 
 
 def _body(change: InsertSnapshot) -> Json:

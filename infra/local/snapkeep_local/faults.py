@@ -107,7 +107,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         except re.error as error:
             raise ValueError(f"resource: '{self.resource}' is not a regular expression: {error}") from None
 
-    def concerns(self, method: str, links: Iterable[str]) -> bool:
+    def meant_for(self, method: str) -> bool:
+        """Whether it can strike calls of this method at all."""
         match self.effect:
             case SnapshotFails() | SnapshotVanishes():
                 possible = method == INSERT
@@ -117,7 +118,11 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 possible = method in MUTATIONS
             case ErrorBefore() | ErrorAfter():
                 possible = True
-        return possible and fnmatchcase(method, self.method) and any(re.search(self.resource, link) for link in links)
+        return possible and fnmatchcase(method, self.method)
+
+    def concerns(self, links: Iterable[str]) -> bool:
+        """Whether one of a call's resources is meant."""
+        return any(re.search(self.resource, link) for link in links)
 
 
 @dataclass(slots=True)
@@ -140,10 +145,12 @@ class Faults:
     rng: random.Random
     active: dict[int, tuple[Fault, int]] = field(default_factory=dict)
     added: int = 0
+    _able_by_method: dict[str, tuple[int, ...]] = field(default_factory=dict)  # see `_able`
 
     def add(self, fault: Fault) -> int:
         self.added += 1
         self.active[self.added] = (fault, 0)
+        self._able_by_method.clear()
         return self.added
 
     def clear(self, number: int | None = None) -> None:
@@ -152,17 +159,20 @@ class Faults:
             self.active.clear()
         else:
             del self.active[number]
+        self._able_by_method.clear()
 
     def strike(self, method: str, links: tuple[str, ...]) -> Struck:
         """Draw what this call meets. Raises ApiError for an error before the effect."""
         struck = Struck()
-        # Errors before the effect come first: a call that one of them ends has met nothing else.
-        for number, (fault, times) in sorted(self.active.items(), key=_ends_the_call, reverse=True):
-            if (fault.count is not None and times >= fault.count) or not fault.concerns(method, links):
+        for number in self._able(method):
+            fault, times = self.active[number]
+            if not fault.concerns(links):
                 continue
             if fault.probability < 1 and self.rng.random() >= fault.probability:
                 continue
             self.active[number] = (fault, times + 1)
+            if times + 1 == fault.count:
+                self._able_by_method.clear()
             match fault.effect:
                 case ErrorBefore(status=status, reason=reason, message=message):
                     raise ApiError(status, reason, message)
@@ -182,6 +192,22 @@ class Faults:
                     struck.deletion_lies = True
         return struck
 
+    def _able(self, method: str) -> tuple[int, ...]:
+        """Those that have not struck as often as they may and are meant for the method, in the order of striking.
+
+        Errors before the effect come first: a call that one of them ends has met nothing else.
+        """
+        known = self._able_by_method.get(method)
+        if known is None:
+            able = [
+                (number, fault)
+                for number, (fault, times) in self.active.items()
+                if (fault.count is None or times < fault.count) and fault.meant_for(method)
+            ]
+            known = tuple(number for number, _ in sorted(able, key=_ends_the_call, reverse=True))
+            self._able_by_method[method] = known
+        return known
+
     def list(self) -> list[Json]:
         """Each fault in its JSON shape with its `id` and how many calls it has `struck`."""
         return [
@@ -190,5 +216,5 @@ class Faults:
         ]
 
 
-def _ends_the_call(active: tuple[int, tuple[Fault, int]]) -> bool:
-    return isinstance(active[1][0].effect, ErrorBefore)
+def _ends_the_call(able: tuple[int, Fault]) -> bool:
+    return isinstance(able[1].effect, ErrorBefore)
