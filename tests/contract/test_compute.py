@@ -24,14 +24,33 @@ import pytest
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from snapkeep import cloud
-from snapkeep.cloud import AttachedDisk, Disk, InsertSnapshot, Instance, Operation, Resource, Snapshot, request_id
+from snapkeep.cloud import (
+    AttachedDisk,
+    DeleteSnapshot,
+    Disk,
+    InsertSnapshot,
+    Instance,
+    Operation,
+    Resource,
+    Snapshot,
+    request_id,
+)
 from snapkeep.gcp import compute as adapter
 from snapkeep.gcp.compute import GoogleCompute
 from snapkeep.ports import Compute, R, Refused, Transient
 from snapkeep_local.cloud import Cloud
 from snapkeep_local.compute import LocalCompute
 from snapkeep_local.emulators import free_port
-from snapkeep_local.faults import ErrorAfter, ErrorBefore, Fault, OperationFails, SnapshotFails, SnapshotVanishes, Stuck
+from snapkeep_local.faults import (
+    DeletionLies,
+    ErrorAfter,
+    ErrorBefore,
+    Fault,
+    OperationFails,
+    SnapshotFails,
+    SnapshotVanishes,
+    Stuck,
+)
 from snapkeep_local.limits import Limits
 from snapkeep_local.rest import Simulator
 
@@ -537,6 +556,118 @@ def test_an_operation_may_never_end(side: Side) -> None:
     assert side.one(Snapshot, insert().link).status == "UPLOADING"
 
 
+# --- what is to go -------------------------------------------------------------------------------------------------
+
+
+def taken(side: Side) -> Snapshot:
+    """A snapshot that is READY."""
+    side.compute.start(insert(), request_id(insert()))
+    side.pass_time(hours=1)
+    return side.one(Snapshot, insert().link)
+
+
+def deletion(of: Snapshot, attempt: int = 1) -> DeleteSnapshot:
+    return DeleteSnapshot(of.project, of.name, of.id, attempt)
+
+
+def delete(side: Side, change: DeleteSnapshot) -> str:
+    return side.compute.start(change, request_id(change))
+
+
+def test_a_snapshot_is_asked_to_go_and_read_until_it_is_gone(side: Side) -> None:
+    found = taken(side)
+    link = delete(side, deletion(found))
+    assert (side.one(Operation, link).status, side.one(Operation, link).target) == ("RUNNING", found.link)
+    assert side.one(Snapshot, found.link).status == "DELETING"
+    side.pass_time(minutes=1)
+    assert (side.one(Operation, link).status, side.one(Operation, link).error_code) == ("DONE", None)
+    assert side.both(Snapshot, found.link) is None
+
+
+def test_both_ask_a_snapshot_to_go_in_the_same_words() -> None:
+    states = []
+    for way in ("local", "google"):
+        with reached(way, fleet()) as side:
+            delete(side, deletion(taken(side)))
+            state = side.cloud.state()
+            states.append({name: state[name] for name in ("snapshots", "operations", "log")})
+    assert states[0] == states[1]
+
+
+def test_the_same_deletion_is_the_same_operation(side: Side) -> None:
+    change = deletion(taken(side))
+    first = delete(side, change)
+    side.pass_time(minutes=5)
+    assert delete(side, change) == first
+    assert [entry["method"] for entry in side.cloud.log] == ["snapshots.insert", "snapshots.delete"]
+
+
+def test_a_repeated_deletion_leaves_whatever_has_taken_the_name_since(side: Side) -> None:
+    change = deletion(taken(side))
+    delete(side, change)
+    side.pass_time(minutes=5)
+    side.cloud.plant_snapshot(project=PROJECT, name=change.name)
+    delete(side, change)
+    side.pass_time(minutes=5)
+    assert side.one(Snapshot, change.link).id != change.id
+
+
+def test_a_snapshot_that_is_not_there_is_refused_with_404(side: Side) -> None:
+    with pytest.raises(Refused) as refused:
+        delete(side, DeleteSnapshot(PROJECT, "sk-none", "1", 1))
+    assert (refused.value.code, refused.value.reason) == (404, "notFound")
+
+
+def test_a_snapshot_that_begins_or_goes_already_may_be_asked_later(side: Side) -> None:
+    side.compute.start(insert(), request_id(insert()))
+    young = side.one(Snapshot, insert().link)
+    with pytest.raises(Transient) as too_soon:
+        delete(side, deletion(young))
+    side.pass_time(hours=1)
+    delete(side, deletion(young, 2))
+    with pytest.raises(Transient) as going:
+        delete(side, deletion(young, 3))
+    assert [(f.value.code, f.value.reason) for f in (too_soon, going)] == [(400, "resourceNotReady")] * 2
+
+
+def test_a_deletion_that_was_done_may_not_have_happened(side: Side) -> None:
+    found = taken(side)
+    side.cloud.add_fault(Fault(effect=DeletionLies(), count=1))
+    link = delete(side, deletion(found))
+    side.pass_time(minutes=5)
+    assert (side.one(Operation, link).status, side.one(Operation, link).error_code) == ("DONE", None)
+    assert side.one(Snapshot, found.link).status == "READY"
+    assert delete(side, deletion(found)) == link, "the same request is answered as before, and does nothing"
+    side.pass_time(minutes=5)
+    assert side.one(Snapshot, found.link).status == "READY"
+    assert delete(side, deletion(found, 2)) != link
+    side.pass_time(minutes=5)
+    assert side.both(Snapshot, found.link) is None
+
+
+def test_a_deletion_whose_answer_is_lost_happened_all_the_same(side: Side) -> None:
+    found = taken(side)
+    side.cloud.add_fault(Fault(effect=ErrorAfter(), count=1))
+    with pytest.raises(Transient):
+        delete(side, deletion(found))
+    side.pass_time(minutes=5)
+    assert side.both(Snapshot, found.link) is None
+
+
+def test_the_id_of_a_deletion_is_that_of_one_attempt_at_one_snapshot() -> None:
+    changes = [
+        DeleteSnapshot(project, name, id, attempt)
+        for project in (PROJECT, VAULT)
+        for name in ("sk-1", "sk-2")
+        for id in ("1", "2")
+        for attempt in (1, 2)
+    ]
+    ids = {request_id(change) for change in changes}
+    assert len(ids) == len(changes)
+    assert request_id(insert()) not in ids
+    assert request_id(DeleteSnapshot(PROJECT, "sk-1", "1", 1)) == request_id(changes[0])
+
+
 # --- faults --------------------------------------------------------------------------------------------------------
 
 
@@ -554,6 +685,11 @@ def find_snapshots(compute: Compute) -> object:
 
 def start_one(compute: Compute) -> object:
     return compute.start(insert(), request_id(insert()))
+
+
+def delete_one(compute: Compute) -> object:
+    change = DeleteSnapshot(PROJECT, "sk-1", "1", 1)
+    return compute.start(change, request_id(change))
 
 
 CALLS = [get_boot, find_disks, find_snapshots, start_one]
@@ -579,7 +715,7 @@ CALLS = [get_boot, find_disks, find_snapshots, start_one]
         (504, "gatewayTimeout"),
     ],
 )
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", [*CALLS, delete_one])
 def test_a_fault_that_may_pass_is_transient(side: Side, call: Any, status: int, reason: str) -> None:
     side.cloud.add_fault(Fault(effect=ErrorBefore(status=status, reason=reason, message="as the test asks")))
     with pytest.raises(Transient, match=r"^as the test asks$") as passing:
@@ -605,7 +741,7 @@ def test_a_fault_that_may_pass_is_transient(side: Side, call: Any, status: int, 
         (501, "notImplemented"),
     ],
 )
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", [*CALLS, delete_one])
 def test_a_fault_that_will_not_pass_is_a_refusal(side: Side, call: Any, status: int, reason: str) -> None:
     side.cloud.add_fault(Fault(effect=ErrorBefore(status=status, reason=reason, message="as the test asks")))
     with pytest.raises(Refused) as refused:
@@ -614,7 +750,7 @@ def test_a_fault_that_will_not_pass_is_a_refusal(side: Side, call: Any, status: 
     assert side.cloud.calls.total() == 1
 
 
-@pytest.mark.parametrize("call", [find_disks, find_snapshots, start_one])
+@pytest.mark.parametrize("call", [find_disks, find_snapshots, start_one, delete_one])
 def test_what_is_not_found_is_refused_where_it_is_not_what_was_asked_for(side: Side, call: Any) -> None:
     side.cloud.add_fault(Fault(effect=ErrorBefore(status=404, reason="notFound", message="no such project")))
     with pytest.raises(Refused, match="no such project") as refused:
@@ -743,7 +879,10 @@ def test_a_change_is_asked_for_once(google: tuple[GoogleCompute, Cloud]) -> None
     one.add_fault(Fault(effect=ErrorBefore(), count=1))
     with pytest.raises(Transient):
         start_one(compute)
-    assert one.calls == {"snapshots.insert": 1}
+    one.add_fault(Fault(effect=ErrorBefore(), count=1))
+    with pytest.raises(Transient):
+        delete_one(compute)
+    assert one.calls == {"snapshots.insert": 1, "snapshots.delete": 1}
 
 
 def test_an_exhausted_quota_is_not_asked_for_again(google: tuple[GoogleCompute, Cloud]) -> None:
@@ -754,7 +893,7 @@ def test_an_exhausted_quota_is_not_asked_for_again(google: tuple[GoogleCompute, 
     assert one.calls.total() == 1
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", [*CALLS, delete_one])
 def test_a_server_that_is_not_there_is_transient(call: Any) -> None:
     compute = GoogleCompute(f"http://127.0.0.1:{free_port()}", calls_timeout_s=CALLS_TIMEOUT_S)
     with pytest.raises(Transient) as refused:
