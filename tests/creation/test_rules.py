@@ -83,6 +83,7 @@ def test_a_point_that_cannot_be_taken_ends_with_the_reason(
     assert says in step.point.failure.message
     assert step.point.next_at is None
     assert (step.intents, step.starts, step.outcomes) == ((), (), ())
+    assert step.point.stored_for is None, "nothing of it is stored"
 
 
 def test_one_disk_with_a_customer_supplied_key_refuses_the_whole_point() -> None:
@@ -107,6 +108,7 @@ def test_every_persistent_disk_gets_a_snapshot_in_the_home_region_and_local_ssds
     step = begin(found, boot, data)
     assert step.point.state == "creating"
     assert step.point.started_at == NOW
+    assert step.point.stored_for == INSTANCE_ID
     assert [(d.name, d.id, d.mode, d.attempts) for d in step.point.disks] == [
         ("acme-pam-1-boot", "1", "READ_WRITE", 1),
         ("acme-pam-1-data", "2", "READ_ONLY", 1),
@@ -503,6 +505,7 @@ def test_a_retry_is_a_new_name_with_its_intent_and_the_old_name_has_its_outcome(
     assert change.name != "sk-boot-1"
     (entry,) = step.point.disks
     assert (entry.attempts, entry.operation, entry.failure, entry.snapshot.id) == (2, None, None, None)
+    assert [(ref.name, ref.id) for ref in entry.superseded] == [("sk-boot-1", "9001")], "it goes when the point does"
 
 
 def test_attempts_are_bounded_and_wait_longer_each_time() -> None:
@@ -519,6 +522,7 @@ def test_attempts_are_bounded_and_wait_longer_each_time() -> None:
         now = of.next_at
         of = judge(of, at=now).point
     assert len(names) == len(set(names)) == rules.ATTEMPTS_MAX
+    assert [ref.name for ref in of.disks[0].superseded] == names[:-1]
     assert waits == sorted(waits)
     assert of.failure is not None
     assert of.failure.code == "snapshot_failed"
@@ -899,6 +903,18 @@ def test_a_verified_point_becomes_the_newest_and_moves_the_breach() -> None:
     assert after.newest_verified is not None
     assert after.newest_verified.at == THEN + timedelta(minutes=5)
     assert after.breach_due_at == THEN + timedelta(minutes=5, hours=26)
+
+
+@pytest.mark.parametrize(
+    ("state", "stored_for", "weighed_at"),
+    [("verified", INSTANCE_ID, NOW), ("failed", INSTANCE_ID, NOW), ("failed", None, None), ("missed", None, None)],
+)
+def test_a_point_that_ends_and_holds_snapshots_has_its_instance_weighed(
+    state: str, stored_for: str | None, weighed_at: datetime | None
+) -> None:
+    ended = creating(state=state, stored_for=stored_for, updated_at=NOW)
+    after = rules.after_transition(instance(), OWNER, creating(), ended)
+    assert (after.retention_at, after.retention.plan_at) == (weighed_at, weighed_at)
 
 
 @pytest.mark.parametrize(

@@ -269,6 +269,7 @@ def begin(
         state="creating",
         disks=entries,
         definition=definition,
+        stored_for=point.instance.id,
         started_at=now,
         deadline=min(now + CREATION_DEADLINE, point.deadline),
         updated_at=now,
@@ -343,6 +344,8 @@ def _next_attempt(disk: PointDisk, tenant: str, point: Point) -> PointDisk:
     return replace(
         disk,
         snapshot=SnapshotRef(project=point.vault_project, name=name, location=home),
+        # Whether it failed or was given up, something of it may be there: it goes when the point does.
+        superseded=[*disk.superseded, disk.snapshot] if disk.attempts else [],
         attempts=attempt,
         operation=None,
         failure=None,
@@ -706,9 +709,11 @@ def disk_refs(found: cloud.Instance, disks: Mapping[str, cloud.Disk]) -> list[Di
 
 
 def after_transition(instance: Instance, tenant: Tenant | None, before: Point | None, after: Point) -> Instance:
-    """The instance with its tally, and its newest verified point, after a point of it changed its state."""
+    """The instance with its tally, its newest verified point and its work, after a point of it changed its state."""
     tally = _tallied(instance.tally, before, after)
     changed = replace(instance, tally=tally, updated_at=after.updated_at)
+    if after.state in ("verified", "failed") and after.stored_for is not None:
+        changed = to_be_weighed(changed, after.updated_at)
     if after.state != "verified" or after.verified_at is None:
         return changed
     at = taken_at(after)
@@ -719,6 +724,11 @@ def after_transition(instance: Instance, tenant: Tenant | None, before: Point | 
     if instance.breach_at is None and instance.lost_at is None and tenant is not None:
         changed = replace(changed, breach_due_at=breach_due(changed, tenant))
     return changed
+
+
+def to_be_weighed(instance: Instance, now: datetime) -> Instance:
+    """The instance, to be looked at by `expire` as soon as may be: what its points are weighed by has changed."""
+    return replace(instance, retention_at=now, retention=replace(instance.retention, plan_at=now))
 
 
 def _learnt(before: Point | None, after: Point, verified_at: datetime) -> timedelta:
