@@ -119,6 +119,24 @@ def local_day(at: datetime, timezone: str) -> date:
     return at.astimezone(ZoneInfo(timezone)).date()
 
 
+def days_earlier(at: datetime, days: int, timezone: str) -> datetime:
+    """The instant so many calendar days before, at the same local time, as Go's `time.AddDate` finds it.
+
+    Where clocks skip that time or show it twice, Go promises one of the two readings. It takes the one that this
+    finds: the offset that holds where the offset at the local time, read as UTC, would put it.
+    """
+    zone = ZoneInfo(timezone)
+    as_utc = (at.astimezone(zone).replace(tzinfo=None) - timedelta(days=days)).replace(tzinfo=UTC)
+    near = as_utc - _offset(as_utc, zone)
+    return as_utc - _offset(near, zone)
+
+
+def _offset(at: datetime, zone: tzinfo) -> timedelta:
+    offset = at.astimezone(zone).utcoffset()
+    assert offset is not None
+    return offset
+
+
 def _first_open_day(instance: Instance, zone: tzinfo) -> date:
     """The first local day whose slot is not decided yet."""
     if instance.planned_day is not None:
