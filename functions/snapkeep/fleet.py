@@ -706,6 +706,10 @@ RETENTION_BOUNDS: Final = {
     "lock_days": whole(0, 3_660, "days"),
 }
 
+POLICY: Final = record(
+    Retention, {**RETENTION_BOUNDS, "keep_after_gone_days": whole(0, 3_660, "days")}, rules=(keeps_something,)
+)
+
 ENTITLEMENTS: Final = record(
     Entitlements,
     {
@@ -740,9 +744,7 @@ TENANT: Final = record(
             },
         ),
         "consistency": choice("crash", "guest_flush", "group"),
-        "retention": record(
-            Retention, {**RETENTION_BOUNDS, "keep_after_gone_days": whole(0, 3_660, "days")}, rules=(keeps_something,)
-        ),
+        "retention": POLICY,
         "rpo_hours": whole(1, 8_784, "hours"),
         "kms_keys": by_region(KMS_KEY_CHECK),
         "entitlements": ENTITLEMENTS,
@@ -965,6 +967,31 @@ def content_of(file: Path, at: At) -> bytes | None:
         at.wrong(f"is larger than {FILE_BYTES_MAX} bytes; expected the fleet in several files")
         return None
     return content
+
+
+def read_policy(path: Path, tenant: str) -> tuple[Retention | None, tuple[Mistake, ...]]:
+    """A policy to try out on a tenant, or else what is wrong: of a fleet file, or of a mapping of its parts alone.
+
+    Never raises for what it finds.
+    """
+    at = At(str(path), [])
+    content = content_of(path, at)
+    if content is None:
+        return None, tuple(at.report)
+    if (reading := parse({str(path): content})).valid or reading.ids:
+        found = [entry for entry in reading.valid if entry.id == tenant]
+        if found and not reading.mistakes:
+            return msgspec.convert(found[0].normal["retention"], Retention), ()
+        if not reading.mistakes:
+            at.wrong(f"names no tenant {tenant}; expected its entry, or a mapping such as keep_daily: 7")
+        return None, (*at.report, *reading.mistakes)
+    try:
+        whole_file = Builder(content.decode("utf-8-sig")).document(at)
+        given = whole_file["retention"] if isinstance(whole_file, dict) and "retention" in whole_file else whole_file
+        taken = POLICY.take(given, at)
+    except (Unreadable, UnicodeDecodeError) as error:
+        at.wrong(f"cannot be read: {error}")
+    return (None if at.report else msgspec.convert(taken, Retention)), tuple(at.report)
 
 
 @dataclass(frozen=True, slots=True)
