@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
@@ -237,6 +237,138 @@ def point(ports: Ports, id: str, tenant: str | None = None) -> list[PointView]:
 def _point(point: Held[d.Point]) -> PointView:
     fields = {name: getattr(point.value, name) for name in point.value.__struct_fields__}
     return PointView(tenant=point.tenant, **fields)
+
+
+# --- retention ----------------------------------------------------------------------------------------------------
+
+
+class PointRetention(Shown, frozen=True, kw_only=True):
+    """What becomes of one stored point."""
+
+    point: str
+    trigger: d.Trigger
+    state: d.PointState
+    taken_at: datetime  # the moment that it can bring back
+    decision: Literal["keep", "expire", "undo", "wait", "delete", "deleting"]
+    reasons: list[str]  # keep, undo: every one; of the others the one why it goes
+    until: datetime | None  # wait: the end of its grace
+    lock_until: datetime | None
+    bytes: int  # what its deletion frees
+
+
+class InstanceRetention(Shown, frozen=True, kw_only=True):
+    id: str
+    name: str
+    zone: str
+    lost_at: datetime | None
+    breach_at: datetime | None
+    override: d.Override | None
+    holds: list[d.Hold]
+    points: list[PointRetention]  # newest first
+    kept_by: dict[str, int]  # rule -> points that it keeps
+
+
+class RetentionView(Shown, frozen=True, kw_only=True):
+    """Every stored point of a tenant, what becomes of it and why: now, at a later moment, or by another policy."""
+
+    at: datetime  # now
+    planned_for: datetime  # the moment that was asked for; `at` unless it was another
+    tenant: str
+    policy: d.Retention  # by which it was planned
+    proposed: bool  # it is not the tenant's own
+    assumed: list[str]  # what is taken for granted of the time until then, each in a sentence
+    instances: list[InstanceRetention]
+    kept_by: dict[str, int]
+    going: int  # points that nothing keeps
+    going_bytes: int
+
+
+# --- what people have decided -------------------------------------------------------------------------------------
+
+
+class HoldLine(d.Hold, frozen=True, kw_only=True):
+    """A hold, and what it holds."""
+
+    tenant: str
+    on: Literal["tenant", "instance", "point"]
+    subject: str  # the tenant's id, the instance's, the point's
+    name: str  # of the instance; else as `subject`
+    ended: bool  # its time is over
+
+
+class HoldsView(Shown, frozen=True, kw_only=True):
+    at: datetime
+    holds: list[HoldLine]
+
+
+class ControlsView(Shown, frozen=True, kw_only=True):
+    at: datetime
+    paused: d.PausedKinds
+
+
+class OrphanLine(d.Orphan, frozen=True, kw_only=True):
+    project: str
+
+
+class VaultLine(Shown, frozen=True, kw_only=True):
+    """A project whose snapshots are compared with the documents."""
+
+    project: str
+    listed_at: datetime | None
+    orphans_total: int
+    failure: d.Failure | None
+
+
+class OrphansView(Shown, frozen=True, kw_only=True):
+    at: datetime
+    orphans: list[OrphanLine]
+    vaults: list[VaultLine]
+
+
+# --- who may what -------------------------------------------------------------------------------------------------
+
+
+class MeView(Shown, frozen=True, kw_only=True):
+    """Who asks, as Snapkeep knows him."""
+
+    email: str
+    role: d.Role
+    tenant: str | None
+    verified: bool  # false on a local cloud, where nobody proves who he is
+
+
+class RightLine(Shown, frozen=True, kw_only=True):
+    action: str
+    words: str
+    scope: str
+    saas: list[d.Role]
+    private_saas: list[d.Role]
+
+
+class DutyLine(Shown, frozen=True, kw_only=True):
+    what: str
+    saas: str
+    private_saas: str
+
+
+class AccessView(Shown, frozen=True, kw_only=True):
+    rights: list[RightLine]
+    responsibility: list[DutyLine]
+    me: MeView
+
+
+# --- audit --------------------------------------------------------------------------------------------------------
+
+
+class ChainLine(Shown, frozen=True, kw_only=True):
+    tenant: str
+    seq: int  # of its last record; 0: it is empty
+    hash: str
+
+
+class ChainsView(Shown, frozen=True, kw_only=True):
+    at: datetime
+    chains: list[ChainLine]
 
 
 # --- pages --------------------------------------------------------------------------------------------------------
