@@ -445,7 +445,7 @@ def _silence(point: Point, facts: Facts) -> str:
         why = "not usable, and no other rule keeps it"
     else:
         why = "no rule keeps it"
-    if known.in_breach:
+    if known.in_breach and known.lost_at is None:
         why += f" (in breach of its RPO, overridden: {(point.expiry and point.expiry.override) or known.override})"
     return why
 
