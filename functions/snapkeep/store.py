@@ -83,10 +83,12 @@ QUERIES: Final[Mapping[str, Shape]] = {
     "points_newest": Shape("points", order=(("requested_at", "desc"),), group=True, limit=VIEW_PAGE),
     "points_in_state": Shape("points", (("state", "=="),), (("requested_at", "desc"),), group=True, limit=VIEW_PAGE),
     "points_by_id": Shape("points", (("id", "=="),), group=True, limit=2),
+    "vaults_by_project": Shape("vaults", order=(("project", "asc"),)),
     # Within one tenant.
     "tenant_instances": Shape("instances", order=(("id", "asc"),)),
     "tenant_points": Shape("points", order=(("requested_at", "desc"),), limit=VIEW_PAGE),
     "tenant_points_in_state": Shape("points", (("state", "=="),), (("requested_at", "desc"),), limit=VIEW_PAGE),
+    "instance_points": Shape("points", (("stored_for", "=="),)),
     "unnumbered": Shape("inbox", (("seq", "=="),), (("committed_at", "asc"),), limit=100),
     "unpublished": Shape("inbox", (("next_at", "<="),), (("next_at", "asc"),), limit=100),
     "numbered_from": Shape("inbox", (("seq", ">="),), (("seq", "asc"),)),

@@ -6,17 +6,23 @@ show them, so that all three say the same.
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
-from typing import Final, Literal, TypeVar
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from functools import partial
+from typing import Final, Literal, TypeVar, assert_never
 
 import msgspec
 
 from snapkeep import documents as d
+from snapkeep.creation.rules import taken_at
+from snapkeep.creation.slots import slot_of
 from snapkeep.documents import TENANT_ID_WORD
 from snapkeep.health import State, state
 from snapkeep.ports import Doc, Ports
+from snapkeep.retention import rules
 from snapkeep.store import QUERIES, Fleet, Held, TenantStore, canonical, digest, readable, timestamp
 
 T = TypeVar("T", bound=d.Stored)
@@ -41,6 +47,10 @@ BAD_KINDS: Final = ("dead_letter", "rejected")
 
 class BadCursor(Exception):
     """An `after` that no page of this list ended with."""
+
+
+class BadMoment(Exception):
+    """A moment that no plan can be made for."""
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,6 +252,9 @@ def _point(point: Held[d.Point]) -> PointView:
 # --- retention ----------------------------------------------------------------------------------------------------
 
 
+Verdict = Literal["keep", "expire", "undo", "wait", "delete", "deleting"]
+
+
 class PointRetention(Shown, frozen=True, kw_only=True):
     """What becomes of one stored point."""
 
@@ -249,7 +262,7 @@ class PointRetention(Shown, frozen=True, kw_only=True):
     trigger: d.Trigger
     state: d.PointState
     taken_at: datetime  # the moment that it can bring back
-    decision: Literal["keep", "expire", "undo", "wait", "delete", "deleting"]
+    decision: Verdict
     reasons: list[str]  # keep, undo: every one; of the others the one why it goes
     until: datetime | None  # wait: the end of its grace
     lock_until: datetime | None
@@ -278,9 +291,162 @@ class RetentionView(Shown, frozen=True, kw_only=True):
     proposed: bool  # it is not the tenant's own
     assumed: list[str]  # what is taken for granted of the time until then, each in a sentence
     instances: list[InstanceRetention]
+    left_out: int  # instances that were not weighed, as there are too many points: ask for them one by one
     kept_by: dict[str, int]
     going: int  # points that nothing keeps
     going_bytes: int
+
+
+PLANNED_POINTS_MAX: Final = 10_000
+"""Points that one answer weighs: those of 200 instances that keep 50 each."""
+
+UNTIL_THEN: Final = (
+    "nobody adds or releases a hold, and neither the policy nor the fleet file changes",
+    "what nothing keeps by then has had its 24 hours of grace",
+)
+TAKEN: Final = "every scheduled point until then is taken and verified"
+NOT_TAKEN: Final = "no point is taken until then: the schedule takes nothing of this tenant"
+
+
+def retention(
+    ports: Ports,
+    id: str,
+    *,
+    instance: str | None = None,
+    at: datetime | None = None,
+    policy: d.Retention | None = None,
+    points_max: int = PLANNED_POINTS_MAX,
+) -> RetentionView | None:
+    """What becomes of every stored point of a tenant, or of one of its instances (by name or numeric id).
+
+    Now, or at a later moment; by the tenant's policy, or by another. None where there is no such tenant, or no such
+    instance. Reads the tenant, its instances (at most a page of 200) and their stored points, instance by instance
+    until `points_max` are read. Raises BadMoment, rules.UnsafePlan.
+    """
+    whole, now = Fleet(ports.documents), ports.clock.now()
+    found = whole.tenants_by_id([id]).get(id)
+    if found is None:
+        return None
+    last = now + rules.FORECAST_MAX
+    if at is not None and not now <= at <= last:
+        raise BadMoment(f"at: {timestamp(at)} cannot be foretold; expected a moment from now to {last:%Y-%m-%d}")
+    owner, store = found.value, whole.tenant(id)
+    wanted = [
+        one for one in _values(d.Instance, store.page_docs("tenant_instances")) if instance in (None, one.name, one.id)
+    ]
+    if instance is not None and not wanted:
+        return None
+    planned: list[InstanceRetention] = []
+    left = points_max
+    for one in sorted(wanted, key=lambda one: (one.lost_at is not None, one.name, one.zone, one.id)):
+        if left <= 0:
+            break
+        points = [point.value for point in store.walk(d.Point, "instance_points", one.id)]
+        left -= len(points)
+        planned.append(_planned(owner, one, points, now, at, policy))
+    lines = [line for one in planned for line in one.points]
+    going = [line for line in lines if line.decision not in ("keep", "undo")]
+    return RetentionView(
+        at=now,
+        planned_for=at or now,
+        tenant=id,
+        policy=policy or owner.retention,
+        proposed=policy is not None,
+        assumed=_assumptions(owner, at),
+        instances=[one for one in planned if one.points or one.lost_at is None],
+        left_out=len(wanted) - len(planned),
+        kept_by=_summed(one.kept_by for one in planned),
+        going=len(going),
+        going_bytes=sum(line.bytes for line in going),
+    )
+
+
+def _planned(
+    owner: d.Tenant,
+    one: d.Instance,
+    points: list[d.Point],
+    now: datetime,
+    at: datetime | None,
+    policy: d.Retention | None,
+) -> InstanceRetention:
+    known = rules.situation(owner, one, now, policy)
+    if at is None:
+        plan = rules.plan(points, known, now)
+    else:
+        leaves = owner.offboarding is not None and owner.offboarding.at <= at
+        if leaves and known.lost_at is None and owner.offboarding is not None:
+            known = dataclasses.replace(known, lost_at=owner.offboarding.at, in_breach=False)
+        scheduled = partial(_slot_at, one.id, owner) if owner.vendor_managed else None
+        plan = rules.forecast(points, known, now, at, scheduled=scheduled)
+    return InstanceRetention(
+        id=one.id,
+        name=one.name,
+        zone=one.zone,
+        lost_at=one.lost_at,
+        breach_at=one.breach_at,
+        override=one.override,
+        holds=one.holds,
+        points=[_line_of(decided) for decided in plan.decisions],
+        kept_by=dict(plan.kept_by),
+    )
+
+
+def _slot_at(instance: str, owner: d.Tenant, day: date) -> datetime | None:
+    slot = slot_of(day, instance, owner)
+    return slot.at if slot else None
+
+
+def _line_of(decided: rules.Decided) -> PointRetention:
+    point = decided.point
+    word, why, until = _said(point, decided.decision)
+    held = [snapshot for disk in point.disks for snapshot in (disk.snapshot, *disk.superseded)]
+    return PointRetention(
+        point=point.id,
+        trigger=point.trigger,
+        state=point.state,
+        taken_at=taken_at(point),
+        decision=word,
+        reasons=[reason for reason in why if reason],
+        until=until,
+        lock_until=point.lock_until,
+        bytes=sum(snapshot.bytes for snapshot in held),
+    )
+
+
+def _said(point: d.Point, decision: rules.Decision) -> tuple[Verdict, Sequence[str], datetime | None]:
+    match decision:
+        case rules.Keep(reasons):
+            return "keep", reasons, None
+        case rules.Undo(reasons):
+            return "undo", reasons, None
+        case rules.Expire(reason):
+            return "expire", [reason], None
+        case rules.Wait(end, reason):
+            return "wait", [reason], end
+        case rules.Delete(reason):
+            return "delete", [reason], None
+        case rules.Deleting(since):
+            begun = f"its deletion began {since:%Y-%m-%d %H:%M} UTC"
+            return "deleting", [point.expiry.reason if point.expiry else "", begun], None
+        case _:
+            assert_never(decision)
+
+
+def _assumptions(owner: d.Tenant, at: datetime | None) -> list[str]:
+    if at is None:
+        return []
+    if owner.offboarding is not None and owner.offboarding.at <= at:
+        leaves = f"it leaves on {owner.offboarding.at:%Y-%m-%d %H:%M} UTC, and what is taken until then is not counted"
+        return [leaves, *UNTIL_THEN]
+    return [TAKEN if owner.vendor_managed else NOT_TAKEN, *UNTIL_THEN]
+
+
+def _summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """By rule, in the order in which the rules stand."""
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    return {rule.name: total[rule.name] for rule in rules.RULES if rule.name in total}
 
 
 # --- what people have decided -------------------------------------------------------------------------------------
@@ -323,6 +489,28 @@ class OrphansView(Shown, frozen=True, kw_only=True):
     at: datetime
     orphans: list[OrphanLine]
     vaults: list[VaultLine]
+
+
+def orphans(ports: Ports) -> OrphansView:
+    """Reads: a page of 200 vault projects."""
+    vaults = _values(d.Vault, Fleet(ports.documents).page_docs("vaults_by_project"))
+    return OrphansView(
+        at=ports.clock.now(),
+        orphans=[
+            OrphanLine(project=vault.project, **{n: getattr(one, n) for n in one.__struct_fields__})
+            for vault in vaults
+            for one in vault.orphans
+        ],
+        vaults=[
+            VaultLine(
+                project=vault.project,
+                listed_at=vault.listed_at,
+                orphans_total=vault.orphans_total,
+                failure=vault.failure,
+            )
+            for vault in vaults
+        ],
+    )
 
 
 # --- who may what -------------------------------------------------------------------------------------------------

@@ -6,12 +6,16 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
-from tests.makers import THEN, ZONE, World, instance, point, tenant
+from tests.makers import PROJECT, REGION, THEN, ZONE, World, instance, point, point_disk, tenant
 
 from snapkeep import documents as d
 from snapkeep import health
 from snapkeep.documents import InstanceRef, Tally
 from snapkeep.ports import Doc, Documents, Query, Write
+
+
+def snapshot_ref(**fields: Any) -> d.SnapshotRef:
+    return d.SnapshotRef(project=PROJECT, location=REGION, **fields)
 
 
 def instance_id(number: int) -> str:
@@ -46,6 +50,29 @@ def put_points(world: World, tenant: str, count: int, **changes: Any) -> None:
         ref = InstanceRef(id="1", name=f"{tenant}-app", project=f"{tenant}-prod", zone="z-1-a", region="z-1")
         id = f"20261101-o-{tenant}-app-{number:08x}"
         world.put((f"tenants/{tenant}/points/{id}", point(id=id, instance=ref, requested_at=at, **changes)))
+
+
+def put_stored(world: World, tenant: str, days: int, **changes: Any) -> None:
+    """A verified point of the tenant's one instance for each of so many days up to yesterday, 2 GiB each."""
+    one = next(d.from_data(d.Instance, data) for path, data in world.documents_in(f"tenants/{tenant}/instances/"))
+    ref = InstanceRef(id=one.id, name=one.name, project=one.project, zone=one.zone, region=one.region)
+    for back in range(1, days + 1):
+        at = world.clock.now() - timedelta(days=back)
+        held = snapshot_ref(name=f"sk-{one.name}-{back}", id=str(back), status="READY", bytes=2 << 30, created_at=at)
+        id = f"{at:%Y%m%d}-s-{one.name}-{back:08x}"
+        fields: dict[str, Any] = {
+            "id": id,
+            "trigger": "scheduled",
+            "state": "verified",
+            "instance": ref,
+            "disks": [point_disk(snapshot=held)],
+            "requested_at": at,
+            "verified_at": at + timedelta(minutes=4),
+            "lock_until": at + timedelta(days=7),
+            "stored_for": one.id,
+            "next_at": None,
+        }
+        world.put((f"tenants/{tenant}/points/{id}", point(**fields | changes)))
 
 
 class Counting:

@@ -1,0 +1,129 @@
+"""What people are shown of retention: every stored point with its decision, now, later, and by another policy."""
+
+from datetime import timedelta
+
+import pytest
+from msgspec.structs import replace
+from tests.makers import World, instance
+from tests.web.fleets import Counting, put_stored, put_tenant
+
+from snapkeep import documents as d
+from snapkeep import views
+from snapkeep.views import RetentionView
+
+WEEKS = d.Retention(keep_last=0, keep_daily=7, keep_weekly=0, keep_monthly=0, lock_days=0)
+
+
+@pytest.fixture
+def world() -> World:
+    one = World()
+    put_tenant(one, "alpha", retention=WEEKS)
+    put_stored(one, "alpha", 20, lock_until=None)
+    return one
+
+
+def seen(world: World, **asked: object) -> RetentionView:
+    view = views.retention(world.ports, "alpha", **asked)  # type: ignore[arg-type]
+    assert view is not None
+    return view
+
+
+def decisions(view: RetentionView) -> list[str]:
+    (one,) = view.instances
+    return [line.decision for line in one.points]
+
+
+def test_every_stored_point_has_its_decision_and_reasons_newest_first(world: World) -> None:
+    view = seen(world)
+    assert decisions(view) == ["keep"] * 7 + ["expire"] * 13
+    assert view.instances[0].points[0].reasons == ["daily 1/7", "newest verified"]
+    assert view.instances[0].points[7].reasons == ["no rule keeps it"]
+    assert view.kept_by == {"daily": 7, "newest verified": 1}
+    assert (view.going, view.going_bytes) == (13, 13 * (2 << 30))
+    assert (view.proposed, view.assumed) == (False, [])
+
+
+def test_another_policy_is_tried_and_nothing_is_stored(world: World) -> None:
+    before = world.memory.dump()
+    view = seen(world, policy=replace(WEEKS, keep_daily=2))
+    assert decisions(view) == ["keep"] * 2 + ["expire"] * 18
+    assert view.proposed
+    assert view.policy.keep_daily == 2
+    assert world.memory.dump() == before
+
+
+def test_a_later_moment_says_what_was_taken_for_granted(world: World) -> None:
+    view = seen(world, at=world.clock.now() + timedelta(days=3))
+    # Three points more by then, so that three days less of the present ones are kept.
+    assert decisions(view) == ["keep"] * 4 + ["delete"] * 16
+    assert view.assumed[0] == "every scheduled point until then is taken and verified"
+    assert view.planned_for - view.at == timedelta(days=3)
+
+
+def test_a_tenant_that_leaves_before_that_moment_keeps_nothing_for_ever(world: World) -> None:
+    owner = world.read(d.Tenant, "tenants/alpha")
+    leaves = d.Offboarding(at=world.clock.now() + timedelta(days=2), by="a@vendor.example", reason="end of contract")
+    world.put(("tenants/alpha", replace(owner, offboarding=leaves)))
+    view = seen(world, at=world.clock.now() + timedelta(days=93))
+    assert set(decisions(view)) == {"delete"}
+    assert view.assumed[0].startswith("it leaves on 2026-11-03 00:00 UTC")
+
+
+def test_a_moment_that_has_passed_is_refused(world: World) -> None:
+    with pytest.raises(views.BadMoment, match="expected a moment from now"):
+        seen(world, at=world.clock.now() - timedelta(days=1))
+
+
+def test_one_instance_can_be_asked_for_by_name_or_id(world: World) -> None:
+    world.put(("tenants/alpha/instances/77", instance(id="77", name="alpha-db")))
+    assert [one.name for one in seen(world).instances] == ["alpha-app", "alpha-db"]
+    for asked in ("77", "alpha-db"):
+        assert [one.id for one in seen(world, instance=asked).instances] == ["77"]
+    assert views.retention(world.ports, "alpha", instance="none") is None
+    assert views.retention(world.ports, "nobody") is None
+
+
+def test_a_lost_instance_without_points_is_not_listed(world: World) -> None:
+    world.put(("tenants/alpha/instances/77", instance(id="77", name="alpha-db", lost_at=world.clock.now())))
+    assert [one.name for one in seen(world).instances] == ["alpha-app"]
+
+
+def test_what_it_reads_is_bounded_and_what_is_left_out_is_counted(world: World) -> None:
+    world.put(("tenants/alpha/instances/77", instance(id="77", name="alpha-db")))
+    counting = Counting(world.memory)
+    world.documents = counting
+    view = seen(world, points_max=10)
+    assert ([one.name for one in view.instances], view.left_out) == (["alpha-app"], 1)
+    assert counting.reads == 1 + 2 + 20  # the tenant, its instances, the points of the first
+
+
+def test_a_point_whose_deletion_has_begun_says_since_when(world: World) -> None:
+    now = world.clock.now()
+    gone = d.Expiry(was="verified", reason="no rule keeps it", decided_at=now, delete_after=now, begun_at=now)
+    path = min(path for path, _ in world.documents_in("tenants/alpha/points/"))
+    world.put((path, replace(world.read(d.Point, path), state="expiring", expiry=gone)))
+    line = next(line for line in seen(world).instances[0].points if line.decision == "deleting")
+    assert line.reasons == ["no rule keeps it", "its deletion began 2026-11-01 00:00 UTC"]
+
+
+def test_orphans_are_shown_with_their_project() -> None:
+    world = World()
+    now = world.clock.now()
+    lost = d.Orphan(
+        kind="snapshot_gone",
+        snapshot="sk-a",
+        id="1",
+        tenant="acme",
+        point="20261101-o-acme-pam-1-0badcafe",
+        bytes=7,
+        created_at=None,
+        found_at=now,
+    )
+    vault = d.Vault(
+        updated_at=now, project="acme-vault", tenants=["acme"], listed_at=now, next_at=now, orphans=[lost],
+        orphans_total=1,
+    )  # fmt: skip
+    world.put(("vaults/acme-vault", vault))
+    view = views.orphans(world.ports)
+    assert [(one.project, one.snapshot, one.kind) for one in view.orphans] == [("acme-vault", "sk-a", "snapshot_gone")]
+    assert [(one.project, one.orphans_total) for one in view.vaults] == [("acme-vault", 1)]
