@@ -104,26 +104,3 @@ def test_a_point_whose_deletion_has_begun_says_since_when(world: World) -> None:
     world.put((path, replace(world.read(d.Point, path), state="expiring", expiry=gone)))
     line = next(line for line in seen(world).instances[0].points if line.decision == "deleting")
     assert line.reasons == ["no rule keeps it", "its deletion began 2026-11-01 00:00 UTC"]
-
-
-def test_orphans_are_shown_with_their_project() -> None:
-    world = World()
-    now = world.clock.now()
-    lost = d.Orphan(
-        kind="snapshot_gone",
-        snapshot="sk-a",
-        id="1",
-        tenant="acme",
-        point="20261101-o-acme-pam-1-0badcafe",
-        bytes=7,
-        created_at=None,
-        found_at=now,
-    )
-    vault = d.Vault(
-        updated_at=now, project="acme-vault", tenants=["acme"], listed_at=now, next_at=now, orphans=[lost],
-        orphans_total=1,
-    )  # fmt: skip
-    world.put(("vaults/acme-vault", vault))
-    view = views.orphans(world.ports)
-    assert [(one.project, one.snapshot, one.kind) for one in view.orphans] == [("acme-vault", "sk-a", "snapshot_gone")]
-    assert [(one.project, one.orphans_total) for one in view.vaults] == [("acme-vault", 1)]
