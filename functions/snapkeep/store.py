@@ -66,6 +66,8 @@ QUERIES: Final[Mapping[str, Shape]] = {
     "breaches": Shape("instances", (("breach_due_at", "<="),), (("breach_due_at", "asc"),), group=True),
     "points": Shape("points", (("next_at", "<="),), (("next_at", "asc"),), group=True, limit=100),  # large ones
     "inbox": Shape("inbox", (("next_at", "<="),), (("next_at", "asc"),), group=True),
+    "retention_due": Shape("instances", (("retention_at", "<="),), (("retention_at", "asc"),), group=True),
+    "vaults_due": Shape("vaults", (("next_at", "<="),), (("next_at", "asc"),)),
     "instances_changed": Shape("instances", (("updated_at", ">="),), (("updated_at", "asc"),), group=True),
     "tenants_changed": Shape("tenants", (("updated_at", ">="),), (("updated_at", "asc"),)),
     "tenants": Shape("tenants", order=(("id", "asc"),)),
@@ -86,6 +88,8 @@ QUERIES: Final[Mapping[str, Shape]] = {
     "vaults_by_project": Shape("vaults", order=(("project", "asc"),)),
     # Within one tenant.
     "tenant_instances": Shape("instances", order=(("id", "asc"),)),
+    "instance_points": Shape("points", (("stored_for", "=="),), (("requested_at", "desc"),), limit=100),  # large ones
+    "stored_points": Shape("points", (("stored_for", ">"),), (("stored_for", "asc"),), limit=100),  # likewise
     "tenant_points": Shape("points", order=(("requested_at", "desc"),), limit=VIEW_PAGE),
     "tenant_points_in_state": Shape("points", (("state", "=="),), (("requested_at", "desc"),), limit=VIEW_PAGE),
     "instance_points": Shape("points", (("stored_for", "=="),)),
@@ -96,7 +100,7 @@ QUERIES: Final[Mapping[str, Shape]] = {
     "audit": Shape("audit", (("seq", ">="),), (("seq", "asc"),)),
 }
 
-Due = Literal["discovery", "slots", "breaches", "points", "inbox"]
+Due = Literal["discovery", "slots", "breaches", "points", "inbox", "retention_due", "vaults_due"]
 
 
 def query(name: str, *values: Any, parent: str = "", after: Doc | None = None) -> Query:
@@ -260,10 +264,14 @@ class TenantStore:
 
         Raises Conflict, Transient.
         """
+        self.commit_all((record,) if record else (), *writes)
+
+    def commit_all(self, records: Sequence[Record], *writes: Write) -> None:
+        """The same where one commit tells of several acts."""
         for write in writes:
             if write.path != self._root and not write.path.startswith(f"{self._root}/"):
                 raise ValueError(f"{write.path} is not of tenant {self.tenant}")
-        self._documents.commit(*writes, *((_inbox(self.tenant, record),) if record else ()))
+        self._documents.commit(*writes, *(_inbox(self.tenant, record) for record in records))
 
 
 # --- the whole fleet ----------------------------------------------------------------------------------------------

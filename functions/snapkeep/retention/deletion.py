@@ -1,0 +1,227 @@
+"""How a point goes, snapshot by snapshot, once nothing keeps it. Pure: facts in, steps out.
+
+A snapshot is ours if it has the numeric id that was noted when it was read as part of its point; names and labels say
+nothing, since anybody may give them. One whose id was never noted (of an attempt that failed before it was read) is
+adopted only if all that it shows is what we asked for, and is then known by its id too. Deleting takes a name, so the
+id is compared right before, and gone is what was read to be gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from snapkeep import cloud
+from snapkeep.cloud import DeleteSnapshot, Snapshot
+from snapkeep.creation.rules import CLOCK_SKEW, SnapshotOutcome, snapshot_name, taken_at
+from snapkeep.documents import Failure, Instance, Newest, Point, PointDisk, SnapshotRef
+
+GONE: Final = "GONE"
+"""The `status` of a snapshot that Snapkeep deleted, or found to be gone when it was to delete it."""
+
+FIRST_LOOK: Final = timedelta(minutes=1)
+"""After a deletion was asked for, until it is worth reading back: it takes seconds."""
+
+ASK_AGAIN_MIN: Final = timedelta(minutes=10)
+"""Until what is still there is asked to go again: longer than a function may run, so that whoever was to ask is dead."""
+
+ASK_AGAIN_MAX: Final = timedelta(hours=6)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a point's end. Nothing of it is done yet."""
+
+    point: Point  # to be committed first
+    asks: tuple[DeleteSnapshot, ...] = ()  # recorded with the commit, asked for after it
+    outcomes: tuple[SnapshotOutcome, ...] = ()  # of deletions that were asked for, recorded with the commit
+
+
+def snapshots_of(point: Point) -> Iterator[tuple[PointDisk, SnapshotRef]]:
+    """Every snapshot that was ever asked for as part of the point, with its disk; former attempts included."""
+    for disk in point.disks:
+        for ref in (*disk.superseded, disk.snapshot):
+            yield disk, ref
+
+
+def left(point: Point) -> list[SnapshotRef]:
+    """Those that are not known to be gone."""
+    return [ref for _, ref in snapshots_of(point) if ref.status != GONE]
+
+
+def names_without_id(point: Point) -> list[str]:
+    return [ref.name for ref in left(point) if ref.id is None]
+
+
+def bytes_of(point: Point) -> int:
+    """Storage bytes of the snapshots that make the point, as read when they became READY."""
+    return sum(disk.snapshot.bytes for disk in point.disks)
+
+
+def adopted(point: Point, tenant: str, found: Mapping[str, Snapshot]) -> Point:
+    """The point with the ids of those snapshots that nobody had noted and that are ours beyond doubt.
+
+    `found` are the snapshots of its vault project that carry these names, by name, whoever made them.
+    """
+
+    def known(disk: PointDisk, ref: SnapshotRef) -> SnapshotRef:
+        snapshot = found.get(ref.name)
+        if ref.id is not None or ref.status == GONE or snapshot is None or not _is_ours(point, tenant, disk, snapshot):
+            return ref
+        return replace(ref, id=snapshot.id, created_at=snapshot.created_at)
+
+    return _with_refs(point, known)
+
+
+def _is_ours(point: Point, tenant: str, disk: PointDisk, found: Snapshot) -> bool:
+    """Whether a snapshot that nobody noted the id of shows in everything what was asked for as part of this point."""
+    home = point.instance.region
+    names = {
+        snapshot_name(tenant, point.id, point.instance.name, disk.name, disk.id, home, attempt)
+        for attempt in range(1, disk.attempts + 1)
+    }
+    labels = {"snapkeep-tenant": tenant, "snapkeep-point": point.id, "snapkeep-role": "home"}
+    return (
+        found.name in names
+        and found.source_disk_id == disk.id
+        and found.locations == (home,)
+        and point.started_at is not None
+        and found.created_at >= point.started_at - CLOCK_SKEW
+        and all(found.labels.get(key) == value for key, value in labels.items())
+    )
+
+
+def begin(point: Point, reason: str, now: datetime) -> Step:
+    """The beginning of the end of a point in `expiring`: from its commit on nothing keeps it."""
+    assert point.expiry is not None
+    expiry = replace(point.expiry, reason=reason, begun_at=now, attempts=1)
+    begun = replace(point, expiry=expiry, updated_at=now)
+    return Step(begun, asks=_asks(begun, left(begun)))
+
+
+def read_back(
+    point: Point, tenant: str, found: Mapping[str, Snapshot], now: datetime, *, may_ask: bool
+) -> Step | None:
+    """What has become of a point whose deletion has begun; None where nothing is to be written yet.
+
+    `found` are the snapshots of its vault project that carry one of its names, by name. Without `may_ask` (deletion is
+    paused) what is still there stays there.
+    """
+    assert point.expiry is not None
+    asked = {ref.name for ref in left(point) if ref.id is not None}
+    known = adopted(point, tenant, found)
+    there = [ref for ref in left(known) if ref.id is not None and _holds(ref, found)]
+    gone = [ref for ref in left(known) if ref.name in asked and ref not in there]
+    if not there:
+        outcomes = tuple(_succeeded(ref, found) for ref in gone)
+        names = {ref.name for ref in gone}
+        expiry = replace(point.expiry, failure=None)
+        ended = replace(
+            _gone(known, names), state="deleted", stored_for=None, expiry=expiry, next_at=None, updated_at=now
+        )
+        return Step(ended, outcomes=outcomes)
+    going = any(found[ref.name].status == "DELETING" for ref in there)
+    if going or not may_ask or now < ask_again_at(point):
+        return None
+    why = point.expiry.failure or Failure(code="still_there", message="its deletion was asked for and did not happen")
+    outcomes = (
+        *(_succeeded(ref, found) for ref in gone),
+        *(SnapshotOutcome(ref.name, "failed", why.code, why.message) for ref in there if ref.name in asked),
+    )
+    expiry = replace(point.expiry, attempts=point.expiry.attempts + 1)
+    again = replace(_gone(known, {ref.name for ref in gone}), expiry=expiry, updated_at=now)
+    return Step(again, asks=_asks(again, there), outcomes=outcomes)
+
+
+def ask_again_at(point: Point) -> datetime:
+    """When what is still there of a point is asked to go again: pauses double with each time it was asked."""
+    attempts = point.expiry.attempts if point.expiry else 1
+    return point.updated_at + min(ASK_AGAIN_MIN * (1 << min(max(attempts - 1, 0), 10)), ASK_AGAIN_MAX)
+
+
+def hindered(point: Point, failure: Failure) -> Point:
+    """The point with what stood in the way of its deletion. When it was last asked stays as it was."""
+    assert point.expiry is not None
+    return replace(point, expiry=replace(point.expiry, failure=failure))
+
+
+def _holds(ref: SnapshotRef, found: Mapping[str, Snapshot]) -> bool:
+    """True while the snapshot that was noted is there; another one under its name is not it."""
+    return ref.name in found and found[ref.name].id == ref.id
+
+
+def _succeeded(ref: SnapshotRef, found: Mapping[str, Snapshot]) -> SnapshotOutcome:
+    if ref.name not in found:
+        return SnapshotOutcome(ref.name, "succeeded")
+    other = found[ref.name]
+    message = f"{other.link} is another snapshot now, {other.id}, not {ref.id}: it is left alone"
+    return SnapshotOutcome(ref.name, "succeeded", "not_ours", message)
+
+
+def _asks(point: Point, refs: Sequence[SnapshotRef]) -> tuple[DeleteSnapshot, ...]:
+    assert point.expiry is not None
+    attempt = point.expiry.attempts
+    return tuple(DeleteSnapshot(ref.project, ref.name, ref.id, attempt) for ref in refs if ref.id is not None)
+
+
+def _gone(point: Point, names: set[str]) -> Point:
+    return _with_refs(point, lambda _, ref: replace(ref, status=GONE) if ref.name in names else ref)
+
+
+def _with_refs(point: Point, change: Callable[[PointDisk, SnapshotRef], SnapshotRef]) -> Point:
+    disks = [
+        replace(disk, snapshot=change(disk, disk.snapshot), superseded=[change(disk, ref) for ref in disk.superseded])
+        for disk in point.disks
+    ]
+    return point if disks == point.disks else replace(point, disks=disks)
+
+
+# --- the instance's own bookkeeping -------------------------------------------------------------------------------
+
+
+def after_deletion(instance: Instance, deleted: Sequence[Point], stored: Sequence[Point], now: datetime) -> Instance:
+    """The instance without these points. `stored` are those that are left; needed where its newest verified one went."""
+    counted = sum(bytes_of(point) for point in deleted if point.expiry and point.expiry.was == "verified")
+    ids = {point.id for point in deleted}
+    work = replace(instance.retention, deleting=[id for id in instance.retention.deleting if id not in ids])
+    tally = replace(instance.tally, bytes=max(instance.tally.bytes - counted, 0))
+    after = replace(instance, tally=tally, retention=work, updated_at=now)
+    newest = instance.newest_verified
+    if newest is None or newest.point not in ids:
+        return after
+    return replace(after, newest_verified=newest_of(stored, newest.took_s))
+
+
+def newest_of(points: Sequence[Point], took_s: int) -> Newest | None:
+    """The newest of these points that was verified and is not on its way out."""
+    verified = [(taken_at(point), point.id) for point in points if _is_verified(point)]
+    if not verified:
+        return None
+    at, id = max(verified)
+    return Newest(point=id, at=at, took_s=took_s)
+
+
+def _is_verified(point: Point) -> bool:
+    if point.state == "expiring" and point.expiry is not None:
+        return point.expiry.was == "verified" and point.expiry.begun_at is None
+    return point.state == "verified"
+
+
+# --- audit --------------------------------------------------------------------------------------------------------
+
+
+def changes_of(asks: Sequence[DeleteSnapshot]) -> Iterator[dict[str, Any]]:
+    """The changes as an audit record keeps them."""
+    for change in asks:
+        yield {
+            "change": "DeleteSnapshot",
+            "project": change.project,
+            "name": change.name,
+            "id": change.id,
+            "attempt": change.attempt,
+            "request_id": cloud.request_id(change),
+        }
