@@ -41,6 +41,16 @@ def health(event: CloudEvent) -> None:
 
 
 @functions_framework.cloud_event
+def retention(event: CloudEvent) -> None:
+    ENTRIES["retention"](event.data, wiring.ports(compute=True))
+
+
+@functions_framework.cloud_event
+def expire(event: CloudEvent) -> None:
+    ENTRIES["expire"](event.data, wiring.ports(compute=True))
+
+
+@functions_framework.cloud_event
 def dead_letters(event: CloudEvent) -> None:
     ENTRIES["dead_letters"](event.data, wiring.ports(compute=False))
 

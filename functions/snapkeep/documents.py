@@ -166,6 +166,10 @@ class Tenant(Stored, frozen=True, kw_only=True):
         """True where the schedule takes points: system backups are the vendor's, or the client has switched it on."""
         return self.deployment == "saas" or (self.schedule_switch is not None and self.schedule_switch.on)
 
+    def has_left(self, now: datetime) -> bool:
+        """True from the date on for which it was offboarded."""
+        return self.offboarding is not None and self.offboarding.at <= now
+
 
 class Failure(Part, frozen=True, kw_only=True):
     code: str

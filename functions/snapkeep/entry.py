@@ -13,6 +13,7 @@ from snapkeep.audit import handler as audit
 from snapkeep.creation import handler as creation
 from snapkeep.discovery import handler as discovery
 from snapkeep.ports import Ports
+from snapkeep.retention import handler as retention
 
 Entry = Callable[[Any, Ports], None]
 
@@ -41,6 +42,14 @@ def health_(envelope: Any, ports: Ports) -> None:
     intake.receive("health", envelope, ports, health.health)
 
 
+def retention_(envelope: Any, ports: Ports) -> None:
+    intake.receive("retention", envelope, ports, retention.retention)
+
+
+def expire(envelope: Any, ports: Ports) -> None:
+    intake.receive("expire", envelope, ports, retention.expire)
+
+
 def dead_letters(envelope: Any, ports: Ports) -> None:
     intake.receive_dead_letter(envelope, ports)
 
@@ -52,6 +61,8 @@ ENTRIES: Final[Mapping[str, Entry]] = {
     "reconcile": reconcile_,
     "audit": audit_,
     "health": health_,
+    "retention": retention_,
+    "expire": expire,
     "dead_letters": dead_letters,
 }
 """By the name that infra/functions.yaml gives them."""

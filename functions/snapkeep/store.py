@@ -88,11 +88,11 @@ QUERIES: Final[Mapping[str, Shape]] = {
     "vaults_by_project": Shape("vaults", order=(("project", "asc"),)),
     # Within one tenant.
     "tenant_instances": Shape("instances", order=(("id", "asc"),)),
+    # The newest first: where a walk is cut off, what it did not read is older than all that it decides about.
     "instance_points": Shape("points", (("stored_for", "=="),), (("requested_at", "desc"),), limit=100),  # large ones
     "stored_points": Shape("points", (("stored_for", ">"),), (("stored_for", "asc"),), limit=100),  # likewise
     "tenant_points": Shape("points", order=(("requested_at", "desc"),), limit=VIEW_PAGE),
     "tenant_points_in_state": Shape("points", (("state", "=="),), (("requested_at", "desc"),), limit=VIEW_PAGE),
-    "instance_points": Shape("points", (("stored_for", "=="),)),
     "unnumbered": Shape("inbox", (("seq", "=="),), (("committed_at", "asc"),), limit=100),
     "unpublished": Shape("inbox", (("next_at", "<="),), (("next_at", "asc"),), limit=100),
     "numbered_from": Shape("inbox", (("seq", ">="),), (("seq", "asc"),)),
@@ -288,7 +288,11 @@ class Fleet:
 
     def commit(self, record: Record, *writes: Write) -> None:
         """Write documents of no tenant with their record in the chain of `_system`. Raises Conflict, Transient."""
-        self._documents.commit(*writes, _inbox(SYSTEM, record))
+        self.commit_all((record,), *writes)
+
+    def commit_all(self, records: Sequence[Record], *writes: Write) -> None:
+        """The same with any number of records; with none, only what is bookkeeping."""
+        self._documents.commit(*writes, *(_inbox(SYSTEM, record) for record in records))
 
     def due(self, kind: Due, now: datetime, pages: int = PAGES_MAX) -> Iterator[Doc]:
         """Work of one kind whose time has come, longest due first, whichever tenant's it is."""

@@ -33,6 +33,7 @@ PERIODS: Final[Mapping[str, timedelta]] = {
     "reconcile": timedelta(minutes=1),
     "audit": timedelta(minutes=5),
     "health": timedelta(minutes=5),
+    "retention": timedelta(minutes=10),
 }
 """Between two ticks of each function that has any: infra/functions.yaml, which is not deployed with the code."""
 

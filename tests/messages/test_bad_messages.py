@@ -207,6 +207,8 @@ def test_every_function_rejects_what_is_not_for_it(function: str) -> None:
         "create": Tick(),
         "reconcile": Nudge(tenants=["acme"]),
         "audit": messages.DiscoverBatch(tenants=["acme"]),
+        "retention": messages.DiscoverBatch(tenants=["acme"]),
+        "expire": Tick(),
         "health": messages.DiscoverBatch(tenants=["acme"]),
     }
     kept = refuse(envelope(encode(strange[function])), function)

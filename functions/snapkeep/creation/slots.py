@@ -38,7 +38,7 @@ def plan_slots(instance: Instance, tenant: Tenant, now: datetime) -> SlotPlan:
     Only the newest of them can still be taken, and only within `catch_up_hours`: after days of silence an instance
     gets one point, not one for each lost day, since a point can only hold what is on the disks now.
     """
-    if instance.lost_at is not None or not tenant.vendor_managed:
+    if instance.lost_at is not None or not tenant.vendor_managed or tenant.has_left(now):
         return SlotPlan((), None, instance.planned_day, None)
     zone = ZoneInfo(tenant.timezone)
     come: list[Slot] = []

@@ -15,8 +15,8 @@ from snapkeep import documents as d
 from snapkeep.breaker import Breaker
 from snapkeep.discovery import rules
 from snapkeep.messages import DiscoverBatch, Message, Tick, not_for
-from snapkeep.ports import Compute, Conflict, Ports, Refused, Transient
-from snapkeep.store import Event, Fleet, Held, Record, TenantStore, created, readable
+from snapkeep.ports import Compute, Conflict, Documents, Ports, Refused, Transient
+from snapkeep.store import Event, Fleet, Held, Record, TenantStore, created, put, readable
 
 log: Final = logging.getLogger(__name__)
 
@@ -28,6 +28,9 @@ EVERY: Final = timedelta(hours=1)
 POSTPONED: Final = timedelta(minutes=20)
 """When a tenant is read again whose project gave no answer: at the next tick but one. So the next is for those that an
 ill project kept from being asked, however long it stays ill."""
+
+LEFT_EVERY: Final = timedelta(hours=24)
+"""How often a tenant that has left is looked at."""
 
 TENANTS_PER_BATCH: Final = 20
 """Tenants that one run reads: with a project each, some 40 list calls."""
@@ -58,10 +61,15 @@ def _read_tenants(ids: Sequence[str], ports: Ports) -> None:
     fleet = Fleet(ports.documents)
     found_by_id = fleet.tenants_by_id(ids)
     by_project: dict[str, list[Held[d.Tenant]]] = defaultdict(list)
-    for id in dict.fromkeys(ids):  # in the order of the batch
-        if id in found_by_id:
-            by_project[found_by_id[id].value.project].append(found_by_id[id])
     changed: set[str] = set()
+    for id in dict.fromkeys(ids):  # in the order of the batch
+        if id not in found_by_id:
+            continue
+        if found_by_id[id].value.has_left(now):
+            changed |= _let_go(fleet.tenant(id), found_by_id[id], now)
+        else:
+            by_project[found_by_id[id].value.project].append(found_by_id[id])
+    _note_vaults(ports.documents, [found_by_id[id].value for id in found_by_id], now)
     compute = Breaker(ports.compute)
     for project, tenants in by_project.items():
         if compute.nobody_answers:
@@ -85,6 +93,40 @@ def _read_tenants(ids: Sequence[str], ports: Ports) -> None:
             changed |= _write_findings(store, tenant.value, found, disks, now)
             changed |= _note_tenant(store, tenant, rules.unmatched(tenant.value, found), None, now)
     hints.nudge(ports.bus, changed, "audit", "health")
+
+
+def _let_go(store: TenantStore, tenant: Held[d.Tenant], now: datetime) -> set[str]:
+    """A tenant that has left: what was known of it is lost from that day on, and its project is nobody's business."""
+    changed: set[str] = set()
+    for instance in store.walk(d.Instance, "tenant_instances"):
+        finding = rules.let_go(instance.value, now)
+        if finding is None:
+            continue
+        try:
+            store.commit(_record(finding, now), instance.replaced(finding.after))
+        except Conflict:
+            log.info("%s: someone else changed it", instance.path)
+            continue
+        changed.add(tenant.value.id)
+    return changed | _note_tenant(store, tenant, [], None, now)
+
+
+def _note_vaults(documents: Documents, tenants: Sequence[d.Tenant], now: datetime) -> None:
+    """Keep the list of projects that hold snapshots, and of the tenants that have ever had any there."""
+    projects = sorted({tenant.vault_project for tenant in tenants})
+    for project, seen in zip(projects, documents.get(*(f"vaults/{project}" for project in projects)), strict=True):
+        mine = {tenant.id for tenant in tenants if tenant.vault_project == project}
+        vaults = list(readable(d.Vault, [seen] if seen else []))
+        if seen and (not vaults or mine <= set(vaults[0].value.tenants)):
+            continue
+        before = vaults[0].value if vaults else d.Vault(updated_at=now, project=project, tenants=[], next_at=now)
+        # Where another run was faster, the next reading adds what is still missing.
+        put(
+            documents,
+            f"vaults/{project}",
+            seen,
+            replace(before, tenants=sorted({*before.tenants, *mine}), updated_at=now),
+        )
 
 
 def _read_project(
@@ -150,12 +192,20 @@ def _postpone(store: TenantStore, tenant: Held[d.Tenant], now: datetime) -> None
         log.info("%s: another run or the fleet file was faster, and says when it is read next", tenant.value.id)
 
 
+def _next_reading(tenant: d.Tenant, now: datetime) -> datetime:
+    """In an hour, or when the tenant leaves. Once it has left, the command that calls it back asks for it at once."""
+    if tenant.has_left(now):
+        return now + LEFT_EVERY
+    leaves_at = tenant.offboarding.at if tenant.offboarding else now + EVERY
+    return min(now + EVERY, leaves_at)
+
+
 def _note_tenant(
     store: TenantStore, tenant: Held[d.Tenant], unmatched: list[str], failure: d.Failure | None, now: datetime
 ) -> set[str]:
     """Write when the tenant is to be read next and what could not be found or read of it."""
     before = tenant.value
-    after = replace(before, unmatched=unmatched, discovery_failure=failure, discover_at=now + EVERY)
+    after = replace(before, unmatched=unmatched, discovery_failure=failure, discover_at=_next_reading(before, now))
     news = (after.unmatched, after.discovery_failure) != (before.unmatched, before.discovery_failure)
     record = None
     if news:

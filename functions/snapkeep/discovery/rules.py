@@ -10,11 +10,11 @@ from typing import Literal
 from msgspec.structs import replace
 
 from snapkeep import cloud
-from snapkeep.creation.rules import breach_due, disk_refs
+from snapkeep.creation.rules import breach_due, disk_refs, to_be_weighed
 from snapkeep.creation.slots import plan_slots
 from snapkeep.documents import DiskRef, Instance, Tenant
 
-What = Literal["seen", "changed", "returned", "lost", "deselected", "bookkeeping"]
+What = Literal["seen", "changed", "returned", "lost", "deselected", "offboarded", "bookkeeping"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def _still_there(
     what: What = "bookkeeping"
     detail: dict[str, object] = {}
     if before.lost_at is not None:
-        after = replace(after, lost_at=None, lost_reason=None, seen_at=now)
+        after = to_be_weighed(replace(after, lost_at=None, lost_reason=None, seen_at=now), now)
         what, detail = "returned", {"lost_at": before.lost_at}
     elif refs != known or found.name != before.name:
         what = "changed"
@@ -115,6 +115,9 @@ def _still_there(
         # Its slots begin anew: what was due while it was away, or its client's to take, was never due.
         after = replace(after, seen_at=now)
     after = _with_dates(tenant, after, now)
+    if after.retention_at is None and (after.tally.verified or after.tally.failed):
+        # Points of it may be stored, and nobody has been asked to weigh them.
+        after = to_be_weighed(after, now)
     return None if after == before else Finding(what, before, replace(after, updated_at=now), detail)
 
 
@@ -122,12 +125,26 @@ def _no_longer(tenant: Tenant, before: Instance, now: datetime) -> Finding:
     deselected = tenant.instances.by_label is None and not any(
         s.name == before.name and s.zone == before.zone for s in tenant.instances.by_name
     )
-    reason: Literal["gone", "deselected"] = "deselected" if deselected or before.project != tenant.project else "gone"
+    if deselected or before.project != tenant.project:
+        return _lost("deselected", "deselected", before, now)
+    return _lost("lost", "gone", before, now)
+
+
+def let_go(before: Instance, now: datetime) -> Finding | None:
+    """What to write of an instance of a tenant that has left; None where that is written already."""
+    if before.lost_at is not None and before.lost_at <= now:
+        return None
+    return _lost("offboarded", "offboarded", before, now)
+
+
+def _lost(what: What, reason: Literal["gone", "deselected", "offboarded"], before: Instance, now: datetime) -> Finding:
+    """The instance is not protected any more; its points are weighed as those of a lost one from now on."""
     after = replace(
         before, lost_at=now, lost_reason=reason, next_slot_at=None, breach_at=None, breach_due_at=None, updated_at=now
     )
-    detail = {"name": before.name, "zone": before.zone, "reason": reason}
-    return Finding("deselected" if reason == "deselected" else "lost", before, after, detail)
+    if after.retention_at is not None:
+        after = to_be_weighed(after, now)
+    return Finding(what, before, after, {"name": before.name, "zone": before.zone, "reason": reason})
 
 
 def _with_dates(tenant: Tenant, instance: Instance, now: datetime) -> Instance:

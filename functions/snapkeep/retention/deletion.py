@@ -27,7 +27,7 @@ FIRST_LOOK: Final = timedelta(minutes=1)
 """After a deletion was asked for, until it is worth reading back: it takes seconds."""
 
 ASK_AGAIN_MIN: Final = timedelta(minutes=10)
-"""Until what is still there is asked to go again: longer than a function may run, so that whoever was to ask is dead."""
+"""Until what is still there is asked to go again: longer than a function may run, so that who was to ask is dead."""
 
 ASK_AGAIN_MAX: Final = timedelta(hours=6)
 
@@ -53,6 +53,11 @@ def left(point: Point) -> list[SnapshotRef]:
     return [ref for _, ref in snapshots_of(point) if ref.status != GONE]
 
 
+def known(point: Point) -> list[SnapshotRef]:
+    """Those of them that may be deleted: their numeric id is noted."""
+    return [ref for ref in left(point) if ref.id is not None]
+
+
 def names_without_id(point: Point) -> list[str]:
     return [ref.name for ref in left(point) if ref.id is None]
 
@@ -68,13 +73,13 @@ def adopted(point: Point, tenant: str, found: Mapping[str, Snapshot]) -> Point:
     `found` are the snapshots of its vault project that carry these names, by name, whoever made them.
     """
 
-    def known(disk: PointDisk, ref: SnapshotRef) -> SnapshotRef:
+    def noted(disk: PointDisk, ref: SnapshotRef) -> SnapshotRef:
         snapshot = found.get(ref.name)
         if ref.id is not None or ref.status == GONE or snapshot is None or not _is_ours(point, tenant, disk, snapshot):
             return ref
         return replace(ref, id=snapshot.id, created_at=snapshot.created_at)
 
-    return _with_refs(point, known)
+    return _with_refs(point, noted)
 
 
 def _is_ours(point: Point, tenant: str, disk: PointDisk, found: Snapshot) -> bool:
@@ -95,33 +100,35 @@ def _is_ours(point: Point, tenant: str, disk: PointDisk, found: Snapshot) -> boo
     )
 
 
+def has_begun(point: Point) -> bool:
+    return point.state == "expiring" and point.expiry is not None and point.expiry.begun_at is not None
+
+
 def begin(point: Point, reason: str, now: datetime) -> Step:
     """The beginning of the end of a point in `expiring`: from its commit on nothing keeps it."""
     assert point.expiry is not None
     expiry = replace(point.expiry, reason=reason, begun_at=now, attempts=1)
     begun = replace(point, expiry=expiry, updated_at=now)
-    return Step(begun, asks=_asks(begun, left(begun)))
+    return Step(begun, asks=_asks(begun, known(begun)))
 
 
-def read_back(
-    point: Point, tenant: str, found: Mapping[str, Snapshot], now: datetime, *, may_ask: bool
-) -> Step | None:
+def read_back(point: Point, tenant: str, found: Mapping[str, Snapshot], now: datetime, *, may_ask: bool) -> Step | None:
     """What has become of a point whose deletion has begun; None where nothing is to be written yet.
 
     `found` are the snapshots of its vault project that carry one of its names, by name. Without `may_ask` (deletion is
     paused) what is still there stays there.
     """
     assert point.expiry is not None
-    asked = {ref.name for ref in left(point) if ref.id is not None}
-    known = adopted(point, tenant, found)
-    there = [ref for ref in left(known) if ref.id is not None and _holds(ref, found)]
-    gone = [ref for ref in left(known) if ref.name in asked and ref not in there]
+    asked = {ref.name for ref in known(point)}
+    adopting = adopted(point, tenant, found)
+    there = [ref for ref in known(adopting) if _holds(ref, found)]
+    gone = [ref for ref in known(adopting) if ref.name in asked and ref not in there]
     if not there:
         outcomes = tuple(_succeeded(ref, found) for ref in gone)
         names = {ref.name for ref in gone}
         expiry = replace(point.expiry, failure=None)
         ended = replace(
-            _gone(known, names), state="deleted", stored_for=None, expiry=expiry, next_at=None, updated_at=now
+            _gone(adopting, names), state="deleted", stored_for=None, expiry=expiry, next_at=None, updated_at=now
         )
         return Step(ended, outcomes=outcomes)
     going = any(found[ref.name].status == "DELETING" for ref in there)
@@ -133,7 +140,7 @@ def read_back(
         *(SnapshotOutcome(ref.name, "failed", why.code, why.message) for ref in there if ref.name in asked),
     )
     expiry = replace(point.expiry, attempts=point.expiry.attempts + 1)
-    again = replace(_gone(known, {ref.name for ref in gone}), expiry=expiry, updated_at=now)
+    again = replace(_gone(adopting, {ref.name for ref in gone}), expiry=expiry, updated_at=now)
     return Step(again, asks=_asks(again, there), outcomes=outcomes)
 
 
@@ -184,7 +191,7 @@ def _with_refs(point: Point, change: Callable[[PointDisk, SnapshotRef], Snapshot
 
 
 def after_deletion(instance: Instance, deleted: Sequence[Point], stored: Sequence[Point], now: datetime) -> Instance:
-    """The instance without these points. `stored` are those that are left; needed where its newest verified one went."""
+    """The instance without these points. `stored`: what is left, needed where its newest verified went."""
     counted = sum(bytes_of(point) for point in deleted if point.expiry and point.expiry.was == "verified")
     ids = {point.id for point in deleted}
     work = replace(instance.retention, deleting=[id for id in instance.retention.deleting if id not in ids])

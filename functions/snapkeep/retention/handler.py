@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from datetime import date, datetime, timedelta
@@ -28,7 +28,7 @@ from snapkeep.messages import INSTANCES_PER_MESSAGE_MAX, BadMessage, ExpireBatch
 from snapkeep.ports import Conflict, Ports, Refused, Transient, Write
 from snapkeep.retention import deletion, orphans, rules
 from snapkeep.retention.deletion import Step
-from snapkeep.store import SYSTEM, Event, Fleet, Held, Record, TenantStore, created
+from snapkeep.store import SYSTEM, Event, Fleet, Held, Record, TenantStore
 
 log: Final = logging.getLogger(__name__)
 
@@ -158,11 +158,11 @@ def expire(message: Message, ports: Ports) -> None:
     due = [instance for instance in instances if instance.value.retention_at and instance.value.retention_at <= now]
     begun = _begun(run, due)
     for instance in due:
-        current: Held[d.Instance] | None = instance
-        if instance.value.retention.deleting:
-            current = _carry_on(run, instance, begun[instance.value.id])
+        current, look_at = (
+            _carry_on(run, instance, begun[instance.value.id]) if instance.value.id in begun else (instance, None)
+        )
         if current is not None:
-            _weigh(run, current)
+            _weigh(run, current, look_at)
     if run.changed:
         hints.nudge(ports.bus, [message.tenant], "audit", "health")
 
@@ -192,47 +192,52 @@ def _begun(run: _Run, instances: Sequence[Held[d.Instance]]) -> dict[str, _Begun
     return {id: _Begun(some, found) for id, some in points.items()}
 
 
-def _carry_on(run: _Run, instance: Held[d.Instance], begun: _Begun) -> Held[d.Instance] | None:
+def _carry_on(run: _Run, instance: Held[d.Instance], begun: _Begun) -> tuple[Held[d.Instance] | None, datetime | None]:
     """Commit what has become of an instance's deletions, and ask again for what is still there.
 
-    Returns the instance as it is stored then; None where another run took it on.
+    Returns the instance as it is stored then (None where another run took it on), and when to look again at what is
+    left of them.
     """
     store, now = run.store, run.now
-    paused = run.paused(instance.value.project)
     steps: list[tuple[Held[d.Point], Step]] = []
-    living: list[d.Point] = []
-    waiting: list[datetime] = []
+    living: list[str] = []
+    looks: list[datetime] = []
     for point in begun.points:
-        expiry = point.value.expiry
-        if point.value.state != "expiring" or expiry is None or expiry.begun_at is None:
+        if not deletion.has_begun(point.value):
             continue  # another run has ended it
         found = begun.found[point.value.vault_project]
-        may_ask = not paused and not run.paused(point.value.vault_project)
+        paused = run.paused(instance.value.project, point.value.vault_project)
         step = None
         if found is not None:
-            step = deletion.read_back(point.value, store.tenant, found, now, may_ask=may_ask)
+            step = deletion.read_back(point.value, store.tenant, found, now, may_ask=not paused)
         if step is not None:
             steps.append((point, step))
         if step is None or step.point.state != "deleted":
-            after = step.point if step else point.value
-            living.append(after)
-            waiting.append(_next_look(after, now, answered=found is not None, paused=not may_ask))
-    deleted = [step.point for _, step in steps if step.point.state == "deleted"]
-    after = _without(run, instance.value, deleted)
-    work = replace(after.retention, deleting=[point.id for point in living])
-    after = replace(after, retention=work, retention_at=min([*waiting, *([work.plan_at] if work.plan_at else [])], default=None))
-    if after == instance.value and not steps:
-        return instance
+            living.append(point.value.id)
+            looks.append(
+                _next_look(step.point if step else point.value, now, answered=found is not None, paused=paused)
+            )
+    after = _without(run, instance.value, [step.point for _, step in steps if step.point.state == "deleted"])
+    look_at = min(looks, default=None)
+    after = replace(
+        after,
+        retention=replace(after.retention, deleting=living),
+        retention_at=_earliest(look_at, after.retention.plan_at),
+    )
     records = [_step_record(run, point.value, step) for point, step in steps]
     writes: list[Write] = [instance.replaced(after), *(point.replaced(step.point) for point, step in steps)]
     try:
         store.commit_all(records, *writes)
     except Conflict:
         log.info("%s: someone else took it on", instance.path)
-        return None
+        return None, None
     run.changed |= bool(steps)
     _ask_for(run, instance.value, [step for _, step in steps if step.asks])
-    return store.get(d.Instance, "instances", instance.value.id)
+    return store.get(d.Instance, "instances", instance.value.id), look_at
+
+
+def _earliest(*times: datetime | None) -> datetime | None:
+    return min((time for time in times if time is not None), default=None)
 
 
 def _next_look(point: d.Point, now: datetime, *, answered: bool, paused: bool) -> datetime:
@@ -296,59 +301,64 @@ def _outcome(outcome: SnapshotOutcome, attempt: int) -> dict[str, Any]:
 # --- weighing -------------------------------------------------------------------------------------------------------
 
 
-def _weigh(run: _Run, instance: Held[d.Instance]) -> None:
-    """Decide about every point of one instance, and commit what follows. Begins the deletion of what is to go."""
+def _weigh(run: _Run, instance: Held[d.Instance], look_at: datetime | None) -> None:
+    """Decide about every point of one instance, and commit what follows. Begins the deletion of what is to go.
+
+    `look_at`: when its deletions that have begun are to be looked at again.
+    """
     now, work = run.now, instance.value.retention
-    if work.plan_at is None or work.plan_at > now:
+    if work.plan_at is not None and work.plan_at > now:
+        if look_at is None:
+            _note(run, instance, instance.value, look_at)
         return
     points = {point.value.id: point for point in run.store.walk(d.Point, "instance_points", instance.value.id)}
     if not points:
-        _note(run, instance, replace(instance.value, retention_at=None, retention=d.RetentionWork(), override=None))
+        _note(run, instance, replace(instance.value, retention=d.RetentionWork(), override=None), look_at)
         return
-    known = rules.situation(run.tenant.value, instance.value, now)
     stored = [point.value for point in points.values()]
+    known = rules.situation(run.tenant.value, instance.value, now)
     try:
         plan = rules.plan(stored, known, now)
-        going = _going(run, instance.value, stored, known)
+        then = rules.forecast(stored, known, now, now + AHEAD, scheduled=_slots(run.tenant.value, instance.value))
     except rules.UnsafePlan as unsafe:
-        _refuse(run, instance, str(unsafe))
+        _refuse(run, instance, str(unsafe), look_at)
         return
-    paused = run.paused(instance.value.project)
-    marks, deletes = _sorted_out(plan, known, now, paused=paused)
+    paused = {vault for vault in {p.vault_project for p in stored} if run.paused(instance.value.project, vault)}
+    marks, deletes = _sorted_out(plan, known, now, paused)
     settled = _mark(run, instance.value, points, marks, known)
-    chosen = [] if paused else _chosen(run, instance.value, [points[id] for id in deletes], known)
-    all_done = settled and len(chosen) == len(deletes)
-    plan_at = plan.next_change if all_done else now + (PAUSED if paused else NEXT_TICK)
+    chosen = _chosen(run, instance.value, [points[id] for id in deletes])
+    plan_at = plan.next_change if settled and len(chosen) == len(deletes) else now + NEXT_TICK
+    if paused:
+        plan_at = min(plan.next_change, now + PAUSED)
+    going = [one.point for one in then.decisions if not isinstance(one.decision, rules.Keep | rules.Undo)]
     after = replace(
         instance.value,
         override=instance.value.override if paused else None,
-        retention=replace(
-            work, plan_at=plan_at, going=len(going), going_bytes=sum(deletion.bytes_of(point) for point in going)
-        ),
+        retention=replace(work, plan_at=plan_at, going=len(going), going_bytes=sum(map(deletion.bytes_of, going))),
     )
-    _begin(run, instance, after, plan, chosen)
+    reasons = {one.point.id: one.decision.reason for one in plan.decisions if isinstance(one.decision, rules.Delete)}
+    _begin(run, instance, after, [(point, deletion.begin(p, reasons[p.id], now)) for point, p in chosen], look_at)
 
 
-def _going(
-    run: _Run, instance: d.Instance, points: Sequence[d.Point], known: rules.Situation
-) -> list[d.Point]:
-    """What of an instance will have gone, or be going, a week from now, if all goes well until then."""
-    tenant = run.tenant.value
-    scheduled: Callable[[date], datetime | None] | None = None
-    if tenant.vendor_managed and instance.lost_at is None:
+def _slots(tenant: d.Tenant, instance: d.Instance) -> Callable[[date], datetime | None] | None:
+    """When the schedule takes a point on each day; None where it takes nothing."""
+    if not tenant.vendor_managed or instance.lost_at is not None:
+        return None
 
-        def scheduled(day: date) -> datetime | None:
-            slot = slot_of(day, instance.id, tenant)
-            return slot.at if slot else None
+    def scheduled(day: date) -> datetime | None:
+        slot = slot_of(day, instance.id, tenant)
+        return slot.at if slot else None
 
-    then = rules.forecast(points, known, run.now, run.now + AHEAD, scheduled=scheduled)
-    return [one.point for one in then.decisions if not isinstance(one.decision, rules.Keep | rules.Undo)]
+    return scheduled
 
 
 def _sorted_out(
-    plan: rules.RetentionPlan, known: rules.Situation, now: datetime, *, paused: bool
+    plan: rules.RetentionPlan, known: rules.Situation, now: datetime, paused: Set[str]
 ) -> tuple[list[d.Point], list[str]]:
-    """The points that are to be marked, as they are to be; and the ids of those that are to go, the oldest first."""
+    """The points that are to be marked, as they are to be; and the ids of those that are to go, the oldest first.
+
+    Of points in a vault where deletion is `paused` none is marked, and none goes; those that are called back are.
+    """
     override = known.override if known.in_breach else None
     marks: list[d.Point] = []
     deletes: list[str] = []
@@ -360,9 +370,9 @@ def _sorted_out(
             case rules.Undo():
                 assert point.expiry is not None
                 marks.append(replace(point, state=point.expiry.was, expiry=None, updated_at=now))
+            case rules.Expire() | rules.Wait() | rules.Delete() if point.vault_project in paused:
+                pass
             case rules.Expire(reason):
-                if paused:
-                    continue
                 assert point.state in ("verified", "failed")
                 expiry = d.Expiry(
                     was="verified" if point.state == "verified" else "failed",
@@ -374,7 +384,7 @@ def _sorted_out(
                 marks.append(replace(point, state="expiring", expiry=expiry, updated_at=now))
             case rules.Wait():
                 assert point.expiry is not None
-                if override is not None and point.expiry.override is None and not paused:
+                if override is not None and point.expiry.override is None:
                     # Without it the breach would call it back at the next look, when the override is used up.
                     marks.append(replace(point, expiry=replace(point.expiry, override=override), updated_at=now))
             case rules.Delete():
@@ -415,29 +425,24 @@ def _mark(
     return settled
 
 
-def _chosen(
-    run: _Run, instance: d.Instance, points: Sequence[Held[d.Point]], known: rules.Situation
-) -> list[tuple[Held[d.Point], d.Point]]:
+def _chosen(run: _Run, instance: d.Instance, points: Sequence[Held[d.Point]]) -> list[tuple[Held[d.Point], d.Point]]:
     """Those of the points to delete that this run begins with, as they were read and with every id that is known."""
-    room = POINTS_AT_ONCE - len(instance.retention.deleting)
+    points = points[: max(POINTS_AT_ONCE - len(instance.retention.deleting), 0)]
+    missing: dict[str, set[str]] = defaultdict(set)
+    for point in points:
+        missing[point.value.vault_project] |= set(deletion.names_without_id(point.value))
+    found = {vault: run.find(vault, names) for vault, names in missing.items()}
     chosen: list[tuple[Held[d.Point], d.Point]] = []
     for point in points:
-        if len(chosen) >= room:
-            break
-        vault = point.value.vault_project
-        if vault in run.silent or run.paused(vault):
+        there = found[point.value.vault_project]
+        if there is None:
             continue
-        size = len(deletion.left(point.value))
+        known = deletion.adopted(point.value, run.store.tenant, there)
+        size = len(deletion.known(known))
         if size > run.budget and run.budget < DELETES_PER_RUN_MAX:
             break
-        missing = deletion.names_without_id(point.value)
-        found = run.find(vault, missing)
-        if found is None:
-            continue
         run.budget = max(run.budget - size, 0)
-        chosen.append((point, deletion.adopted(point.value, run.store.tenant, found)))
-        if not run.budget:
-            break
+        chosen.append((point, known))
     return chosen
 
 
@@ -445,21 +450,19 @@ def _begin(
     run: _Run,
     instance: Held[d.Instance],
     after: d.Instance,
-    plan: rules.RetentionPlan,
-    chosen: Sequence[tuple[Held[d.Point], d.Point]],
+    steps: Sequence[tuple[Held[d.Point], Step]],
+    look_at: datetime | None,
 ) -> None:
     """Commit the beginning of these deletions with all that could have kept the points, then ask for them."""
-    if not chosen:
-        _note(run, instance, after)
+    if not steps:
+        _note(run, instance, after, look_at)
         return
     now = run.now
-    reasons = {one.point.id: one.decision.reason for one in plan.decisions if isinstance(one.decision, rules.Delete)}
-    steps = [(point, deletion.begin(known, reasons[known.id], now)) for point, known in chosen]
     ids = [*after.retention.deleting, *(point.value.id for point, _ in steps)]
     after = replace(
         after,
         retention=replace(after.retention, deleting=ids),
-        retention_at=now + deletion.FIRST_LOOK,
+        retention_at=_earliest(look_at, now + deletion.FIRST_LOOK),
         updated_at=now,
     )
     records = [
@@ -473,6 +476,7 @@ def _begin(
         )
         for _, step in steps
     ]
+    records += _used_up(run, instance.value, after)
     try:
         run.store.commit_all(
             records,
@@ -496,38 +500,39 @@ def _refresh_tenant(run: _Run) -> None:
         run.tenant = tenant
 
 
-def _note(run: _Run, instance: Held[d.Instance], after: d.Instance) -> None:
+def _note(run: _Run, instance: Held[d.Instance], after: d.Instance, look_at: datetime | None) -> None:
     """Commit when the instance is looked at next, and what people are shown of it."""
-    before, now = instance.value, run.now
-    if after.retention.plan_at is not None:
-        # What is begun already is not looked at later for it.
-        deleting = before.retention_at if after.retention.deleting and before.retention_at else None
-        soonest = deleting if deleting is not None and deleting > now else None
-        after = replace(after, retention_at=min(filter(None, (after.retention.plan_at, soonest))))
-    shown = (after.retention.going, after.retention.going_bytes, after.override)
-    if shown != (before.retention.going, before.retention.going_bytes, before.override):
-        after = replace(after, updated_at=now)
+    before = instance.value
+    after = replace(after, retention_at=_earliest(look_at, after.retention.plan_at))
+    if (after.retention.going, after.retention.going_bytes, after.override) != (
+        before.retention.going,
+        before.retention.going_bytes,
+        before.override,
+    ):
+        after = replace(after, updated_at=run.now)
         run.changed = True
-    record = None
-    if before.override is not None and after.override is None:
-        detail = {"instance": before.name, "override": before.override.id, "by": before.override.by}
-        record = Record(now, ACTOR, "override.used", f"instances/{before.id}", "observed", detail)
     try:
-        run.store.commit(record, instance.replaced(after))
+        run.store.commit_all(_used_up(run, before, after), instance.replaced(after))
     except Conflict:
         log.info("%s: someone else changed it; it is weighed again", instance.path)
 
 
-def _refuse(run: _Run, instance: Held[d.Instance], why: str) -> None:
-    """A plan that must not be carried out: nothing of the instance goes until somebody has looked."""
+def _used_up(run: _Run, before: d.Instance, after: d.Instance) -> list[Record]:
+    """The record of an override that this evaluation has used up."""
+    if before.override is None or after.override is not None:
+        return []
+    detail = {"instance": before.name, "override": before.override.id, "by": before.override.by}
+    return [Record(run.now, ACTOR, "override.used", f"instances/{before.id}", "observed", detail)]
+
+
+def _refuse(run: _Run, instance: Held[d.Instance], why: str, look_at: datetime | None) -> None:
+    """A plan that must not be carried out: nothing of the instance begins to go until it is weighed anew."""
     log.error("instances/%s: a plan was refused: %s", instance.value.id, why)
-    now = run.now
-    plan_at = now + rules.LOOK_AGAIN
-    after = replace(
-        instance.value, retention_at=plan_at, retention=replace(instance.value.retention, plan_at=plan_at)
-    )
+    plan_at = run.now + rules.LOOK_AGAIN
+    work = replace(instance.value.retention, plan_at=plan_at)
+    after = replace(instance.value, retention_at=_earliest(look_at, plan_at), retention=work)
     detail = {"instance": instance.value.name, "why": why[:500]}
-    record = Record(now, ACTOR, "retention.refused", f"instances/{instance.value.id}", "refused", detail)
+    record = Record(run.now, ACTOR, "retention.refused", f"instances/{instance.value.id}", "refused", detail)
     try:
         run.store.commit(record, instance.replaced(after))
     except Conflict:
@@ -543,11 +548,9 @@ def _ask_for(run: _Run, instance: d.Instance, steps: Sequence[Step]) -> None:
     for step in steps:
         if run.compute.nobody_answers or run.paused_now(instance.project, step.point.vault_project):
             return  # they are still there at the next look, which asks again
-        for change in step.asks:
-            fault = _ask(run, change)
-            if fault is not None:
-                _note_fault(run, step.point.id, fault)
-                break
+        faults = [fault for change in step.asks if (fault := _ask(run, change))]
+        if faults:
+            _note_fault(run, step.point.id, faults[0])
 
 
 def _ask(run: _Run, change: DeleteSnapshot) -> Transient | Refused | None:
