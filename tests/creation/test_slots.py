@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.makers import instance, tenant
 
-from snapkeep.creation.slots import MISSED_DAYS_MAX, first_instant, plan_slots, slot_of, spread_s
+from snapkeep.creation.slots import MISSED_DAYS_MAX, days_earlier, first_instant, plan_slots, slot_of, spread_s
 from snapkeep.documents import Instance, Schedule, Tenant
 
 ZONES = ["UTC", "America/Sao_Paulo", "America/New_York", "Europe/Madrid", "Asia/Tokyo", "Australia/Lord_Howe",
@@ -182,3 +182,27 @@ def test_a_slot_keeps_its_day_when_the_spread_passes_midnight() -> None:
     slots = [slot_of(date(2026, 11, 22), str(n), policy) for n in range(20)]
     assert {slot.day for slot in slots if slot} == {"2026-11-22"}
     assert any(slot.at.date() == date(2026, 11, 23) for slot in slots if slot)
+
+
+@pytest.mark.parametrize(
+    ("zone", "instant", "days", "expected"),
+    [
+        ("UTC", "2024-03-01T02:30", 1, "2024-02-29T02:30"),
+        ("UTC", "2024-03-01T02:30", 366, "2023-03-01T02:30"),
+        ("Asia/Kathmandu", "2026-11-22T18:15", 30, "2026-10-23T18:15"),
+        # A day of 23 hours in Madrid, one of 25.
+        ("Europe/Madrid", "2026-03-29T10:00", 1, "2026-03-28T11:00"),
+        ("Europe/Madrid", "2026-10-25T11:00", 1, "2026-10-24T10:00"),
+        # 02:30 does not exist on 29 March in Madrid (Go says 03:30), nor on 8 March in New York (Go says 01:30).
+        ("Europe/Madrid", "2026-03-30T00:30", 1, "2026-03-29T01:30"),
+        ("America/New_York", "2026-03-09T06:30", 1, "2026-03-08T06:30"),
+        # 02:30 comes twice on 25 October in Madrid (Go: the second), 01:30 on 1 November in New York (the first).
+        ("Europe/Madrid", "2026-10-26T01:30", 1, "2026-10-25T01:30"),
+        ("America/New_York", "2026-11-02T06:30", 1, "2026-11-01T05:30"),
+        # Apia had no 30 December 2011.
+        ("Pacific/Apia", "2011-12-30T22:00", 1, "2011-12-30T22:00"),
+        ("Pacific/Apia", "2011-12-30T22:00", 2, "2011-12-29T22:00"),
+    ],
+)
+def test_days_earlier_is_the_same_local_time_as_go_finds_it(zone: str, instant: str, days: int, expected: str) -> None:
+    assert days_earlier(at(instant), days, zone) == at(expected)

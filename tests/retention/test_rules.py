@@ -538,10 +538,13 @@ def test_a_point_given_twice_is_refused() -> None:
         plan([taken(DAY, id="p1"), NEWEST, taken(2 * DAY, id="p1")], known(), NOW)
 
 
-def test_a_plan_that_is_no_partition_of_its_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("places", [(0,), (0, 1, 1), (0, 0)])
+def test_a_plan_that_is_no_partition_of_its_input_is_refused(
+    places: Sequence[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     decide = rules._decide
-    monkeypatch.setattr(rules, "_decide", lambda facts: decide(facts)[:-1])
-    with pytest.raises(UnsafePlan, match="1 decisions for 2 points"):
+    monkeypatch.setattr(rules, "_decide", lambda facts: [decide(facts)[place] for place in places])
+    with pytest.raises(UnsafePlan, match=f"{len(places)} decisions for 2 points"):
         plan([NEWEST, taken(DAY)], known(), NOW)
 
 
