@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol, TypeVar
 
+import msgspec
+
 from snapkeep.cloud import Change, Resource
 
 R = TypeVar("R", bound=Resource)
@@ -71,16 +73,14 @@ class Doc:
     version: object = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Create:
+class Create(msgspec.Struct, frozen=True):
     """Write a document that must not exist yet; Conflict if it does. Creating is how work is claimed."""
 
     path: str
     data: Data
 
 
-@dataclass(frozen=True, slots=True)
-class Replace:
+class Replace(msgspec.Struct, frozen=True):
     """Write every field of a document that must still have the version that was seen; Conflict otherwise."""
 
     path: str
@@ -94,8 +94,7 @@ Operator = Literal["==", "<", "<=", ">", ">="]
 Direction = Literal["asc", "desc"]
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(msgspec.Struct, frozen=True):
     """One page of a collection, or (with `group`) of every collection of that name. Built only in `store.QUERIES`.
 
     `collection` is a path (`tenants/acme/points`) or, with `group`, a collection id (`points`).

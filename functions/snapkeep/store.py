@@ -105,7 +105,7 @@ Due = Literal["discovery", "slots", "breaches", "points", "inbox", "retention_du
 
 def query(name: str, *values: Any, parent: str = "", after: Doc | None = None) -> Query:
     shape = QUERIES[name]
-    where = tuple((f, op, value) for (f, op), value in zip(shape.where, values, strict=True))
+    where = tuple([(f, op, value) for (f, op), value in zip(shape.where, values, strict=True)])
     return Query(parent + shape.collection, shape.group, where, shape.order, shape.limit, after)
 
 

@@ -30,8 +30,6 @@ from snapkeep.ports import (
     Direction,
     Doc,
     Query,
-    Replace,
-    ServerTime,
     Write,
 )
 
@@ -51,40 +49,61 @@ INT_MAX: Final = 2**63 - 1
 
 _PLAIN: Final = frozenset({str, bool, float, bytes, type(None)})
 
+Where = str | tuple["Where", str]
+"""A document's path, or a place in it: that of the map around it, and the field. It becomes words only in an error."""
 
-def _check_map(data: Mapping[str, Any], where: str, depth: int) -> None:
+
+def _at(where: Where) -> str:
+    return where if isinstance(where, str) else f"{_at(where[0])}.{where[1]}"
+
+
+def _check_map(data: Mapping[str, Any], where: Where, depth: int) -> None:
     if depth > MAP_DEPTH_MAX:
-        raise ValueError(f"{where}: maps and lists lie more than {MAP_DEPTH_MAX} deep in one another")
+        raise ValueError(f"{_at(where)}: maps and lists lie more than {MAP_DEPTH_MAX} deep in one another")
+    wrong = _wrong_name(tuple(data))
+    if wrong:
+        raise type(wrong)(f"{_at(where)}: {wrong}")
     for key, value in data.items():
-        if type(key) is not str:
-            raise TypeError(f"{where}: the key {key!r} is {type(key).__name__}, expected str")
-        if not key or (key.startswith("__") and key.endswith("__")):
-            raise ValueError(f"{where}: {key!r} is not a field name (empty, or reserved: __.*__)")
-        if type(value) not in _PLAIN:
+        kind = type(value)
+        # What nearly all values are, before the others are looked at more closely.
+        if kind in _PLAIN or (kind is datetime and value.tzinfo is UTC):
+            continue
+        if kind is not int or not INT_MIN <= value <= INT_MAX:
             _check(value, where, key, depth)
 
 
-def _check(value: Any, where: str, key: str, depth: int) -> None:
+@lru_cache(maxsize=4096)
+def _wrong_name(names: tuple[Any, ...]) -> TypeError | ValueError | None:
+    """What is wrong with one of a map's keys. The same few sets of fields come again and again."""
+    for name in names:
+        if type(name) is not str:
+            return TypeError(f"the key {name!r} is {type(name).__name__}, expected str")
+        if not name or (name.startswith("__") and name.endswith("__")):
+            return ValueError(f"{name!r} is not a field name (empty, or reserved: __.*__)")
+    return None
+
+
+def _check(value: Any, where: Where, key: str, depth: int) -> None:
     """Raise TypeError or ValueError for a value that Firestore would not keep exactly as it is."""
     kind = type(value)
     if kind is int:
         if not INT_MIN <= value <= INT_MAX:
-            raise ValueError(f"{where}.{key}: {value} is not an int64")
+            raise ValueError(f"{_at((where, key))}: {value} is not an int64")
     elif kind is datetime:
         if value.utcoffset() is None:
-            raise ValueError(f"{where}.{key}: {value!r} carries no time zone")
+            raise ValueError(f"{_at((where, key))}: {value!r} carries no time zone")
     elif kind is dict:
-        _check_map(value, f"{where}.{key}", depth + 1)
+        _check_map(value, (where, key), depth + 1)
     elif kind is list:
         if depth >= MAP_DEPTH_MAX:
-            raise ValueError(f"{where}.{key}: maps and lists lie more than {MAP_DEPTH_MAX} deep in one another")
+            raise ValueError(f"{_at((where, key))}: maps and lists lie more than {MAP_DEPTH_MAX} deep in one another")
         for element in value:
             if type(element) is list:
-                raise ValueError(f"{where}.{key}: a list directly within a list")
+                raise ValueError(f"{_at((where, key))}: a list directly within a list")
             if type(element) not in _PLAIN:
                 _check(element, where, key, depth + 1)
     elif kind not in _PLAIN:
-        raise TypeError(f"{where}.{key}: {kind.__name__} is not a Firestore value")
+        raise TypeError(f"{_at((where, key))}: {kind.__name__} is not a Firestore value")
 
 
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -161,6 +180,7 @@ def _place(path: str) -> tuple[str, str]:
     return parts[-2], path.rpartition("/")[0]
 
 
+@lru_cache(maxsize=65_536)
 def _ordered_path(path: str) -> bytes:
     # Part by part: the separator is lower than anything within a part, the end lower still.
     return path.encode().replace(b"/", b"\x01") + b"\x00"
@@ -181,38 +201,47 @@ class _Index:
     def __init__(self, shape: Shape) -> None:
         _, self._group, self._equal, self._order = shape
         self._descending = bool(self._order) and self._order[-1][1] == "desc"
+        self._named = (*self._equal, *(name for name, _ in self._order))
         self.keys: list[bytes] = []
         self.paths: dict[bytes, str] = {}
-        self._key_of: dict[str, bytes] = {}
+        self._key_of: dict[str, tuple[tuple[Any, ...], bytes]] = {}  # with the values that it is made of
 
     def fill(self, documents: Iterable[tuple[str, Data]]) -> None:
         for path, data in documents:
-            key = self._key(path, data)
-            if key is not None:
-                self._key_of[path] = key
+            values = self._values(data)
+            if values is not None:
+                key = self._key(path, data)
+                self._key_of[path] = values, key
                 self.paths[key] = path
         self.keys = sorted(self.paths)
 
     def put(self, path: str, data: Data | None) -> None:
         """Keep the document's place true; None: it is gone."""
         before = self._key_of.get(path)
-        after = None if data is None else self._key(path, data)
-        if before == after:
+        values = None if data is None else self._values(data)
+        if before is None and values is None:
             return
         if before is not None:
-            del self.keys[bisect_left(self.keys, before)]
-            del self.paths[before], self._key_of[path]
-        if after is not None:
-            insort(self.keys, after)
-            self.paths[after] = path
-            self._key_of[path] = after
+            if values is not None and _same(values, before[0]):
+                return
+            del self.keys[bisect_left(self.keys, before[1])]
+            del self.paths[before[1]], self._key_of[path]
+        if data is not None and values is not None:
+            key = self._key(path, data)
+            insort(self.keys, key)
+            self.paths[key] = path
+            self._key_of[path] = values, key
 
-    def _key(self, path: str, data: Data) -> bytes | None:
+    def _values(self, data: Data) -> tuple[Any, ...] | None:
+        """What decides where a document stands; None for one that lacks one of the fields: no query here finds it."""
         try:
-            equal = [ordered(data[name]) for name in self._equal]
-            return self.prefix(_place(path)[1], equal) + self.position(path, data)
+            return tuple([data[name] for name in self._named])
         except KeyError:
-            return None  # a document that lacks one of the fields is in no index of it
+            return None
+
+    def _key(self, path: str, data: Data) -> bytes:
+        equal = [ordered(data[name]) for name in self._equal]
+        return self.prefix(_place(path)[1], equal) + self.position(path, data)
 
     def prefix(self, collection: str, equal: Sequence[bytes]) -> bytes:
         return (b"" if self._group else _ordered_path(collection)) + b"".join(equal)
@@ -228,10 +257,23 @@ class _Index:
         return b"".join(parts)
 
 
+_SIMPLE: Final = frozenset({str, datetime, bytes, type(None)})
+"""Types whose equal values are one to Firestore as well; to Python, true is 1."""
+
+
+def _same(values: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether two documents surely stand at the same place. False says nothing."""
+    return values == others and all(type(value) in _SIMPLE for value in values)
+
+
 @dataclass(frozen=True, slots=True)
 class _Stored:
     raw: bytes  # packed: unpacking is the deep copy
     version: int
+
+
+_UNPACK: Final = msgspec.msgpack.Decoder().decode
+_PACK: Final = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 @lru_cache(maxsize=1024)
@@ -281,50 +323,40 @@ class MemoryDocuments:
 
     def _doc(self, path: str) -> Doc:
         stored = self._stored[path]
-        return Doc(path, msgspec.msgpack.decode(stored.raw), stored.version)
+        return Doc(path, _UNPACK(stored.raw), stored.version)
 
     def commit(self, *writes: Write) -> None:
         """Write all or none. Raises Conflict; ValueError or TypeError for what Firestore would refuse for good."""
         if not 0 < len(writes) <= WRITES_PER_COMMIT_MAX:
             raise ValueError(f"{len(writes)} writes in a commit, expected 1 to {WRITES_PER_COMMIT_MAX}")
-        if len({write.path for write in writes}) != len(writes):
+        if len(writes) > 1 and len({write.path for write in writes}) != len(writes):
             raise ValueError("a commit writes the same document twice")
         with self._lock:
             at = max(self._clock().astimezone(UTC), self._committed_at + _MICROSECOND)
-            prepared = [(write.path, *_prepare(write, at)) for write in writes]
-            if sum(len(raw) for _, _, raw in prepared) > COMMIT_BYTES_MAX:
+            prepared = [_prepare(write, at) for write in writes]
+            if sum([len(raw) for _, raw in prepared]) > COMMIT_BYTES_MAX:
                 raise ValueError(f"a commit of more than {COMMIT_BYTES_MAX} bytes")
-            for write in writes:
-                self._expect(write)
+            stored = [self._stored.get(write.path) for write in writes]
+            for write, before in zip(writes, stored, strict=True):
+                _expect(write, before)
             self._committed_at = at
             self._commits += 1
-            for path, data, raw in prepared:
-                group = _place(path)[0]
-                before = self._stored.get(path)
+            for write, before, (data, raw) in zip(writes, stored, prepared, strict=True):
                 if before is not None and before.raw == raw:
                     continue  # as in Firestore, a write that changes nothing leaves the version as it was
+                path = write.path
+                group = _place(path)[0]
                 self._stored[path] = _Stored(raw, self._commits)
-                self._groups.setdefault(group, set()).add(path)
+                if before is None:
+                    self._groups.setdefault(group, set()).add(path)
                 for index in self._indexes_of.get(group, ()):
                     index.put(path, data)
-
-    def _expect(self, write: Write) -> None:
-        stored = self._stored.get(write.path)
-        match write:
-            case Create():
-                if stored is not None:
-                    raise Conflict(f"{write.path} exists already")
-            case Replace():
-                if stored is None:
-                    raise Conflict(f"{write.path} does not exist")
-                if stored.version != write.version:
-                    raise Conflict(f"{write.path} has changed since it was read")
 
     def find(self, query: Query) -> list[Doc]:
         """Read one page. Raises ValueError for a query that Firestore would refuse."""
         if query.limit < 1:
             raise ValueError(f"limit {query.limit}, expected 1 or more")
-        where = tuple((name, operator) for name, operator, _ in query.where)
+        where = tuple([(name, operator) for name, operator, _ in query.where])
         shape = _shape(query.collection, query.group, where, query.order)
         with self._lock:
             index = self._indexes.get(shape) or self._build(shape)
@@ -375,14 +407,24 @@ class MemoryDocuments:
             return {path: self._doc(path).data for path in sorted(self._stored, key=_ordered_path)}
 
 
+def _expect(write: Write, stored: _Stored | None) -> None:
+    if isinstance(write, Create):
+        if stored is not None:
+            raise Conflict(f"{write.path} exists already")
+    elif stored is None:
+        raise Conflict(f"{write.path} does not exist")
+    elif stored.version != write.version:
+        raise Conflict(f"{write.path} has changed since it was read")
+
+
 def _prepare(write: Write, at: datetime) -> tuple[Data, bytes]:
     """The data to index and the bytes to store. Raises TypeError, ValueError."""
     _place(write.path)
     data = write.data
-    if any(isinstance(value, ServerTime) for value in data.values()):
+    if SERVER_TIME in data.values():
         data = {name: at if value is SERVER_TIME else value for name, value in data.items()}
     _check_map(data, write.path, 1)
-    raw = msgspec.msgpack.encode(data, order="deterministic")
+    raw = _PACK(data)
     if len(raw) > DOCUMENT_BYTES_MAX:
         raise ValueError(f"{write.path}: {len(raw)} bytes, at most {DOCUMENT_BYTES_MAX} fit a document")
     return data, raw
@@ -665,5 +707,6 @@ def _place_in_queue(message: Message) -> tuple[datetime, int]:
     return message.due, message._order
 
 
+@lru_cache(maxsize=64)
 def _rfc3339(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
