@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tests.bench import cold, floor, memory, rest
+from tests.bench import cold, floor, memory, plans, rest
 from tests.bench.fleets import DISKS, Layout, Size
 from tests.bench.meter import NOBODY, Used
 from tests.bench.proc import Machine
@@ -39,6 +39,7 @@ class Results:
     memory: Sequence[memory.Measured] = ()
     rest: Sequence[rest.Measured] = ()
     cold: Sequence[cold.Measured] = ()
+    plans: Sequence[plans.Measured] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def total(used: Mapping[str, Used], of: Callable[[Used], float]) -> float:
 
 
 def aims(results: Results) -> list[Aim]:
-    """What issue 3 aims at, with what was found. An aim whose part was not measured is left out."""
+    """What is aimed at, with what was found. An aim whose part was not measured is left out."""
     found = []
     for layout, most in CALLS_AIM.items():
         calls = [per_disk(n.used, m.size) for m in results.memory if m.size.layout == layout for n in m.nights]
@@ -113,6 +114,13 @@ def aims(results: Results) -> list[Aim]:
         worst = max(grown, key=lambda name: grown[name])
         what = f"Peak memory of each function, flat in the fleet's size: ten times the fleet, at most x{FLAT:.2f}"
         found.append(Aim(what, f"x{grown[worst]:.2f} at most, of {worst}", grown[worst] <= FLAT))
+    if len(results.plans) > 1:
+        few, *_, many = _by_points(results)
+        what = (
+            f"A retention plan grows as a sort does: one of {many.points:,} points, counted in sorts of the same list, "
+            f"at most x{FLAT:.2f} of one of {few.points:,}"
+        )
+        found.append(Aim(what, f"x{many.ratio / few.ratio:.2f}", many.ratio / few.ratio <= FLAT))
     return found
 
 
@@ -128,6 +136,10 @@ def _peaks(results: Results, layout: Layout) -> dict[str, list[float]]:
     return {name: [fleet.functions[name].peak_bytes for fleet in fleets] for name in fleets[0].functions}
 
 
+def _by_points(results: Results) -> list[plans.Measured]:
+    return sorted(results.plans, key=lambda measured: measured.points)
+
+
 def _sorted(measured: Sequence[rest.Measured], layout: Layout) -> list[rest.Measured]:
     return sorted((m for m in measured if m.size.layout == layout), key=lambda m: m.size.instances)
 
@@ -139,6 +151,8 @@ def page(results: Results) -> str:
     parts = [_head(results), _aims(results)]
     if results.memory:
         parts += [_costs(results), _functions(results), _calls(results), _quiet(results)]
+    if results.plans:
+        parts.append(_plans(results))
     if results.rest:
         parts += [_end_to_end(results), _processes(results)]
     if results.cold:
@@ -282,6 +296,21 @@ The ticks, which cost the same for every fleet, and discovery: once an hour it r
 
 """
     return text + table(header, rows)
+
+
+def _plans(results: Results) -> str:
+    rows = [
+        (f"{m.points:,} points", number(1 / m.plan_s), number(1 / m.sort_s), f"x{m.ratio:.1f}")
+        for m in _by_points(results)
+    ]
+    text = """## Retention plans
+
+A plan weighs all points of one instance by every rule; here three points a day, each of three disks, given in no order.
+Beside it, sorting the same list by the points' moments, in turn in the same process; the best of each counts. The ratio
+is how many sorts a plan costs.
+
+"""
+    return text + table(("", "plans a second", "sorts a second", "ratio"), rows)
 
 
 def _end_to_end(results: Results) -> str:

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from tests.bench import cold, floor, memory, report, rest
+from tests.bench import cold, floor, memory, plans, report, rest
 from tests.bench.fleets import Size
 from tests.bench.meter import Used
 from tests.bench.proc import Machine
@@ -50,6 +50,7 @@ def results(*, lists: int = 15, peaks_mb: tuple[int, int] = (100, 101)) -> repor
         memory=[in_memory(small, lists=lists)],
         rest=[over_rest(large, peak_mb=peaks_mb[1]), over_rest(small, peak_mb=peaks_mb[0])],
         cold=[cold.Measured("plan", 0.4, (0.4, 0.6), peak_bytes=80 << 20, now_bytes=70 << 20)],
+        plans=[plans.Measured(10_000, 0.060, 0.020), plans.Measured(100, 0.0005, 0.0001)],
     )
 
 
@@ -79,16 +80,26 @@ def test_discoverys_calls_are_not_counted_for_the_points() -> None:
 
 def test_an_aim_is_met_by_the_worst_that_was_found() -> None:
     met = {aim.what: aim.met for aim in report.aims(results())}
-    assert list(met.values()) == [True, True]
+    assert list(met.values()) == [True, True, True]
     missed = {aim.what: (aim.found, aim.met) for aim in report.aims(results(lists=31))}
     assert next(iter(missed.values())) == ("1.000 to 1.103", False)
 
 
 def test_memory_that_grows_with_the_fleet_misses_its_aim_and_names_the_function() -> None:
-    _, memory_aim = report.aims(results(peaks_mb=(100, 120)))
+    _, memory_aim, _ = report.aims(results(peaks_mb=(100, 120)))
     assert not memory_aim.met
     assert "x1.20 at most, of create" in memory_aim.found
     assert "**missed**" in report.page(results(peaks_mb=(100, 120)))
+
+
+def test_plans_are_shown_beside_sorts_and_must_not_grow_faster() -> None:
+    page = report.page(results())
+    assert "| 100 points | 2,000 | 10,000 | x5.0 |\n| 10,000 points | 16.7 | 50.0 | x3.0 |" in page
+    *_, aim = report.aims(results())
+    assert (aim.found, aim.met) == ("x0.60", True)
+    quadratic = [plans.Measured(100, 0.0005, 0.0001), plans.Measured(10_000, 5.0, 0.020)]
+    (aim,) = report.aims(report.Results(MACHINE, "abc1234", "2026-11-23", plans=quadratic))
+    assert (aim.found, aim.met) == ("x50.00", False)
 
 
 def test_the_page_says_where_and_when_it_was_measured() -> None:
