@@ -51,7 +51,8 @@ class Measured:
 def measure(points: int, seconds: float) -> Measured:
     """Plans and sorts of the same points, in turn, for about so many seconds."""
     history = verified(points)
-    plans, sorts = [], []
+    plans: list[float] = []
+    sorts: list[float] = []
     end = time.perf_counter() + seconds
     while len(plans) < ROUNDS_MIN or time.perf_counter() < end:
         plans.append(_seconds(lambda: plan(history, SITUATION, NOW)))
