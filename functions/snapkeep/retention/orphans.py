@@ -37,7 +37,7 @@ VAULTS_PER_RUN: Final = 100
 """Vaults that one run lists: a call for each 500 snapshots, and a read for each point. The others are due still."""
 
 ORPHANS_MAX: Final = 500
-"""Orphans that a vault's document holds; further ones are counted."""
+"""Orphans that a vault's document holds. Further ones are counted, and told only when their number has grown."""
 
 NAMED_MAX: Final = 50
 """Snapshots that one record, or one event, names."""
@@ -95,6 +95,8 @@ def _compare(
     orphans = [before.get((one.kind, one.snapshot, one.id), one) for one in orphans]
     orphans.sort(key=lambda one: (one.found_at, one.snapshot))
     fresh = [one for one in orphans if one.kind == "unknown_snapshot" and one.found_at == now]
+    if ORPHANS_MAX < len(orphans) <= vault.value.orphans_total:
+        fresh = []
     after = replace(
         vault.value,
         listed_at=now,
