@@ -137,7 +137,7 @@ class RetentionPlan:
 
 
 class UnsafePlan(Exception):
-    """A plan that must not be carried out: nothing of the instance may be marked or deleted. Says which point is why."""
+    """A plan that must not be carried out: nothing of the instance may be marked or deleted. Says which point why."""
 
 
 # --- the rules ----------------------------------------------------------------------------------------------------
