@@ -14,7 +14,7 @@ DIVIDE := --dist loadfile --no-loadscope-reorder
 export GRPC_VERBOSITY ?= ERROR
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint fmt bench clean chromium
+.PHONY: help demo up test check lint fmt access bench clean chromium
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ lint: $(VENV)/.dev ## Formatting, lint and types only
 fmt: $(VENV)/.dev ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+access: $(VENV)/.runtime ## Write docs/access.md from the table of functions/snapkeep/access.py
+	@$(BIN)/python -c "from snapkeep import access; print(access.page(), end='')" > docs/access.md
 
 bench: $(VENV)/.dev ## Count and measure generated fleets; write docs/performance.md (ARGS=--quick: a look)
 	@$(BIN)/python -m tests.bench $(ARGS)

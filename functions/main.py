@@ -57,4 +57,4 @@ def dead_letters(event: CloudEvent) -> None:
 
 @functions_framework.http
 def web(request: flask.Request) -> Response:
-    return pages.answer(request, wiring.ports(compute=False))
+    return pages.answer(request, wiring.ports(compute=False), wiring.identities())

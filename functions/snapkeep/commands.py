@@ -1,25 +1,740 @@
-"""What a person may ask for, in one place for whatever way it comes in by."""
+"""What a person may ask for, in one place for whatever way it comes in by.
+
+Each act is one commit: the change, its audit record, and (where it came with a key) what it was answered, so that
+asking again is answered alike and acts once. Whether the asker may, is decided before (`access.decide`, at the door).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+from datetime import UTC, date, datetime, time
+from typing import Annotated, Any, Final, Literal, TypeVar
+from zoneinfo import ZoneInfo
 
+import msgspec
 from msgspec.structs import replace
 
 from snapkeep import documents as d
-from snapkeep import hints
+from snapkeep import fleet as fleet_file
+from snapkeep import hints, messages
 from snapkeep.audit import handler as audit
 from snapkeep.audit.chain import Head
 from snapkeep.audit.handler import Verdict
+from snapkeep.creation import rules as creation
+from snapkeep.creation.slots import first_instant
 from snapkeep.fleet import Difference, Entry, Reading, diff
-from snapkeep.messages import Tick
-from snapkeep.ports import Conflict, Ports, Transient
-from snapkeep.store import SYSTEM, Fleet, Record, TenantStore, created
+from snapkeep.messages import Name, PointId, PointRef, Text, Tick
+from snapkeep.ports import Conflict, Ports, Transient, Write
+from snapkeep.retention import rules as retention
+from snapkeep.store import (
+    REQUEST_KEPT,
+    SYSTEM,
+    Fleet,
+    Held,
+    Record,
+    TenantStore,
+    created,
+    digest,
+)
 
 CONFLICTS_MAX: Final = 5
+
+HOLDS_MAX: Final = 50
+"""Holds on one point, one instance or one tenant."""
+
+PAUSED_MAX: Final = 500
+"""Projects, and tenants, that one kind of change is stopped for one by one; for more there is the whole fleet."""
+
+Kind = Literal["creation", "deletion", "restore"]
+
+
+class Wrong(Exception):
+    """What is asked for names something that is not there, or cannot be: which, and what is expected."""
+
+
+class Clash(Exception):
+    """It is well asked for, and what is stored stands against it."""
+
+
+class NoTenant(Exception):
+    """There is no tenant of this id."""
+
+
+# --- what is asked and answered -----------------------------------------------------------------------------------
+
+Instant = Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339, with its offset from UTC")]
+Day = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z", description="a local day, YYYY-MM-DD")]
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of a request."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command is answered."""
+
+
+class PointAsk(Ask, frozen=True, kw_only=True):
+    """A point of an instance, by its name (and its zone where the tenant has two of that name) or its numeric id."""
+
+    instance: Name
+    zone: Name | None = None
+    reason: Text
+
+
+class PointAnswer(Answer, frozen=True, kw_only=True):
+    tenant: str
+    point: str
+
+
+class HoldAsk(Ask, frozen=True, kw_only=True):
+    """A hold on a point, on all that is stored of an instance, or, with neither, of the tenant."""
+
+    point: PointId | None = None
+    instance: Name | None = None
+    zone: Name | None = None
+    reason: Text
+    until: Instant | None = None  # null: until it is released
+
+
+class HoldAnswer(Answer, frozen=True, kw_only=True):
+    tenant: str
+    subject: str  # points/ID, instances/ID, or . for the tenant
+    name: str  # the point's id, the instance's name, or the tenant's id
+    hold: d.Hold
+
+
+class ReleaseAsk(Ask, frozen=True, kw_only=True):
+    reason: Text
+
+
+class OverrideAsk(Ask, frozen=True, kw_only=True):
+    """Let retention work once on an instance that is in breach of its RPO."""
+
+    instance: Name
+    zone: Name | None = None
+    reason: Text
+    dry_run: bool = False
+
+
+class OverrideAnswer(Answer, frozen=True, kw_only=True):
+    tenant: str
+    instance: str
+    name: str
+    override: d.Override
+    lets_go: list[str]  # points that will be marked to go, as far as is known now
+    bytes: int
+    dry_run: bool
+
+
+class ApplyAsk(Ask, frozen=True, kw_only=True):
+    """A tenant's entry of the fleet file."""
+
+    entry: dict[str, Any]
+    file: Text = "the request"  # where it was written, for the audit record
+    accept_deletions: Annotated[int, msgspec.Meta(ge=0)] = 0  # how many points its policy lets go, as a dry run counts
+    dry_run: bool = False
+
+
+class FieldChange(Answer, frozen=True, kw_only=True):
+    field: str  # "": the tenant is new
+    old: Any
+    new: Any
+    text: str
+
+
+class ApplyAnswer(Answer, frozen=True, kw_only=True):
+    tenant: str
+    changes: list[FieldChange]  # none: it was as the entry says
+    deletions: int  # points that the old policy keeps and the new one does not, whatever still delays their end
+    warnings: list[str]
+    dry_run: bool
+
+
+class OffboardAsk(Ask, frozen=True, kw_only=True):
+    """When the tenant leaves: at the beginning of this local day. Without one: it stays."""
+
+    day: Day | None = None
+    reason: Text
+    dry_run: bool = False
+
+
+class OffboardAnswer(Answer, frozen=True, kw_only=True):
+    tenant: str
+    offboarding: d.Offboarding | None
+    dry_run: bool
+
+
+class SwitchAsk(Ask, frozen=True, kw_only=True):
+    on: bool
+    reason: Text
+
+
+class SwitchAnswer(Answer, frozen=True, kw_only=True):
+    tenant: str
+    schedule_switch: d.ScheduleSwitch
+
+
+class PolicyAsk(Ask, frozen=True, kw_only=True):
+    """A policy to try out: what it would keep and let go, now or later. Nothing is changed."""
+
+    retention: dict[str, Any]  # as the fleet file has it; what is left out takes its default
+    instance: Name | None = None  # of this one alone
+    at: Instant | None = None
+
+
+class PauseAsk(Ask, frozen=True, kw_only=True):
+    """Of a tenant: what of it stops, or goes on."""
+
+    what: Kind
+    reason: Text
+
+
+class FleetPauseAsk(Ask, frozen=True, kw_only=True):
+    """Of a project's instances and snapshots, or without one of the whole fleet."""
+
+    what: Kind
+    project: Name | None = None
+    reason: Text
+
+
+class PauseAnswer(Answer, frozen=True, kw_only=True):
+    paused: d.Paused  # all that is stopped of this kind; for a client_admin what of it is his
+    what: Kind
+
+
+class TickAsk(Ask, frozen=True, kw_only=True):
+    """Nothing needs to be said."""
+
+
+class TickAnswer(Answer, frozen=True, kw_only=True):
+    function: str
+    topic: str
+
+
+# --- asking once --------------------------------------------------------------------------------------------------
+
+A = TypeVar("A", bound=Answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asks for what, and the key under which asking again is the same act."""
+
+    by: str  # a verified email address
+    key: str
+    sha256: str  # of who asks, what for, and with which body
+
+    @property
+    def id(self) -> str:
+        """Names the act. Everyone's keys are his own."""
+        return f"{self.by}|{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What a command has decided on: one commit."""
+
+    record: Record
+    writes: Sequence[Write] = ()
+
+
+def _once(ports: Ports, chain: str, asked: Asked, kind: type[A], decide: Callable[[], tuple[A, Act | None]]) -> A:
+    """Decide and commit once for one key; again on a Conflict, CONFLICTS_MAX times. Without an Act nothing is done.
+
+    Raises Clash where the key was used for something else, Transient, and what `decide` raises.
+    """
+    fleet = Fleet(ports.documents)
+    store = fleet.tenant(chain)
+    for _ in range(CONFLICTS_MAX):
+        before = store.get(d.Request, "requests", digest(asked.id))
+        if before is not None:
+            return _again(before.value, asked, kind)
+        answer, act = decide()
+        if act is None:
+            return answer
+        now = act.record.at
+        request = d.Request(
+            updated_at=now,
+            subject=act.record.subject,
+            sha256=asked.sha256,
+            answer=msgspec.json.encode(answer).decode(),
+            expire_at=now + REQUEST_KEPT,
+        )
+        try:
+            fleet.commit(act.record, *act.writes, created(store.path("requests", digest(asked.id)), request), of=chain)
+        except Conflict:
+            continue
+        return answer
+    raise Transient(f"{chain}: others kept changing it; ask again")
+
+
+def _again(before: d.Request, asked: Asked, kind: type[A]) -> A:
+    if before.sha256 != asked.sha256:
+        raise Clash("Idempotency-Key: used before, for something else; expected a new one for a new request")
+    return msgspec.json.decode(before.answer, type=kind)
+
+
+def _tenant(store: TenantStore) -> Held[d.Tenant]:
+    tenant = store.get(d.Tenant)
+    if tenant is None:
+        raise NoTenant(store.tenant)
+    return tenant
+
+
+def _record(
+    now: datetime, asked: Asked, action: str, subject: str, detail: Mapping[str, Any], outcome: Any = "succeeded"
+) -> Record:
+    # The key makes two acts that say the same at one instant two records.
+    return Record(
+        at=now,
+        actor=asked.by,
+        action=action,
+        subject=subject,
+        outcome=outcome,
+        detail=detail,
+        key=f"{action}|{asked.id}",
+    )
+
+
+# --- points -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PointRequest:
+    """A point on demand, as API and messages ask for it."""
+
+    id: str  # what the point's own id follows from
+    by: str
+    instance: str
+    zone: str | None
+    reason: str
+
+
+def point_on_demand(
+    store: TenantStore, tenant: d.Tenant, wanted: PointRequest, now: datetime
+) -> tuple[d.Point, Record, list[Write]]:
+    """The point, its audit record and what to write. Raises Wrong for an instance that is not there."""
+    instance = find_instance(store, wanted.instance, wanted.zone)
+    point = creation.on_demand_point(tenant, instance.value, wanted.id, wanted.by, wanted.reason, now)
+    record = Record(
+        at=now,
+        actor=wanted.by,
+        action="point.requested",
+        subject=f"points/{point.id}",
+        outcome="requested",
+        detail={"instance": instance.value.name, "reason": wanted.reason, "request": wanted.id},
+    )
+    after = creation.after_transition(instance.value, tenant, None, point)
+    return point, record, [created(store.path("points", point.id), point), instance.replaced(after)]
+
+
+def find_instance(store: TenantStore, name: str, zone: str | None, *, lost: bool = False) -> Held[d.Instance]:
+    """The tenant's one instance of this name or numeric id; with `lost` those that are gone too. Raises Wrong."""
+    matching = [
+        instance
+        for instance in store.walk(d.Instance, "tenant_instances")
+        if (lost or instance.value.lost_at is None)
+        and name in (instance.value.name, instance.value.id)
+        and zone in (None, instance.value.zone)
+    ]
+    match matching:
+        case [only]:
+            return only
+        case []:
+            where = f" in {zone}" if zone else ""
+            raise Wrong(f"instance: {store.tenant!r} has no instance {name!r}{where}")
+        case _:
+            zones = sorted({instance.value.zone for instance in matching})
+            if len(zones) > 1:
+                raise Wrong(f"zone: missing; {name!r} is in {', '.join(zones)}: name one of them")
+            ids = ", ".join(sorted(instance.value.id for instance in matching))
+            raise Wrong(f"instance: {name!r} was several machines, one after the other: give one of the ids {ids}")
+
+
+def request_point(ports: Ports, asked: Asked, tenant: str, ask: PointAsk) -> PointAnswer:
+    """Commit a point on demand, and ask `create` to start it. Raises NoTenant, Wrong, Clash, Transient."""
+    now = ports.clock.now()
+    store = Fleet(ports.documents).tenant(tenant)
+
+    def decide() -> tuple[PointAnswer, Act]:
+        wanted = PointRequest(asked.id, asked.by, ask.instance, ask.zone, ask.reason)
+        point, record, writes = point_on_demand(store, _tenant(store).value, wanted, now)
+        return PointAnswer(tenant=tenant, point=point.id), Act(record, writes)
+
+    answer = _once(ports, tenant, asked, PointAnswer, decide)
+    hints.start_points(ports.bus, [[PointRef(tenant, answer.point)]])
+    hints.nudge(ports.bus, [tenant], "audit", "health")
+    return answer
+
+
+# --- holds --------------------------------------------------------------------------------------------------------
+
+
+def add_hold(ports: Ports, asked: Asked, tenant: str, ask: HoldAsk) -> HoldAnswer:
+    """Hold a point, an instance or a tenant: nothing of it is deleted while the hold stands.
+
+    Raises NoTenant, Wrong, Clash (its deletion has begun; too many holds), Transient.
+    """
+    now = ports.clock.now()
+    store = Fleet(ports.documents).tenant(tenant)
+    if ask.point is not None and ask.instance is not None:
+        raise Wrong("point, instance: both are given; expected one of them, or neither to hold the whole tenant")
+    if ask.zone is not None and ask.instance is None:
+        raise Wrong("zone: given without instance")
+    if ask.until is not None and ask.until <= now:
+        raise Wrong(f"until: {ask.until.isoformat()} is over")
+    until = ask.until.astimezone(UTC) if ask.until else None
+
+    def decide() -> tuple[HoldAnswer, Act]:
+        hold = d.Hold(
+            id=f"h-{digest(f'{tenant}|{asked.id}')[:12]}", reason=ask.reason, by=asked.by, at=now, until=until
+        )
+        owner = _tenant(store)
+        if ask.point is not None:
+            held = HoldAnswer(tenant=tenant, subject=f"points/{ask.point}", name=ask.point, hold=hold)
+            writes = _hold_point(store, owner.value, ask.point, hold, now)
+        elif ask.instance is not None:
+            instance = find_instance(store, ask.instance, ask.zone, lost=True)
+            one = instance.value
+            held = HoldAnswer(tenant=tenant, subject=f"instances/{one.id}", name=one.name, hold=hold)
+            writes = [instance.replaced(_holding(one, [*one.holds, hold], now))]
+        else:
+            held = HoldAnswer(tenant=tenant, subject=".", name=tenant, hold=hold)
+            writes = [owner.replaced(_holding(owner.value, [*owner.value.holds, hold], now))]
+        detail = {"hold": hold.id, "reason": hold.reason, "until": until, "name": held.name}
+        return held, Act(_record(now, asked, "hold.added", held.subject, detail), writes)
+
+    answer = _once(ports, tenant, asked, HoldAnswer, decide)
+    hints.nudge(ports.bus, [tenant], "audit", "retention")
+    return answer
+
+
+T = TypeVar("T", d.Tenant, d.Instance, d.Point)
+
+
+def _holding(holder: T, holds: list[d.Hold], now: datetime) -> T:
+    """The holder with these holds, those that have ended left out."""
+    standing = [hold for hold in holds if hold.stands(now)]
+    if len(standing) > HOLDS_MAX:
+        raise Clash(f"{HOLDS_MAX} holds stand on it already: release one first")
+    return replace(holder, holds=standing, held=bool(standing), updated_at=now)
+
+
+def _hold_point(store: TenantStore, tenant: d.Tenant, id: str, hold: d.Hold, now: datetime) -> list[Write]:
+    point = store.get(d.Point, "points", id)
+    if point is None:
+        raise Wrong(f"point: {store.tenant!r} has no point {id!r}")
+    before = point.value
+    if before.state in ("deleted", "missed"):
+        raise Clash(f"{id} is {before.state}: there is nothing to hold")
+    if before.expiry is not None and before.expiry.begun_at is not None:
+        raise Clash(f"the deletion of {id} has begun at {before.expiry.begun_at.isoformat()}, and nothing undoes that")
+    after = _holding(before, [*before.holds, hold], now)
+    writes: list[Write] = []
+    if before.state == "expiring" and before.expiry is not None:
+        after = replace(after, state=before.expiry.was, expiry=None)
+        instance = store.get(d.Instance, "instances", before.instance.id)
+        if instance is not None:
+            writes.append(instance.replaced(creation.after_transition(instance.value, tenant, before, after)))
+    return [point.replaced(after), *writes]
+
+
+def release_hold(ports: Ports, asked: Asked, tenant: str, hold: str, ask: ReleaseAsk) -> HoldAnswer:
+    """End a hold. Raises NoTenant, Wrong (there is none of this id), Clash, Transient."""
+    now = ports.clock.now()
+    store = Fleet(ports.documents).tenant(tenant)
+
+    def decide() -> tuple[HoldAnswer, Act]:
+        owner = _tenant(store)
+        if found := _find(owner.value.holds, hold):
+            held = HoldAnswer(tenant=tenant, subject=".", name=tenant, hold=found)
+            write = owner.replaced(_holding(owner.value, _without(owner.value.holds, hold), now))
+        elif instance := _holder(store.walk(d.Instance, "tenant_held_instances", True), hold):
+            one, found = instance
+            held = HoldAnswer(tenant=tenant, subject=f"instances/{one.value.id}", name=one.value.name, hold=found)
+            write = one.replaced(_holding(one.value, _without(one.value.holds, hold), now))
+        elif point := _holder(store.walk(d.Point, "tenant_held_points", True), hold):
+            stored, found = point
+            held = HoldAnswer(tenant=tenant, subject=f"points/{stored.value.id}", name=stored.value.id, hold=found)
+            write = stored.replaced(_holding(stored.value, _without(stored.value.holds, hold), now))
+        else:
+            raise Wrong(f"hold: {tenant!r} has no hold {hold!r}")
+        detail = {"hold": hold, "held_for": found.reason, "reason": ask.reason, "name": held.name}
+        return held, Act(_record(now, asked, "hold.released", held.subject, detail), [write])
+
+    answer = _once(ports, tenant, asked, HoldAnswer, decide)
+    hints.nudge(ports.bus, [tenant], "audit", "retention")
+    return answer
+
+
+def _find(holds: Iterable[d.Hold], id: str) -> d.Hold | None:
+    return next((hold for hold in holds if hold.id == id), None)
+
+
+def _without(holds: Iterable[d.Hold], id: str) -> list[d.Hold]:
+    return [hold for hold in holds if hold.id != id]
+
+
+H = TypeVar("H", d.Instance, d.Point)
+
+
+def _holder(held: Iterable[Held[H]], id: str) -> tuple[Held[H], d.Hold] | None:
+    """The first of these that has the hold, and the hold."""
+    return next(((one, hold) for one in held if (hold := _find(one.value.holds, id))), None)
+
+
+# --- stopping and going on ----------------------------------------------------------------------------------------
+
+
+def pause(
+    ports: Ports, asked: Asked, what: Kind, reason: str, *, tenant: str | None = None, project: str | None = None
+) -> PauseAnswer:
+    """Stop one kind of change of a tenant, of a project, or with neither of the fleet. Raises Clash, Transient."""
+    return _set_paused(ports, asked, what, reason, "paused", tenant=tenant, project=project)
+
+
+def resume(
+    ports: Ports, asked: Asked, what: Kind, reason: str, *, tenant: str | None = None, project: str | None = None
+) -> PauseAnswer:
+    """Let it go on; what was stopped in wider words (fleet) stays so. Raises Clash, Transient."""
+    return _set_paused(ports, asked, what, reason, "resumed", tenant=tenant, project=project)
+
+
+def _set_paused(
+    ports: Ports,
+    asked: Asked,
+    what: Kind,
+    reason: str,
+    done: Literal["paused", "resumed"],
+    *,
+    tenant: str | None,
+    project: str | None,
+) -> PauseAnswer:
+    now = ports.clock.now()
+    fleet = Fleet(ports.documents)
+    stop = done == "paused"
+
+    def decide() -> tuple[PauseAnswer, Act]:
+        seen = fleet.held_controls()
+        paused = seen.value.paused if seen else d.PausedKinds()
+        kind: d.Paused = getattr(paused, what)
+        if tenant is not None:
+            after = replace(kind, tenants=_listed(kind.tenants, tenant, stop))
+        elif project is not None:
+            after = replace(kind, projects=_listed(kind.projects, project, stop))
+        else:
+            after = replace(kind, fleet=stop)
+        controls = d.Controls(updated_at=now, paused=replace(paused, **{what: after}))
+        write = seen.replaced(controls) if seen else created("system/controls", controls)
+        where = {"tenant": tenant, "project": project} if tenant or project else {"fleet": True}
+        detail = {"what": what, "reason": reason, "before": msgspec.to_builtins(kind)} | where
+        answer = PauseAnswer(what=what, paused=_of_tenant(after, tenant))
+        return answer, Act(_record(now, asked, f"{what}.{done}", "system/controls", detail), [write])
+
+    answer = _once(ports, tenant or SYSTEM, asked, PauseAnswer, decide)
+    hints.nudge(ports.bus, [tenant or SYSTEM], "audit")
+    return answer
+
+
+def _listed(names: list[str], name: str, there: bool) -> list[str]:
+    after = sorted({*names, name} if there else {*names} - {name})
+    if len(after) > PAUSED_MAX:
+        raise Clash(f"{PAUSED_MAX} are stopped one by one already: stop the fleet, or let some go on")
+    return after
+
+
+def _of_tenant(paused: d.Paused, tenant: str | None) -> d.Paused:
+    """What may be told to whoever sees this tenant alone."""
+    if tenant is None:
+        return paused
+    return d.Paused(fleet=paused.fleet, tenants=[one for one in paused.tenants if one == tenant])
+
+
+# --- retention, offboarding, the schedule -------------------------------------------------------------------------
+
+
+def override(ports: Ports, asked: Asked, tenant: str, ask: OverrideAsk) -> OverrideAnswer:
+    """Let the points of an instance go once although it is in breach of its RPO. Raises NoTenant, Wrong, Clash."""
+    now = ports.clock.now()
+    store = Fleet(ports.documents).tenant(tenant)
+
+    def decide() -> tuple[OverrideAnswer, Act | None]:
+        owner = _tenant(store).value
+        instance = find_instance(store, ask.instance, ask.zone)
+        one = instance.value
+        if one.breach_at is None and (one.breach_due_at is None or one.breach_due_at > now):
+            raise Clash(f"{one.name} is not in breach of its RPO: there is nothing to override")
+        if one.override is not None:
+            raise Clash(f"{one.name} has an override that is not used yet, by {one.override.by}")
+        given = d.Override(id=f"o-{digest(f'{tenant}|{asked.id}')[:12]}", reason=ask.reason, by=asked.by, at=now)
+        after = replace(one, override=given, retention_at=now, updated_at=now,
+                        retention=replace(one.retention, plan_at=now))  # fmt: skip
+        stored = [point.value for point in store.walk(d.Point, "instance_points", one.id)]
+        weighed = retention.plan(stored, retention.situation(owner, after, now), now).decisions
+        going = [one.point for one in weighed if isinstance(one.decision, retention.Expire | retention.Delete)]
+        answer = OverrideAnswer(
+            tenant=tenant,
+            instance=one.id,
+            name=one.name,
+            override=given,
+            lets_go=[point.id for point in going],
+            bytes=sum(disk.snapshot.bytes for point in going for disk in point.disks),
+            dry_run=ask.dry_run,
+        )
+        detail = {"override": given.id, "reason": ask.reason, "name": one.name, "lets_go": answer.lets_go}
+        record = _record(now, asked, "retention.overridden", f"instances/{one.id}", detail, "requested")
+        return answer, None if ask.dry_run else Act(record, [instance.replaced(after)])
+
+    answer = _once(ports, tenant, asked, OverrideAnswer, decide)
+    if not ask.dry_run:
+        hints.nudge(ports.bus, [tenant], "audit", "retention")
+    return answer
+
+
+def offboard(ports: Ports, asked: Asked, tenant: str, ask: OffboardAsk) -> OffboardAnswer:
+    """Say from which local day on a tenant is no longer served, or that it stays. Raises NoTenant, Wrong, Transient."""
+    now = ports.clock.now()
+    store = Fleet(ports.documents).tenant(tenant)
+
+    def decide() -> tuple[OffboardAnswer, Act | None]:
+        owner = _tenant(store)
+        leaving = None
+        if ask.day is not None:
+            leaving = d.Offboarding(at=_beginning(ask.day, owner.value.timezone), by=asked.by, reason=ask.reason)
+        answer = OffboardAnswer(tenant=tenant, offboarding=leaving, dry_run=ask.dry_run)
+        # Discovery makes its instances lost from then on, or finds them again.
+        due = [at for at in (owner.value.discover_at, now) if at is not None]
+        after = replace(owner.value, offboarding=leaving, discover_at=min(due), updated_at=now)
+        before = owner.value.offboarding
+        detail = {
+            "day": ask.day,
+            "at": leaving.at if leaving else None,
+            "reason": ask.reason,
+            "before": before.at if before else None,
+        }
+        action = "tenant.offboarded" if leaving else "tenant.kept"
+        record = _record(now, asked, action, ".", detail)
+        return answer, None if ask.dry_run else Act(record, [owner.replaced(after)])
+
+    answer = _once(ports, tenant, asked, OffboardAnswer, decide)
+    if not ask.dry_run:
+        hints.send(ports.bus, "discover", Tick())
+        hints.nudge(ports.bus, [tenant], "audit", "health")
+    return answer
+
+
+def _beginning(day: str, timezone: str) -> datetime:
+    """The first instant of a local day."""
+    try:
+        parsed = date.fromisoformat(day)
+        found = first_instant(parsed, time(0), ZoneInfo(timezone))
+        if found is None:  # a day that the zone left out: it begins with the next one
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise Wrong(f"day: {day!r} is not a day in {timezone}; expected YYYY-MM-DD") from None
+    return found
+
+
+def switch_schedule(ports: Ports, asked: Asked, tenant: str, ask: SwitchAsk) -> SwitchAnswer:
+    """Switch the schedule of a private_saas tenant on or off. Raises NoTenant, Clash, Transient."""
+    now = ports.clock.now()
+    store = Fleet(ports.documents).tenant(tenant)
+
+    def decide() -> tuple[SwitchAnswer, Act]:
+        owner = _tenant(store)
+        if owner.value.deployment != "private_saas":
+            raise Clash(f"{tenant} is {owner.value.deployment}: its schedule is the vendor's")
+        switch = d.ScheduleSwitch(on=ask.on, by=asked.by, at=now)
+        # Discovery gives its instances their next slot, or takes it from them.
+        after = replace(owner.value, schedule_switch=switch, discover_at=now, updated_at=now)
+        before = owner.value.schedule_switch
+        detail = {"on": ask.on, "reason": ask.reason, "before": before is not None and before.on}
+        record = _record(now, asked, "schedule.switched", ".", detail)
+        return SwitchAnswer(tenant=tenant, schedule_switch=switch), Act(record, [owner.replaced(after)])
+
+    answer = _once(ports, tenant, asked, SwitchAnswer, decide)
+    hints.send(ports.bus, "discover", Tick())
+    hints.nudge(ports.bus, [tenant], "audit", "health")
+    return answer
+
+
+def tick(ports: Ports, asked: Asked, function: str) -> TickAnswer:
+    """Wake a function now rather than at its next scheduled time. Raises Clash, Transient."""
+    now = ports.clock.now()
+    topic = f"snapkeep-{function.replace('_', '-')}"
+
+    def decide() -> tuple[TickAnswer, Act]:
+        record = _record(now, asked, "function.woken", f"functions/{function}", {"topic": topic}, "requested")
+        return TickAnswer(function=function, topic=topic), Act(record)
+
+    answer = _once(ports, SYSTEM, asked, TickAnswer, decide)
+    ports.bus.publish(answer.topic, messages.encode(Tick()))
+    hints.nudge(ports.bus, [SYSTEM], "audit")
+    return answer
+
+
+# --- the fleet file -----------------------------------------------------------------------------------------------
+
+
+def apply_tenant(ports: Ports, asked: Asked, tenant: str, ask: ApplyAsk) -> ApplyAnswer:
+    """Store one tenant as its entry of the fleet file says. Raises Wrong with every mistake, Clash, Transient."""
+    now = ports.clock.now()
+    fleet = Fleet(ports.documents)
+    store = fleet.tenant(tenant)
+    reading = fleet_file.parse({ask.file: msgspec.json.encode({"tenants": [ask.entry]})})
+    if reading.mistakes:
+        raise Wrong("\n".join(str(mistake) for mistake in reading.mistakes))
+    (entry,) = reading.valid
+    if entry.id != tenant:
+        raise Wrong(f"{ask.file}: tenants[0].id: {entry.id!r} is not the tenant {tenant!r} that it is sent for")
+
+    def decide() -> tuple[ApplyAnswer, Act | None]:
+        before = store.get(d.Tenant)
+        after, differences = _applied(before, entry, asked.by, now)
+        deletions = _given_up(store, before.value, after, now) if before else 0
+        answer = ApplyAnswer(
+            tenant=tenant,
+            deletions=deletions,
+            changes=[FieldChange(field=one.field, old=one.old, new=one.new, text=str(one)) for one in differences],
+            warnings=[str(warning) for warning in reading.warnings],
+            dry_run=ask.dry_run,
+        )
+        if ask.dry_run or not differences:
+            return answer, None
+        if deletions != ask.accept_deletions:
+            raise Clash(
+                f"{tenant}: by this entry {deletions} points are no longer kept, and {ask.accept_deletions} are "
+                "accepted: look at the plan (`snapkeep retention plan`), then accept exactly as many"
+            )
+        detail = {"file": ask.file, "changes": [str(difference) for difference in differences], "deletions": deletions}
+        record = _record(now, asked, "tenant.applied", ".", detail)
+        return answer, Act(record, [before.replaced(after) if before else created(store.path(), after)])
+
+    answer = _once(ports, tenant, asked, ApplyAnswer, decide)
+    if answer.changes and not ask.dry_run:
+        hints.send(ports.bus, "discover", Tick())
+        hints.nudge(ports.bus, [tenant], "audit", "health")
+    return answer
+
+
+def _given_up(store: TenantStore, before: d.Tenant, after: d.Tenant, now: datetime) -> int:
+    """How many points the tenant as it was keeps, and as it will be does not. Reads them where that could be any."""
+    if (before.retention, before.timezone) == (after.retention, after.timezone):
+        return 0
+    count = 0
+    for instance in store.walk(d.Instance, "tenant_instances"):
+        points = [point.value for point in store.walk(d.Point, "instance_points", instance.value.id)]
+        then, later = (retention.situation(tenant, instance.value, now) for tenant in (before, after))
+        count += len(retention.gives_up(points, then, later, now))
+    return count
+
+
+def _applied(before: Held[d.Tenant] | None, entry: Entry, by: str, now: datetime) -> tuple[d.Tenant, list[Difference]]:
+    """The document that applying stores, and what it changes."""
+    after = entry.tenant(applied_at=now, applied_by=by, before=before.value if before else None)
+    return replace(after, discover_at=now), diff(before.value if before else None, after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +778,9 @@ def apply_fleet(
 def _apply(store: TenantStore, entry: Entry, actor: str, now: datetime, *, key: str, dry_run: bool) -> list[Difference]:
     for _ in range(CONFLICTS_MAX):
         before = store.get(d.Tenant)
-        after = entry.tenant(applied_at=now, applied_by=actor, before=before.value if before else None)
-        differences = diff(before.value if before else None, after)
+        after, differences = _applied(before, entry, actor, now)
         if not differences or dry_run:
             return differences
-        after = replace(after, discover_at=now)
         record = Record(
             at=now,
             actor=actor,

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final, Literal, get_args
 from urllib.parse import urlsplit
 
 
 class ConfigError(Exception):
     """A variable that is missing or wrong: which one, its value, and what is expected."""
+
+
+SignIn = Literal["iap", "local"]
+SIGN_INS: Final[tuple[SignIn, ...]] = get_args(SignIn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +22,8 @@ class Config:
     database: str
     compute_endpoint: str | None
     clock: str  # "system", or the URL of a local cloud's clock
+    sign_in: SignIn  # how function `web` knows who comes in
+    iap_audience: str | None  # whom IAP's tokens must be meant for; function `web` needs it with `iap`
 
 
 def read(environment: Mapping[str, str]) -> Config:
@@ -29,11 +36,22 @@ def read(environment: Mapping[str, str]) -> Config:
         if environment.get(name) == "":
             raise ConfigError(f"{name}: set and empty; unset it, or give the emulator's HOST:PORT")
     clock = environment.get("SNAPKEEP_CLOCK") or "system"
+    sign_in = environment.get("SNAPKEEP_SIGN_IN") or "iap"
+    if sign_in not in SIGN_INS:
+        raise ConfigError(f"SNAPKEEP_SIGN_IN: {sign_in!r} is not one of {', '.join(SIGN_INS)}")
+    if sign_in == "local" and not environment.get("FIRESTORE_EMULATOR_HOST"):
+        # Whoever reaches such a Snapkeep is whom he says: never beside documents that are not a local cloud's.
+        raise ConfigError(
+            "SNAPKEEP_SIGN_IN: 'local' lets anybody in as anybody, and is refused without FIRESTORE_EMULATOR_HOST; "
+            "expected iap"
+        )
     return Config(
         project=project,
         database=environment.get("SNAPKEEP_DATABASE") or "(default)",
         compute_endpoint=_url("SNAPKEEP_COMPUTE_ENDPOINT", environment.get("SNAPKEEP_COMPUTE_ENDPOINT")),
         clock="system" if clock == "system" else _url("SNAPKEEP_CLOCK", clock) or "system",
+        sign_in=sign_in,
+        iap_audience=environment.get("SNAPKEEP_IAP_AUDIENCE") or None,
     )
 
 

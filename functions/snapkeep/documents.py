@@ -158,6 +158,7 @@ class Tenant(Stored, frozen=True, kw_only=True):
 
     # What people have decided about it, which no fleet file says and applying one leaves as it is.
     holds: list[Hold] = []
+    held: bool = False  # whether any holds are listed: no index finds a list that is not empty
     offboarding: Offboarding | None = None
     schedule_switch: ScheduleSwitch | None = None  # of a private_saas tenant; null: never switched, so off
 
@@ -267,6 +268,7 @@ class Instance(Stored, frozen=True, kw_only=True):
     breach_due_at: datetime | None = None  # when it will be, if nothing is verified before; null when it already is
     tally: Tally = Tally()
     holds: list[Hold] = []
+    held: bool = False  # whether any holds are listed: no index finds a list that is not empty
     override: Override | None = None  # not used yet
     retention_at: datetime | None = None  # when `expire` looks at it next
     retention: RetentionWork = RetentionWork()
@@ -371,6 +373,7 @@ class Point(Stored, frozen=True, kw_only=True):
     deadline: datetime  # a point that is not verified by then has failed
     lock_until: datetime | None = None
     holds: list[Hold] = []
+    held: bool = False  # whether any holds are listed: no index finds a list that is not empty
     copies: dict[str, Copy] = {}
     usable: bool = True
     gone: list[str] = []  # snapshots of it that are not in the vault, though nobody here deleted them

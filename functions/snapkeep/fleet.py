@@ -994,6 +994,13 @@ def read_policy(path: Path, tenant: str) -> tuple[Retention | None, tuple[Mistak
     return (None if at.report else msgspec.convert(taken, Retention)), tuple(at.report)
 
 
+def policy_of(given: object, file: str) -> tuple[Retention | None, tuple[Mistake, ...]]:
+    """A policy as the fleet file writes `retention`, already parsed, or else what is wrong with it."""
+    at = At(file, [])
+    taken = POLICY.take(given, at / "retention")
+    return (None if at.report else msgspec.convert(taken, Retention)), tuple(at.report)
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """An entry as read, valid or not: refused values are BAD."""
@@ -1115,7 +1122,7 @@ def shared(drafts: Iterable[Draft], what: str, keys: Callable[[Draft], Iterable[
 DISCOVERED: Final = ("discover_at", "unmatched", "discovery_failure")
 """What discovery keeps about a tenant."""
 
-DECIDED: Final = ("holds", "offboarding", "schedule_switch")
+DECIDED: Final = ("holds", "held", "offboarding", "schedule_switch")
 """What people have decided about it, command by command."""
 
 NOT_WRITTEN: Final = frozenset(("schema", "updated_at", "applied_at", "applied_by", *DISCOVERED, *DECIDED))

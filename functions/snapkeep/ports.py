@@ -6,7 +6,7 @@ client libraries and `infra/local` in memory, and one contract suite (`tests/con
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol, TypeVar
@@ -184,3 +184,34 @@ class Ports:
     compute: Compute
     bus: Bus
     clock: Clock
+
+
+# --- who comes in -------------------------------------------------------------------------------------------------
+
+
+class Unidentified(Exception):
+    """Nobody is known to be behind a request. `reason` is one of few words, and repeats nothing of what was sent."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+Lookup = Callable[[str], str | None]
+"""What was sent under a name; None for nothing."""
+
+
+class Identities(Hashable, Protocol):
+    """Who is behind an HTTP request. It changes nothing and is no effect: a fault there is a request not answered."""
+
+    @property
+    def verified(self) -> bool:
+        """False where anybody may say to be anybody: on a local cloud, which marks it wherever it is seen."""
+        ...
+
+    def who(self, header: Lookup, cookie: Lookup) -> str:
+        """The email address, in lower case, of whoever sent the request with these headers and cookies.
+
+        Raises Unidentified, Transient.
+        """
+        ...

@@ -85,12 +85,17 @@ QUERIES: Final[Mapping[str, Shape]] = {
     "points_newest": Shape("points", order=(("requested_at", "desc"),), group=True, limit=VIEW_PAGE),
     "points_in_state": Shape("points", (("state", "=="),), (("requested_at", "desc"),), group=True, limit=VIEW_PAGE),
     "points_by_id": Shape("points", (("id", "=="),), group=True, limit=2),
-    "vaults_by_project": Shape("vaults", order=(("project", "asc"),)),
+    "vaults_by_project": Shape("vaults", order=(("project", "asc"),), limit=VIEW_PAGE),
+    "held_tenants": Shape("tenants", (("held", "=="),)),
+    "held_instances": Shape("instances", (("held", "=="),), group=True),
+    "held_points": Shape("points", (("held", "=="),), group=True),
     # Within one tenant.
     "tenant_instances": Shape("instances", order=(("id", "asc"),)),
     # The newest first: where a walk is cut off, what it did not read is older than all that it decides about.
     "instance_points": Shape("points", (("stored_for", "=="),), (("requested_at", "desc"),), limit=100),  # large ones
     "stored_points": Shape("points", (("stored_for", ">"),), (("stored_for", "asc"),), limit=100),  # likewise
+    "tenant_held_instances": Shape("instances", (("held", "=="),)),
+    "tenant_held_points": Shape("points", (("held", "=="),)),
     "tenant_points": Shape("points", order=(("requested_at", "desc"),), limit=VIEW_PAGE),
     "tenant_points_in_state": Shape("points", (("state", "=="),), (("requested_at", "desc"),), limit=VIEW_PAGE),
     "unnumbered": Shape("inbox", (("seq", "=="),), (("committed_at", "asc"),), limit=100),
@@ -286,12 +291,15 @@ class Fleet:
     def tenant(self, tenant: str) -> TenantStore:
         return TenantStore(self._documents, tenant)
 
-    def commit(self, record: Record, *writes: Write) -> None:
-        """Write documents of no tenant with their record in the chain of `_system`. Raises Conflict, Transient."""
-        self.commit_all((record,), *writes)
+    def commit(self, record: Record, *writes: Write, of: str = SYSTEM) -> None:
+        """Write documents, whosesoever they are, with their record in the chain of a tenant, else of `_system`.
+
+        Raises Conflict, Transient.
+        """
+        self._documents.commit(*writes, _inbox(of, record))
 
     def commit_all(self, records: Sequence[Record], *writes: Write) -> None:
-        """The same with any number of records; with none, only what is bookkeeping."""
+        """Write documents of no tenant with any number of records; with none, only what is bookkeeping."""
         self._documents.commit(*writes, *(_inbox(SYSTEM, record) for record in records))
 
     def due(self, kind: Due, now: datetime, pages: int = PAGES_MAX) -> Iterator[Doc]:
@@ -341,8 +349,18 @@ class Fleet:
         return list(readable(d.Rejected, self._documents.find(query("rejected", kind, since))))
 
     def controls(self) -> d.Controls | None:
+        seen = self.held_controls()
+        return seen.value if seen else None
+
+    def held_controls(self) -> Held[d.Controls] | None:
+        """The same, to be replaced."""
         (doc,) = self._documents.get("system/controls")
-        return d.from_data(d.Controls, doc.data) if doc else None
+        return held(d.Controls, doc) if doc else None
+
+    def principal(self, email: str) -> d.Principal | None:
+        """What the owner of this address may do; None where nothing, or nothing readable, stands about him."""
+        found = next(readable(d.Principal, filter(None, self._documents.get(f"principals/{email}"))), None)
+        return found.value if found else None
 
     def page_docs(self, name: str, *values: Any, after: Doc | None = None) -> list[Doc]:
         """The page of a query over the whole fleet that follows `after`, for people to look at."""

@@ -16,6 +16,7 @@ from typing import Final, Literal, TypeVar, assert_never
 
 import msgspec
 
+from snapkeep import access
 from snapkeep import documents as d
 from snapkeep.creation.rules import taken_at
 from snapkeep.creation.slots import slot_of
@@ -23,7 +24,7 @@ from snapkeep.documents import TENANT_ID_WORD
 from snapkeep.health import State, state
 from snapkeep.ports import Doc, Ports
 from snapkeep.retention import rules
-from snapkeep.store import QUERIES, Fleet, Held, TenantStore, canonical, digest, readable, timestamp
+from snapkeep.store import QUERIES, SYSTEM, Fleet, Held, TenantStore, canonical, digest, readable, timestamp
 
 T = TypeVar("T", bound=d.Stored)
 
@@ -98,10 +99,14 @@ class FleetView(Shown, frozen=True, kw_only=True):
     bad_messages: list[d.Rejected]  # of the last 30 days: at most 10 of each kind, dead letters first, newest first
 
 
-def fleet(ports: Ports, after: str | None = None) -> FleetView:
+def fleet(ports: Ports, after: str | None = None, *, only: str | None = None) -> FleetView:
     """Reads: what `fleet_version` does, the totals, a page of 50 tenants, a tick for each function, 10 bad messages
     of each kind. Raises BadCursor.
+
+    For whoever sees one tenant alone (`only`): the line of that tenant, and nothing that others have a part in.
     """
+    if only is not None:
+        return _fleet_of(ports, only)
     whole, now = Fleet(ports.documents), ports.clock.now()
     version = fleet_version(ports)  # read first: what changes while the rest is read has another version
     docs = whole.page_docs("health_worst_first", after=_after_tenant(after) if after else None)
@@ -120,7 +125,22 @@ def fleet(ports: Ports, after: str | None = None) -> FleetView:
     )
 
 
-def fleet_version(ports: Ports) -> str:
+def _fleet_of(ports: Ports, tenant: str) -> FleetView:
+    """Reads one document."""
+    version = fleet_version(ports, only=tenant)
+    health = Fleet(ports.documents).tenant_health(tenant)
+    return FleetView(
+        at=ports.clock.now(),
+        version=version,
+        totals=None,
+        tenants=[_line(health)] if health else [],
+        next=None,
+        ticks=[],
+        bad_messages=[],
+    )
+
+
+def fleet_version(ports: Ports, *, only: str | None = None) -> str:
     """A digest of what was changed last, and the minute, since ages grow while nothing changes.
 
     Three reads: the fleet's totals, the newest health and the newest bad message, by what they hold. While it is
@@ -129,15 +149,21 @@ def fleet_version(ports: Ports) -> str:
 
     What it may miss until the next change or the end of the minute: what a run that began earlier writes after a
     newer change (it carries the instant at which the run began), a tick, which the totals tell of later, and one of
-    more than 50 changes of the same instant.
+    more than 50 changes of the same instant. For whoever sees one tenant alone (`only`) it is of that one's health.
     """
     whole, now = Fleet(ports.documents), ports.clock.now()
+    if only is not None:
+        return _version(filter(None, ports.documents.get(f"health/{only}")), now)
     docs = list(filter(None, ports.documents.get("health/_fleet")))
     for newest, all_at, field in (("health_newest", "health_at", "updated_at"), ("rejected_last", "rejected_at", "at")):
         last = whole.page_docs(newest)
         docs += last
         if last and last[0].data[field] >= now:
             docs += whole.page_docs(all_at, last[0].data[field])
+    return _version(docs, now)
+
+
+def _version(docs: Iterable[Doc], now: datetime) -> str:
     held = canonical([(doc.path, doc.data) for doc in docs])
     return f"{digest(held.decode())[:16]}|{now:%Y-%m-%dT%H:%M}"
 
@@ -243,6 +269,12 @@ def point(ports: Ports, id: str, tenant: str | None = None) -> list[PointView]:
     docs = Fleet(ports.documents).page_docs("points_by_id", id)
     found = [_point(point) for point in readable(d.Point, docs)]
     return [one for one in found if tenant in (None, one.tenant)]
+
+
+def point_of(ports: Ports, tenant: str, id: str) -> PointView | None:
+    """A tenant's own point of this id. One read."""
+    found = Fleet(ports.documents).tenant(tenant).get_all(d.Point, "points", [id])
+    return _point(found[0]) if found else None
 
 
 def _point(point: Held[d.Point]) -> PointView:
@@ -450,11 +482,205 @@ def _summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return {rule.name: total[rule.name] for rule in rules.RULES if rule.name in total}
 
 
+# --- holds --------------------------------------------------------------------------------------------------------
+
+
+class HoldLine(Shown, frozen=True, kw_only=True):
+    """A hold, and what it holds."""
+
+    tenant: str
+    subject: str  # points/ID, instances/ID, or . for the tenant
+    name: str  # the point's id, the instance's name, or the tenant's id
+    hold: d.Hold
+    stands: bool  # its end has not come
+
+
+class HoldsView(Shown, frozen=True, kw_only=True):
+    at: datetime
+    holds: list[HoldLine]  # on tenants, then on instances, then on points; of at most 200 of each
+    more: bool  # there are more of them than these
+
+
+def holds(ports: Ports, tenant: str | None = None) -> HoldsView:
+    """The holds of the fleet, or of a tenant. Reads: a page of each of what is held."""
+    whole, now = Fleet(ports.documents), ports.clock.now()
+    if tenant is None:
+        owners = whole.page_docs("held_tenants", True)
+        instances, points = whole.page_docs("held_instances", True), whole.page_docs("held_points", True)
+    else:
+        store = whole.tenant(tenant)
+        owners = list(filter(None, ports.documents.get(f"tenants/{tenant}")))
+        instances = store.page_docs("tenant_held_instances", True)
+        points = store.page_docs("tenant_held_points", True)
+    lines = [
+        *(_hold(h, one.tenant, ".", one.value.id, now) for one in readable(d.Tenant, owners) for h in one.value.holds),
+        *(
+            _hold(h, one.tenant, f"instances/{one.value.id}", one.value.name, now)
+            for one in readable(d.Instance, instances)
+            for h in one.value.holds
+        ),
+        *(
+            _hold(h, one.tenant, f"points/{one.value.id}", one.value.id, now)
+            for one in readable(d.Point, points)
+            for h in one.value.holds
+        ),
+    ]
+    more = any(len(docs) == QUERIES["held_points"].limit for docs in (owners, instances, points))
+    return HoldsView(at=now, holds=lines, more=more)
+
+
+def _hold(hold: d.Hold, tenant: str, subject: str, name: str, now: datetime) -> HoldLine:
+    return HoldLine(tenant=tenant, subject=subject, name=name, hold=hold, stands=hold.stands(now))
+
+
+# --- orphans ------------------------------------------------------------------------------------------------------
+
+
+class OrphansView(Shown, frozen=True, kw_only=True):
+    """What the last listing of each vault project found that should not be, or that should be and is not."""
+
+    at: datetime
+    vaults: list[d.Vault]  # by project, a page of 50
+    next: str | None  # `after` of the following page
+
+
+def orphans(ports: Ports, after: str | None = None) -> OrphansView:
+    """Reads a page of 50 vault projects. Raises BadCursor."""
+    if after is not None and not _PROJECT.fullmatch(after):
+        raise BadCursor(f"after: {after!r} is not what a page of vault projects ends with (its `next`)")
+    last = Doc(f"vaults/{after}", {"project": after}, None) if after else None
+    docs = Fleet(ports.documents).page_docs("vaults_by_project", after=last)
+    return OrphansView(
+        at=ports.clock.now(),
+        vaults=_values(d.Vault, docs),
+        next=_next(docs, "vaults_by_project", lambda doc: str(doc.data["project"])),
+    )
+
+
+# --- controls, access, oneself ------------------------------------------------------------------------------------
+
+
+class ControlsView(Shown, frozen=True, kw_only=True):
+    """What is stopped."""
+
+    at: datetime
+    paused: d.PausedKinds
+
+
+def controls(ports: Ports, *, only: str | None = None) -> ControlsView:
+    """Reads a document; for whoever sees one tenant alone (`only`), what of it stops that tenant, in a second one."""
+    stored = Fleet(ports.documents).controls()
+    paused = stored.paused if stored else d.PausedKinds()
+    if only is not None:
+        owner = Fleet(ports.documents).tenants_by_id([only]).get(only)
+        projects = {owner.value.project, owner.value.vault_project} if owner else set()
+        paused = d.PausedKinds(
+            creation=_part(paused.creation, only, projects),
+            deletion=_part(paused.deletion, only, projects),
+            restore=_part(paused.restore, only, projects),
+        )
+    return ControlsView(at=ports.clock.now(), paused=paused)
+
+
+def _part(paused: d.Paused, tenant: str, projects: set[str]) -> d.Paused:
+    return d.Paused(
+        fleet=paused.fleet,
+        projects=[one for one in paused.projects if one in projects],
+        tenants=[one for one in paused.tenants if one == tenant],
+    )
+
+
+class RightLine(Shown, frozen=True, kw_only=True):
+    action: str
+    words: str
+    scope: str
+    saas: list[str]  # the roles that may
+    private_saas: list[str]
+
+
+class DutyLine(Shown, frozen=True, kw_only=True):
+    what: str
+    saas: str
+    private_saas: str
+
+
+class AccessView(Shown, frozen=True, kw_only=True):
+    """The tables of `access`: the same for everybody."""
+
+    roles: dict[str, str]  # role -> what it is
+    rights: list[RightLine]
+    responsibility: list[DutyLine]
+
+
+def access_tables() -> AccessView:
+    return AccessView(
+        roles={str(role): words for role, words in access.ROLE_WORDS.items()},
+        rights=[
+            RightLine(
+                action=right.action,
+                words=right.words,
+                scope=right.scope,
+                saas=list(right.saas),
+                private_saas=list(right.private_saas),
+            )
+            for right in access.ACCESS
+        ],
+        responsibility=[
+            DutyLine(what=duty.what, saas=duty.saas, private_saas=duty.private_saas) for duty in access.RESPONSIBILITY
+        ],
+    )
+
+
+class MeView(Shown, frozen=True, kw_only=True):
+    """Who asks, and what he may do."""
+
+    email: str
+    role: str
+    tenant: str | None
+    verified: bool  # false: a local cloud took his word for who he is
+    saas: list[str]  # actions that he may do, to a tenant of this deployment that he sees
+    private_saas: list[str]
+
+
+def me(caller: access.Caller, *, verified: bool) -> MeView:
+    return MeView(
+        email=caller.email,
+        role=caller.role,
+        tenant=caller.tenant,
+        verified=verified,
+        saas=[right.action for right in access.ACCESS if caller.role in right.saas],
+        private_saas=[right.action for right in access.ACCESS if caller.role in right.private_saas],
+    )
+
+
+# --- audit --------------------------------------------------------------------------------------------------------
+
+
+class ChainsView(Shown, frozen=True, kw_only=True):
+    """Names of audit chains: `_system`, and every tenant's."""
+
+    chains: list[str]
+    next: str | None  # `after` of the following page
+
+
+def chains(ports: Ports, after: str | None = None, *, only: str | None = None) -> ChainsView:
+    """A page of 200 tenants' chains; `_system` is the first of all. Raises BadCursor."""
+    if only is not None:
+        return ChainsView(chains=[only], next=None)
+    if after is not None and not re.fullmatch(TENANT_ID_WORD, after):
+        raise BadCursor(f"after: {after!r} is not what a page of chains ends with (its `next`)")
+    last = Doc(f"tenants/{after}", {"id": after}, None) if after else None
+    docs = Fleet(ports.documents).page_docs("tenants", after=last)
+    ids = [doc.path.removeprefix("tenants/") for doc in docs]
+    return ChainsView(chains=[*([] if after else [SYSTEM]), *ids], next=_next(docs, "tenants", lambda doc: ids[-1]))
+
+
 # --- pages --------------------------------------------------------------------------------------------------------
 
 # What a page ended with, written so that a person can read it. It only says where to go on: whatever stands in it,
 # the query stays the same.
 _TENANT: Final = re.compile(rf"[0-9]\|({TENANT_ID_WORD})")
+_PROJECT: Final = re.compile(r"[a-z0-9:.-]{1,100}")
 _POINT: Final = re.compile(rf"([0-9T:.-]{{26}}Z)\|({TENANT_ID_WORD})\|([0-9a-z-]{{1,63}})")
 
 

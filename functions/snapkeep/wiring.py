@@ -19,7 +19,7 @@ from typing import Final, NoReturn
 
 from snapkeep import config
 from snapkeep.cloud import Change
-from snapkeep.ports import Compute, Ports, R, Transient
+from snapkeep.ports import Compute, Identities, Ports, R, Transient
 
 CLOCK_TIMEOUT_S: Final = 10
 
@@ -42,6 +42,24 @@ def ports(*, compute: bool, quiet: bool = False) -> Ports:
         bus=GoogleBus(settings.project),
         clock=SystemClock() if settings.clock == "system" else RemoteClock(settings.clock),
     )
+
+
+@lru_cache(maxsize=1)
+def identities() -> Identities:
+    """How function `web` knows who comes in. Raises config.ConfigError."""
+    settings = config.read(os.environ)
+    if settings.sign_in == "local":
+        from snapkeep.local_sign_in import LocalSignIn
+
+        return LocalSignIn()
+    if settings.iap_audience is None:
+        raise config.ConfigError(
+            "SNAPKEEP_IAP_AUDIENCE: not set; expected the audience of IAP's signed header, "
+            "/projects/NUMBER/global/backendServices/ID or /projects/NUMBER/locations/REGION/services/NAME"
+        )
+    from snapkeep.gcp.identity import IapIdentities
+
+    return IapIdentities(settings.iap_audience, SystemClock())
 
 
 def google_compute(settings: config.Config) -> Compute:

@@ -71,6 +71,7 @@ class Up:
         return environment() | {
             "SNAPKEEP_PROJECT": self.addresses["project"],
             "SNAPKEEP_DATABASE": self.addresses["database"],
+            "SNAPKEEP_SIGN_IN": "local",
             "SNAPKEEP_COMPUTE_ENDPOINT": self.addresses["compute"],
             "SNAPKEEP_CLOCK": self.addresses["clock"],
             "FIRESTORE_EMULATOR_HOST": self.addresses["firestore"],

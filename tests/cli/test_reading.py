@@ -13,15 +13,18 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.makers import World, instance, point_disk
 from tests.web.fleets import put_points, put_tenant
+from tests.web.people import put_people
 from werkzeug.serving import make_server
 
 from snapkeep import web
 from snapkeep.cli import root, target
+from snapkeep.local_sign_in import LocalSignIn
 
 
 @pytest.fixture
 def world() -> World:
     one = World()
+    put_people(one)
     put_tenant(one, "alpha")
     put_tenant(one, "beta", breached=True)
     put_points(one, "alpha", 70, disks=[point_disk()])
@@ -32,7 +35,7 @@ def world() -> World:
 
 @pytest.fixture
 def api(world: World) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, web.create_app(world.ports))
+    server = make_server("127.0.0.1", 0, web.create_app(world.ports, LocalSignIn()))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -78,6 +81,7 @@ def test_the_fleets_health_tells_of_ticks_and_bad_messages(api: str) -> None:
         "health": False,
         "plan": True,
         "reconcile": True,
+        "retention": True,
     }
     table = run(api, "fleet", "health").stdout
     assert "not yet" in table

@@ -73,7 +73,8 @@ def test_the_fleet_is_listed_and_changed(cloud: Up) -> None:
 
 
 def fetched(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=COMMAND_TIMEOUT_S) as answer:  # noqa: S310 - an address that `up` printed
+    asked = urllib.request.Request(url, headers={"X-Snapkeep-Local-User": "admin@vendor.example"})  # noqa: S310 - likewise
+    with urllib.request.urlopen(asked, timeout=COMMAND_TIMEOUT_S) as answer:  # noqa: S310 - an address that `up` printed
         return str(answer.read(), "utf-8")
 
 

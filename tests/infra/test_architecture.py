@@ -108,6 +108,7 @@ LAWS: Final = (
 )
 
 PURE: Final = (
+    "functions/snapkeep/access.py",
     "functions/snapkeep/cloud.py",
     "functions/snapkeep/documents.py",
     "functions/snapkeep/fleet.py",

@@ -17,6 +17,7 @@ import yaml
 from snapkeep import config, documents, fleet, messages, store
 from snapkeep.cli import root
 from snapkeep.cli import target as cli_target
+from snapkeep.web import openapi, routes
 from snapkeep_local import faults, rest
 
 ROOT: Final = Path(__file__).parents[2]
@@ -204,6 +205,7 @@ def test_the_defaults_of_the_environment_are_those_of_the_code() -> None:
     assert told["SNAPKEEP_DATABASE"] == read.database
     assert told["SNAPKEEP_CLOCK"] == read.clock
     assert told["SNAPKEEP_API"] == cli_target.LOCAL
+    assert told["SNAPKEEP_SIGN_IN"] == read.sign_in
 
 
 # --- the fleet file ------------------------------------------------------------------------------------------------
@@ -326,6 +328,37 @@ def test_every_command_and_option_is_in_the_contract_and_no_other() -> None:
         assert words is not None
         told[words[0]] = set(re.findall(r"--[a-z-]+", text))
     assert told == dict(commands(root))
+
+
+# --- the API -------------------------------------------------------------------------------------------------------
+
+
+def test_every_route_is_in_the_contract_with_what_it_takes_and_answers_and_no_other() -> None:
+    told = {
+        code(row["route"]): (code(row["action"]), re.findall(r"`(\w+)`", row["takes"]), row["what it is for"])
+        for row in rows_with("route")
+    }
+    taken = {
+        f"{one.method} {one.path}": (
+            one.action,
+            list(one.body.__struct_fields__ if one.body else one.query),
+            one.words,
+        )
+        for one in routes.ROUTES
+    }
+    assert told == taken
+
+
+@pytest.mark.parametrize(
+    "route", [one for one in routes.ROUTES if one.name not in ("point", "openapi")], ids=lambda one: one.name
+)
+def test_what_a_route_answers_is_in_the_contract(route: routes.Route) -> None:
+    (row,) = (row for row in rows_with("route") if code(row["route"]) == f"{route.method} {route.path}")
+    assert re.findall(r"`(\w+)`", row["answers"]) == list(route.answer.__struct_fields__)
+
+
+def test_every_status_that_the_api_documents_is_in_the_contract() -> None:
+    assert {int(row["status"]) for row in rows_with("status")} >= set(openapi.WORDS)
 
 
 # --- the local cloud -----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import flask
 import pytest
 from tests.makers import World
 from tests.web.fleets import put_tenant
+from tests.web.people import Somebody, put_people
 from werkzeug.serving import make_server
 
 from snapkeep import web
@@ -54,8 +55,9 @@ def answer(port: int, path: str) -> tuple[int, str | None, bytes]:
 def ports() -> Iterator[tuple[int, int]]:
     """Of the front and of what is behind it."""
     world = World()
+    put_people(world)
     put_tenant(world, "alpha")
-    with serving(web.create_app(world.ports)) as behind, serving(front(behind)) as before:
+    with serving(web.create_app(world.ports, Somebody())) as behind, serving(front(behind)) as before:
         yield before, behind
 
 

@@ -529,7 +529,7 @@ def test_a_point_that_holds_nothing_is_none_to_decide_about(state: str) -> None:
 
 
 def test_an_expiring_point_must_say_what_it_was() -> None:
-    with pytest.raises(UnsafePlan, match="p1: is expiring without `expiry`"):
+    with pytest.raises(ValueError, match="p1: is expiring without `expiry`"):
         plan([NEWEST, taken(DAY, id="p1", state="expiring")], known(), NOW)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 from tests.makers import World
+from tests.web.people import Somebody, put_people
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from snapkeep import documents as d
@@ -80,11 +81,13 @@ def sum_up(world: World, *, rejected: int = 0, dead_letters: int = 0) -> None:
 
 
 def empty() -> World:
-    return World(NOW)
+    world = World(NOW)
+    put_people(world)
+    return world
 
 
 def healthy(names: Iterable[str] = ("acme", "brightwater", "cobaltine", "dunaria")) -> World:
-    world = World(NOW)
+    world = empty()
     for name in names:
         put_figures(world, name)
     put_figures(world, "estrelinha", deployment="private_saas")
@@ -128,7 +131,7 @@ class Site:
     """The real application on these ports, at an address that stays when it is stopped and started again."""
 
     def __init__(self, ports: Ports) -> None:
-        self._app = create_app(ports)
+        self._app = create_app(ports, Somebody())
         self._port = 0
         self.start()
 

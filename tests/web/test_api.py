@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -11,8 +10,9 @@ import pytest
 from flask.testing import FlaskClient
 from tests.makers import World, point
 from tests.web.fleets import put_points, put_tenant
+from tests.web.people import client_of, put_people
 
-from snapkeep import views, web
+from snapkeep import views
 from snapkeep.ports import Doc, Query, Transient, Write
 from snapkeep.web.pages import POLICY
 
@@ -20,6 +20,7 @@ from snapkeep.web.pages import POLICY
 @pytest.fixture
 def world() -> World:
     one = World()
+    put_people(one)
     put_tenant(one, "alpha")
     put_tenant(one, "beta", breached=True)
     put_points(one, "alpha", 3)
@@ -27,9 +28,8 @@ def world() -> World:
 
 
 @pytest.fixture
-def client(world: World) -> Iterator[FlaskClient]:
-    with web.create_app(world.ports).test_client() as one:
-        yield one
+def client(world: World) -> FlaskClient:
+    return client_of(world.ports)
 
 
 def problem(client: FlaskClient, path: str, status: int) -> str:
@@ -129,7 +129,7 @@ class Away:
 
 def test_a_database_that_does_not_answer_is_said_without_its_name(world: World) -> None:
     world.documents = Away()
-    client = web.create_app(world.ports).test_client()
+    client = client_of(world.ports)
     assert problem(client, "/api/v1/fleet", 503) == "the database did not answer; ask again"
     assert client.get("/api/v1/fleet").headers["Retry-After"] == "5"
 

@@ -26,7 +26,8 @@ def test_the_demo_shows_its_fleet_until_it_is_interrupted(tmp_path: Path) -> Non
         assert demo.stdout is not None
         told = (re.match(r"The fleet page: (http://127\.0\.0\.1:\d+/) until Ctrl-C", line) for line in demo.stdout)
         address = next(filter(None, told))[1]
-        with urllib.request.urlopen(address, timeout=TIMEOUT_S) as answer:  # noqa: S310 - http, on this machine
+        asked = urllib.request.Request(address, headers={"X-Snapkeep-Local-User": "admin@vendor.example"})  # noqa: S310 - likewise
+        with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:  # noqa: S310 - http, on this machine
             assert "Acme Bank" in answer.read().decode()
         demo.send_signal(signal.SIGINT)
         assert demo.wait(TIMEOUT_S) == 0

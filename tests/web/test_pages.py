@@ -14,21 +14,24 @@ from flask.testing import FlaskClient
 from tests.makers import World
 from tests.web.figures import HOSTILE, NOW, empty, healthy, put_figures, put_rejected, put_ticks, sum_up, troubled
 from tests.web.fleets import Counting
+from tests.web.people import client_of, put_people
 
 from snapkeep import views
 from snapkeep.ports import Doc, Query, Transient, Write
-from snapkeep.web import create_app, pages
+from snapkeep.web import pages
 
 IMPORT_TIMEOUT_S = 60
 
 
 def client(world: World) -> FlaskClient:
-    return create_app(world.ports).test_client()
+    put_people(world)
+    return client_of(world.ports)
 
 
 def counted(world: World) -> tuple[FlaskClient, Counting]:
+    put_people(world)
     counting = Counting(world.documents)
-    return create_app(replace(world.ports, documents=counting)).test_client(), counting
+    return client_of(replace(world.ports, documents=counting)), counting
 
 
 def big(tenants: int) -> World:
@@ -53,17 +56,17 @@ def test_a_page_reads_as_much_of_a_large_fleet_as_of_a_small_one() -> None:
         shown, counting = counted(big(tenants))
         assert shown.get("/").status_code == 200
         reads.append((sum(counting.questions.values()), counting.reads))
-    # A page of 50, the totals, a tick of each of 5 functions, 10 bad messages of each of 2 kinds; and for the
-    # version the totals, the newest of the tenants' health and the newest bad message: in 8 questions.
-    assert reads == [(8, 50 + 1 + 5 + 20 + 3)] * 2
+    # A page of 50, the totals, a tick of each of 6 functions, 10 bad messages of each of 2 kinds; and for the
+    # version the totals, the newest of the tenants' health and the newest bad message; and who asks: in 9 questions.
+    assert reads == [(9, 50 + 1 + 6 + 20 + 3 + 1)] * 2
 
 
-def test_an_open_page_of_a_fleet_where_nothing_changes_reads_three_documents() -> None:
+def test_an_open_page_of_a_fleet_where_nothing_changes_reads_four_documents() -> None:
     world = big(300)
     shown, counting = counted(world)
     answer = shown.get("/fleet", query_string={"seen": views.fleet_version(world.ports)})
     assert (answer.status_code, answer.data) == (204, b"")
-    assert counting.reads == 3
+    assert counting.reads == 4  # who asks, and the three of the version
 
 
 def test_an_open_page_is_told_anew_at_the_same_instant() -> None:
@@ -173,7 +176,7 @@ class Gone:
 
 @pytest.mark.parametrize("path", ["/", "/fleet?seen=x"])
 def test_a_database_that_does_not_answer_is_said_so(path: str) -> None:
-    answer = create_app(replace(empty().ports, documents=Gone())).test_client().get(path)
+    answer = client_of(replace(empty().ports, documents=Gone())).get(path)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     assert "The database did not answer" in answer.text
     assert "deadline" not in answer.text

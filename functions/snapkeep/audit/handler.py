@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -150,30 +150,99 @@ class Verdict:
         return not self.findings
 
 
-def verify(store: TenantStore, noted: Mapping[str, chain.Head] | None = None) -> Verdict:
-    """Walk the chain as it is stored; compare it with heads noted earlier and with what the inbox still knows."""
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a chain as it is stored, and what the inbox still knows of it; enough to verify it elsewhere."""
+
+    chain: str
+    records: list[d.AuditRecord]  # by seq, as many as could be read
+    unreadable: list[Unreadable]
+    stored: int  # records, those included that cannot be read
+    numbered: list[Numbered]  # what was given a number from there on, as far as it is kept
+    next: int | None  # `from` of the following page
+
+
+class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that is not what it should be, or not where it should be."""
+
+    seq: int
+    problem: str
+
+
+class Numbered(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of the inbox that was given a number."""
+
+    seq: int
+    bytes: d.Raw
+
+
+def page(store: TenantStore, start: int) -> Page:
+    """The part of a chain that begins at a number. Reads a page of records and one of the inbox: 400 documents."""
     records: list[d.AuditRecord] = []
-    findings: list[chain.Finding] = []
-    count = 0
-    for doc in _from_the_first(store, "audit"):
-        count += 1
+    unreadable: list[Unreadable] = []
+    docs = store.page_docs("audit", start)
+    for doc in docs:
         record, problem = _read(doc)
         if record:
             records.append(record)
         if problem:
-            findings.append(chain.Finding(doc.data["seq"], problem))
-    head, found = chain.verify(records, store.tenant)
+            unreadable.append(Unreadable(seq=doc.data["seq"], problem=problem))
+    inbox = store.page_docs("numbered_from", start)
+    last = [int(found[-1].data["seq"]) for found, name in ((docs, "audit"), (inbox, "numbered_from"))
+            if len(found) == QUERIES[name].limit]  # fmt: skip
+    # A part ends before the last number that was read, and the next begins with it: what else carries that number, and
+    # should not, is not passed over.
+    following = max(min(last), start + 1) if last else None
+    end = following - 1 if following is not None else None
+    return Page(
+        chain=store.tenant,
+        records=[one for one in records if end is None or one.seq <= end],
+        unreadable=[one for one in unreadable if end is None or one.seq <= end],
+        stored=sum(1 for doc in docs if end is None or doc.data["seq"] <= end),
+        numbered=[
+            Numbered(seq=doc.data["seq"], bytes=doc.data.get("bytes") or b"")
+            for doc in inbox
+            if end is None or doc.data["seq"] <= end
+        ],
+        next=following,
+    )
+
+
+def pages(store: TenantStore) -> Iterator[Page]:
+    """The whole of a chain."""
+    start: int | None = 1
+    while start is not None:
+        one = page(store, start)
+        yield one
+        start = one.next
+
+
+def verify(store: TenantStore, noted: Mapping[str, chain.Head] | None = None) -> Verdict:
+    """Walk the chain as it is stored; compare it with heads noted earlier and with what the inbox still knows."""
+    return judge(store.tenant, pages(store), noted)
+
+
+def judge(tenant: str, parts: Iterable[Page], noted: Mapping[str, chain.Head] | None = None) -> Verdict:
+    """The same for the pages of a chain, wherever they were read."""
+    records: list[d.AuditRecord] = []
+    findings: list[chain.Finding] = []
+    numbered: list[Numbered] = []
+    count = 0
+    for part in parts:
+        records += part.records
+        findings += [chain.Finding(one.seq, one.problem) for one in part.unreadable]
+        numbered += part.numbered
+        count += part.stored
+    head, found = chain.verify(records, tenant)
     # A record that cannot be read is missing from the chain too; say it once.
     told = {finding.seq for finding in findings}
     findings += [finding for finding in found if finding.seq not in told]
     bodies = {record.seq: record.bytes for record in records}
-    for doc in _from_the_first(store, "numbered_from"):
-        seq, body = doc.data["seq"], doc.data.get("bytes")
-        if seq > head.seq and seq not in told:
-            findings.append(chain.Finding(seq, "was numbered, and is missing from the end of the chain"))
-        elif seq in bodies and bodies[seq] != body:
-            findings.append(chain.Finding(seq, "differs from the record that was numbered"))
-    verdict = Verdict(store.tenant, count, head, tuple(sorted(findings, key=lambda f: f.seq)))
+    for entry in numbered:
+        if entry.seq > head.seq and entry.seq not in told:
+            findings.append(chain.Finding(entry.seq, "was numbered, and is missing from the end of the chain"))
+        elif entry.seq in bodies and bodies[entry.seq] != entry.bytes:
+            findings.append(chain.Finding(entry.seq, "differs from the record that was numbered"))
+    verdict = Verdict(tenant, count, head, tuple(sorted(findings, key=lambda f: f.seq)))
     return against(verdict, noted or {}, {record.seq: record.hash for record in records})
 
 
@@ -194,7 +263,7 @@ def against(verdict: Verdict, noted: Mapping[str, chain.Head], hashes: Mapping[i
 
 def records_of(store: TenantStore) -> Iterator[d.AuditRecord]:
     """Every record of the chain, however long it is. Raises Damaged."""
-    for doc in _from_the_first(store, "audit"):
+    for doc in _from_the_first(store):
         record, problem = _read(doc)
         if record is None:
             raise Damaged(f"{doc.path} {problem}: `snapkeep audit verify` names all that is wrong")
@@ -215,12 +284,12 @@ def _read(doc: Doc) -> tuple[d.AuditRecord | None, str | None]:
     return record, None
 
 
-def _from_the_first(store: TenantStore, name: Literal["audit", "numbered_from"]) -> Iterator[Doc]:
-    """Every document of a query by `seq`, however many there are: walk by walk from the number after the last."""
+def _from_the_first(store: TenantStore) -> Iterator[Doc]:
+    """Every record of a chain as it is stored, however many there are: walk by walk from the number after the last."""
     following = 1
     while True:
         last = None
-        for doc in store.walk_docs(name, following):
+        for doc in store.walk_docs("audit", following):
             yield doc
             last = doc.data["seq"]
         if last is None:

@@ -21,10 +21,14 @@ import msgspec
 
 from snapkeep import wiring
 from snapkeep.cli.output import fail
+from snapkeep.local_sign_in import HEADER, LocalSignIn
 from snapkeep.ports import Ports
 
 LOCAL: Final = "http://127.0.0.1:8080"
 TIMEOUT_S: Final = 30
+
+USER: Final = "admin@vendor.example"
+"""Who asks a local cloud."""
 
 API_PATH: Final = "/api/v1"
 THIS_MACHINE: Final = ("127.0.0.1", "::1", "localhost")
@@ -93,7 +97,8 @@ def _answer(path: str, parameters: Mapping[str, str | None] | None) -> tuple[int
 
 def _over_http(path: str) -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(api() + path, timeout=TIMEOUT_S) as answer:  # noqa: S310 - `api` checks the scheme
+        asked = urllib.request.Request(api() + path, headers={HEADER: USER})  # noqa: S310 - `api` checks the scheme
+        with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:  # noqa: S310 - likewise
             return answer.status, answer.read()
     except urllib.error.HTTPError as refusal:
         return refusal.code, refusal.read()
@@ -104,9 +109,9 @@ def _over_http(path: str) -> tuple[int, bytes]:
 def _in_process(path: str) -> tuple[int, bytes]:
     from snapkeep import web
 
-    app = web.create_app(ports())
+    app = web.create_app(ports(), LocalSignIn())
     app.testing = True  # what Google refuses rises to whoever typed the command
-    answer = app.test_client().get(path)
+    answer = app.test_client().get(path, headers={HEADER: USER})
     return answer.status_code, answer.data
 
 

@@ -21,6 +21,7 @@ from snapkeep import cloud, hints
 from snapkeep import documents as d
 from snapkeep.breaker import Breaker
 from snapkeep.cloud import InsertSnapshot, Operation, Snapshot
+from snapkeep.commands import PointRequest, Wrong, point_on_demand
 from snapkeep.creation import rules
 from snapkeep.creation.slots import SlotPlan, only_missed, plan_slots
 from snapkeep.messages import BadMessage, CreateBatch, CreateRequested, Message, PointRef, Tick, not_for
@@ -206,51 +207,21 @@ def _request_on_demand(fleet: Fleet, message: CreateRequested, now: datetime) ->
         raise BadMessage(f"tenant: {message.tenant!r} is not a tenant")
     request_path = ("requests", digest(message.id))
     asker = f"claimed:{message.claimed_actor}"
+    wanted = PointRequest(message.id, asker, message.data.instance, message.data.zone, message.reason)
     for _ in range(CONFLICTS_MAX):
         if store.get(d.Request, *request_path):
             return None
-        instance = _wanted(store, message)
-        point = rules.on_demand_point(tenant.value, instance.value, message.id, asker, message.reason, now)
-        request = d.Request(updated_at=now, subject=f"points/{point.id}", expire_at=now + REQUEST_KEPT)
-        record = Record(
-            at=now,
-            actor=asker,
-            action="point.requested",
-            subject=f"points/{point.id}",
-            outcome="requested",
-            detail={"instance": instance.value.name, "reason": message.reason, "request": message.id},
-        )
         try:
-            store.commit(
-                record,
-                created(store.path("points", point.id), point),
-                created(store.path(*request_path), request),
-                instance.replaced(rules.after_transition(instance.value, tenant.value, None, point)),
-            )
+            point, record, writes = point_on_demand(store, tenant.value, wanted, now)
+        except Wrong as wrong:
+            raise BadMessage(f"data.{wrong}") from None
+        request = d.Request(updated_at=now, subject=f"points/{point.id}", expire_at=now + REQUEST_KEPT)
+        try:
+            store.commit(record, *writes, created(store.path(*request_path), request))
         except Conflict:
             continue
         return store.get(d.Point, "points", point.id)
     raise Transient(f"request {message.id!r}: others kept changing the same instance")
-
-
-def _wanted(store: TenantStore, message: CreateRequested) -> Held[d.Instance]:
-    wanted = message.data
-    matching = [
-        instance
-        for instance in store.walk(d.Instance, "tenant_instances")
-        if instance.value.lost_at is None
-        and wanted.instance in (instance.value.name, instance.value.id)
-        and wanted.zone in (None, instance.value.zone)
-    ]
-    match matching:
-        case [only]:
-            return only
-        case []:
-            where = f" in {wanted.zone}" if wanted.zone else ""
-            raise BadMessage(f"data.instance: {message.tenant!r} has no instance {wanted.instance!r}{where}")
-        case _:
-            zones = ", ".join(sorted(instance.value.zone for instance in matching))
-            raise BadMessage(f"data.zone: missing; {wanted.instance!r} is in {zones}: name one of them")
 
 
 # --- the step of every living point -------------------------------------------------------------------------------

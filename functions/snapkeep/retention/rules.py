@@ -137,7 +137,7 @@ class RetentionPlan:
 
 
 class UnsafePlan(Exception):
-    """A plan that must not be carried out: nothing of the instance may be marked or deleted. Says which point why."""
+    """A plan that must not be carried out: its words say which point it would lose, and why that is wrong."""
 
 
 # --- the rules ----------------------------------------------------------------------------------------------------
@@ -213,9 +213,9 @@ def within(facts: Facts) -> Votes:
 
 def newest_verified(facts: Facts) -> Votes:
     """The newest point that can be restored, or, where none can, the newest that was ever verified."""
-    verified = [place for place, point in enumerate(facts.points) if _was_verified(point)]
-    for newest in (facts.candidates or verified)[:1]:
-        yield Vote(newest, "newest verified")
+    place = _newest(facts)
+    if place is not None:
+        yield Vote(place, "newest verified")
 
 
 def locked(facts: Facts) -> Votes:
@@ -304,8 +304,8 @@ RULES: Final = (
 def plan(points: Sequence[Point], situation: Situation, now: datetime) -> RetentionPlan:
     """What is to become of every point of one instance. The order in which they are given does not matter.
 
-    Raises UnsafePlan if it would let the newest verified point of a selected instance go, or cannot tell what a point
-    was; and ValueError for points that hold no snapshots (missed, deleted), and for one given twice.
+    Raises UnsafePlan if it would let the newest verified point of a selected instance go, and ValueError for points
+    that hold no snapshots (missed, deleted), or one given twice: there is nothing to decide, or no one answer.
     """
     decided = _decide(_facts(points, situation, now))
     return _as_plan(decided, points, now)
@@ -420,7 +420,7 @@ def _decision(point: Point, votes: Sequence[tuple[Rule, Vote]], facts: Facts) ->
             return Keep(reasons) if reasons else Expire(_silence(point, facts))
         case "expiring":
             if point.expiry is None:
-                raise UnsafePlan(f"{point.id}: is expiring without `expiry`, so that nobody knows what it was")
+                raise ValueError(f"{point.id}: is expiring without `expiry`, so that nobody knows what it was")
             if point.expiry.begun_at is not None:
                 return Deleting(point.expiry.begun_at)
             if reasons:
@@ -455,7 +455,7 @@ def _refuse_unsafe(weighed: Sequence[_Weighed], situation: Situation) -> None:
     if situation.lost_at is not None:
         return
     newest = next((one for one in weighed if _restorable(one.point)), None) or next(
-        (one for one in weighed if _was_verified(one.point)), None
+        (one for one in weighed if _settled_as(one.point) == "verified" and not _going(one.point)), None
     )
     if newest is not None and isinstance(newest.decision, Expire | Wait | Delete):
         raise UnsafePlan(
@@ -491,20 +491,26 @@ def _changes_at(one: _Weighed) -> datetime | None:
             assert_never(one.decision)
 
 
+def _newest(facts: Facts) -> int | None:
+    if facts.candidates:
+        return facts.candidates[0]
+    verified = (n for n, point in enumerate(facts.points) if _settled_as(point) == "verified" and not _going(point))
+    return next(verified, None)
+
+
 def _settled_as(point: Point) -> str:
     """What the point was before it began to expire; of any other, its state."""
     return point.expiry.was if point.state == "expiring" and point.expiry else point.state
 
 
-def _was_verified(point: Point) -> bool:
-    """Also in its grace, from which it can be called back; not once its deletion has begun."""
-    going = point.expiry is not None and point.expiry.begun_at is not None
-    return _settled_as(point) == "verified" and not going
+def _going(point: Point) -> bool:
+    """Its deletion has begun: nothing can count on it any more."""
+    return point.expiry is not None and point.expiry.begun_at is not None
 
 
 def _restorable(point: Point) -> bool:
-    """May fill a bucket: verified, usable and complete."""
-    return _was_verified(point) and point.usable and not point.gone
+    """May fill a bucket: verified, complete and usable. A point in its grace still may, as it can be called back."""
+    return _settled_as(point) == "verified" and point.usable and not point.gone and not _going(point)
 
 
 def _wanted(facts: Facts) -> set[int]:
@@ -524,14 +530,14 @@ def _assumed(
     # From the day before: with a large spread, or an hour near midnight, its slot may still be to come.
     first, last = local_day(now, situation.timezone) - ONE_DAY, local_day(at, situation.timezone)
     days = (first + number * ONE_DAY for number in range((last - first) // ONE_DAY + 1))
-    slots = ((day, scheduled(day)) for day in days)
-    return [_assumed_point(points[0], day, slot) for day, slot in slots if slot is not None and now < slot <= at]
+    slots = (slot for day in days if (slot := scheduled(day)) is not None and now < slot <= at)
+    return [_assumed_point(points[0], slot) for slot in slots]
 
 
-def _assumed_point(like: Point, day: date, at: datetime) -> Point:
+def _assumed_point(like: Point, at: datetime) -> Point:
     return structs.replace(
         like,
-        id=f"assumed {day}",  # no id of a point has a space
+        id=f"assumed {_moment(at)}",  # no id of a point has a space
         state="verified",
         disks=[],
         requested_at=at,

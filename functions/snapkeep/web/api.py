@@ -1,87 +1,56 @@
-"""`/api/v1`: the views as JSON, and every error as problem+json (RFC 9457)."""
+"""`/api/v1`: every route of `routes.py`, each through the door; and every error as problem+json (RFC 9457)."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import flask
 import msgspec
-from werkzeug.exceptions import BadRequest, Conflict, HTTPException, NotFound
+from werkzeug.exceptions import HTTPException, NotFound
 
-from snapkeep import views
-from snapkeep.documents import TENANT_ID_WORD, PointState
+from snapkeep.commands import Clash, NoTenant, Wrong
 from snapkeep.ports import Ports, Transient
-from snapkeep.views import BadCursor
+from snapkeep.retention.rules import UnsafePlan
+from snapkeep.views import BadCursor, BadMoment
+from snapkeep.web import door as doors
+from snapkeep.web.door import Door
 from snapkeep.web.passing import passing
+from snapkeep.web.routes import BY_NAME, PATH, ROUTES, Call, Route, checked, parsed
 
-POINT: Final = re.compile(r"[0-9]{8}-[smor]-[a-z0-9-]{1,24}-[0-9a-f]{8}")
-"""A point's id, before it is asked for: Firestore compares at most 1,500 bytes."""
-
-TENANT: Final = re.compile(TENANT_ID_WORD)
-"""A tenant's id, before it becomes a part of a document's path."""
+NAME: Final = "api"
 
 
-def blueprint(ports: Ports) -> flask.Blueprint:
-    api = flask.Blueprint("api", __name__, url_prefix="/api/v1")
-
-    @api.get("/fleet")
-    def fleet() -> flask.Response:
-        asked = _asked("after")
-        return _json(views.fleet(ports, asked["after"]))
-
-    @api.get("/tenants/<id>")
-    def tenant(id: str) -> flask.Response:
-        _asked()
-        found = views.tenant(ports, id) if TENANT.fullmatch(id) else None
-        if found is None:
-            raise NotFound
-        return _json(found)
-
-    @api.get("/points")
-    def points() -> flask.Response:
-        asked = _asked("tenant", "state", "after")
-        _check("state", asked["state"], f"none of {', '.join(get_args(PointState))}", get_args(PointState).__contains__)
-        _check("tenant", asked["tenant"], "no tenant's id", TENANT.fullmatch)
-        return _json(views.points(ports, **asked))
-
-    @api.get("/points/<id>")
-    def point(id: str) -> flask.Response:
-        asked = _asked("tenant")
-        match views.point(ports, id, **asked) if POINT.fullmatch(id) else []:
-            case [one]:
-                return _json(one)
-            case []:
-                raise NotFound
-            case several:
-                tenants = ", ".join(sorted(one.tenant for one in several))
-                raise Conflict(f"tenants {tenants} have a point of this id each; say which with ?tenant=")
-
+def blueprint(ports: Ports, door: Door) -> flask.Blueprint:
+    api = flask.Blueprint(NAME, __name__, url_prefix="/api/v1")
+    for route in ROUTES:
+        rule = route.path.replace("{", "<").replace("}", ">")
+        api.add_url_rule(rule, route.name, _answering(route, ports, door), methods=[route.method])
     return api
 
 
-def _asked(*names: str) -> dict[str, str | None]:
-    """The parameters of the request, each at most once; None for one that is not given. Raises BadRequest."""
-    given = flask.request.args
-    unknown = sorted(given.keys() - set(names))
-    if unknown:
-        expected = f"expected {', '.join(names)}" if names else "none is expected"
-        raise BadRequest(f"{unknown[0]}: no such parameter here; {expected}")
-    twice = [name for name in names if len(given.getlist(name)) > 1]
-    if twice:
-        raise BadRequest(f"{twice[0]}: given more than once")
-    return {name: given.get(name) or None for name in names}
+def route_of(endpoint: str | None) -> Route | None:
+    """The route of one of Flask's endpoints."""
+    return BY_NAME.get((endpoint or "").removeprefix(f"{NAME}.")) if (endpoint or "").startswith(f"{NAME}.") else None
 
 
-def _check(name: str, value: str | None, otherwise: str, holds: Callable[[str], object]) -> None:
-    """Raises BadRequest for a value that is given and wrong."""
-    if value is not None and not holds(value):
-        raise BadRequest(f"{name}: {value!r} is {otherwise}")
+def _answering(route: Route, ports: Ports, door: Door) -> Any:
+    def answer(**path: str) -> flask.Response:
+        for name, value in path.items():
+            if not PATH[name].accept(value):
+                raise NotFound
+        body = None
+        if route.body is not None:
+            doors.from_here()
+            doors.as_json()
+        door.enter(route.action, path[route.of] if route.of else None)
+        query = checked(flask.request.args.to_dict(flat=False), route.query)
+        if route.body is not None:
+            body = parsed(flask.request.get_data(), route.body)
+        asked = door.asked(route.action, body, path) if route.changes and body is not None else None
+        said = route.handle(Call(ports, doors.present(), door.verified, path, query, body, asked))
+        return flask.Response(msgspec.json.encode(said), mimetype="application/json")
 
-
-def _json(value: Any) -> flask.Response:
-    return flask.Response(msgspec.json.encode(value), mimetype="application/json")
+    return answer
 
 
 # --- errors -------------------------------------------------------------------------------------------------------
@@ -90,6 +59,11 @@ def _json(value: Any) -> flask.Response:
 def register_errors(app: flask.Flask) -> None:
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(BadCursor, lambda error: _problem(400, "Bad Request", str(error)))
+    app.register_error_handler(BadMoment, lambda error: _problem(400, "Bad Request", str(error)))
+    app.register_error_handler(UnsafePlan, lambda error: _problem(409, "Conflict", str(error)))
+    app.register_error_handler(NoTenant, lambda error: _refused(NotFound()))
+    app.register_error_handler(Wrong, lambda error: _problem(422, "Unprocessable Content", str(error)))
+    app.register_error_handler(Clash, lambda error: _problem(409, "Conflict", str(error)))
     app.register_error_handler(Transient, _passing)
 
 

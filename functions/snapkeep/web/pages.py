@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import flask
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, Forbidden, Unauthorized
 
 from snapkeep import views
+from snapkeep.access import Action
 from snapkeep.ports import Ports, Transient
 from snapkeep.store import QUERIES, REJECTED_KEPT
 from snapkeep.views import BadCursor, FleetView
 from snapkeep.web import fleet_page
+from snapkeep.web.door import Door, present
 from snapkeep.web.passing import passing
 from snapkeep.wording import age, moment, size
 
@@ -27,7 +30,7 @@ POLICY: Final = "; ".join(
         "img-src 'self'",
         "connect-src 'self'",
         "base-uri 'none'",
-        "form-action 'none'",
+        "form-action 'self'",
         "frame-ancestors 'none'",
     )
 )
@@ -45,25 +48,45 @@ FOREVER: Final = "public, max-age=31536000, immutable"
 """Cache-Control of a file that is asked for by the hash of what it holds."""
 
 
-def blueprint(ports: Ports) -> flask.Blueprint:
+ACTIONS: Final[Mapping[str, Action]] = {
+    "pages.fleet": "fleet.read",
+    "pages.fleet_now": "fleet.read",
+}
+"""What each page is, in the words of `access`."""
+
+
+def action_of(endpoint: str | None) -> Action | None:
+    """The action of one of Flask's endpoints, if it is a page."""
+    return ACTIONS.get(endpoint or "")
+
+
+def blueprint(ports: Ports, door: Door) -> flask.Blueprint:
     pages = flask.Blueprint("pages", __name__)
+
+    def seen() -> str | None:
+        """The one tenant that the caller sees; None for all of them."""
+        door.enter("fleet.read")
+        caller = present()
+        return caller.tenant if caller.role == "client_admin" else None
 
     @pages.get("/")
     def fleet() -> str:
         after = flask.request.args.get("after") or None
-        return flask.render_template("fleet.html", **_fleet(views.fleet(ports, after), after))
+        return flask.render_template("fleet.html", **_fleet(views.fleet(ports, after, only=seen()), after))
 
     @pages.get("/fleet")
     def fleet_now() -> flask.typing.ResponseReturnValue:
         """What of the page changes, or 204 where nothing has since version `seen`."""
-        asked = flask.request.args
-        if asked.get("seen") == views.fleet_version(ports):
+        asked, only = flask.request.args, seen()
+        if asked.get("seen") == views.fleet_version(ports, only=only):
             return "", 204
         after = asked.get("after") or None
-        return flask.render_template("fleet_now.html", **_fleet(views.fleet(ports, after), after))
+        return flask.render_template("fleet_now.html", **_fleet(views.fleet(ports, after, only=only), after))
 
     pages.register_error_handler(BadCursor, lambda error: (_failure("No such page", str(error)), 400))
     pages.register_error_handler(BadRequest, lambda error: (_failure("No such page", error.description or ""), 400))
+    pages.register_error_handler(Unauthorized, lambda error: (_failure("Nobody is signed in", error.description), 401))
+    pages.register_error_handler(Forbidden, lambda error: (_failure("Not for you", error.description), 403))
     pages.register_error_handler(Transient, _passing)
     pages.add_app_template_filter(_instant, "instant")
     pages.add_app_template_filter(age, "age")
@@ -103,7 +126,7 @@ def _instant(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _failure(what: str, why: str) -> str:
+def _failure(what: str, why: str | None) -> str:
     return flask.render_template("failure.html", what=what, why=why)
 
 

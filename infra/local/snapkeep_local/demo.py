@@ -24,10 +24,12 @@ from snapkeep import documents as d
 from snapkeep.audit import export
 from snapkeep.audit.handler import Verdict
 from snapkeep.health import state
+from snapkeep.local_sign_in import LocalSignIn
 from snapkeep.ports import Ports
 from snapkeep.store import Fleet
 from snapkeep.web import create_app
 from snapkeep_local import faults
+from snapkeep_local.people import invite
 from snapkeep_local.sim import System
 
 EXAMPLE: Final = Path(__file__).parents[3] / "examples" / "fleet.yaml"
@@ -111,9 +113,10 @@ def serve(ports: Ports, listening: socket.socket) -> None:
     """Show the pages and the API on these ports, until Ctrl-C or SIGTERM."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)  # also where whoever started this has it ignored
+    invite(ports.documents, (tenant.value for tenant in Fleet(ports.documents).tenants()), ports.clock.now())
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for each request
     with listening:
-        make_server(HOST, 0, create_app(ports), threaded=True, fd=listening.fileno()).serve_forever()
+        make_server(HOST, 0, create_app(ports, LocalSignIn()), threaded=True, fd=listening.fileno()).serve_forever()
 
 
 def _fault(chance: random.Random, projects: tuple[str, str]) -> faults.Fault:

@@ -39,6 +39,7 @@ from snapkeep_local.delivery import Broker, Count
 from snapkeep_local.emulators import HOST, Emulator, free_port
 from snapkeep_local.guard import Guard
 from snapkeep_local.keeping import Kept, Unreadable, belonging, claim, keep
+from snapkeep_local.people import invite
 from snapkeep_local.processes import Process, Processes, Program
 from snapkeep_local.sim import populate
 from snapkeep_local.timekeeper import CannotMove, Mode, Simulated, System, Timekeeper
@@ -190,6 +191,7 @@ class LocalCloud:
         if not self._is_own("Pub/Sub"):
             self._stack.callback(broker.hold)
         commands.apply_fleet(ports, reading, ACTOR)
+        invite(ports.documents, (tenant.value for tenant in Fleet(ports.documents).tenants()), ports.clock.now())
         hints.send(broker, "health", Tick())  # so that the first page has totals
         late = broker.ledger.wait_quiet(FIRST_MESSAGES_TIMEOUT_S)
         if late:
@@ -272,6 +274,7 @@ class LocalCloud:
             "SNAPKEEP_COMPUTE_ENDPOINT": str(self.addresses["compute"]),
             "SNAPKEEP_CLOCK": str(self.addresses["clock"]),
             "PUBSUB_EMULATOR_HOST": publish_at,  # through the broker's front, so that it knows what is on its way
+            "SNAPKEEP_SIGN_IN": "local",
             "WORKERS": str(WORKERS),
             "THREADS": str(THREADS),
         }
@@ -450,17 +453,24 @@ def _to_lose(body: Any) -> tuple[str, int]:
             raise ValueError('expected {"function": "create", "lose_answers": 3}')
 
 
+HANDED_ON: Final = frozenset(
+    ("Accept", "Content-Type", "Cookie", "Host", "Idempotency-Key", "Origin", "Sec-Fetch-Site", "X-Snapkeep-Local-User")
+)
+"""What of a request's headers function `web` looks at."""
+
+
 def add_pages(app: flask.Flask, port: int) -> None:
     """The dashboard and the API, at the same address as all else: handed on to the process of function `web`."""
 
     @app.get("/", defaults={"path": ""})
     @app.get("/fleet", defaults={"path": "fleet"})
-    @app.get("/<any('assets', 'api'):path>/<path:rest>")
+    @app.route("/<any('assets', 'api'):path>/<path:rest>", methods=["GET", "POST"])
     def web(path: str, rest: str = "") -> flask.Response:
         target = flask.request.environ["RAW_URI"]  # as it was asked for: what is quoted in it stays so
         connection = http.client.HTTPConnection(HOST, port, timeout=WEB_TIMEOUT_S)
         try:
-            connection.request("GET", target, headers={"Accept": flask.request.headers.get("Accept", "*/*")})
+            sent = {name: value for name, value in flask.request.headers if name in HANDED_ON}
+            connection.request(flask.request.method, target, flask.request.get_data() or None, sent)
             answer = connection.getresponse()
             body = answer.read()
         except (OSError, http.client.HTTPException) as fault:

@@ -1,0 +1,204 @@
+"""The door: who comes in, what he may do, and that he meant it. Whatever is asked for, by page or API, passes here.
+
+Before anything else a request needs an identity (401) that `principals` knows (403). Each route says which action it
+is; `access.decide` answers for the caller's role (403), and for a tenant that is not his (404, as if there were none).
+A request that changes something carries a key, and comes from no other site. Refusals are audited.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections import OrderedDict
+from typing import Final, NoReturn
+
+import flask
+import msgspec
+from werkzeug.exceptions import BadRequest, Forbidden, NotFound, Unauthorized, UnsupportedMediaType
+
+from snapkeep import access
+from snapkeep.access import Action, Allowed, Caller, Denied
+from snapkeep.commands import Asked
+from snapkeep.messages import plain
+from snapkeep.ports import Conflict, Identities, Ports, Transient, Unidentified
+from snapkeep.store import Fleet, Record, canonical
+
+log: Final = logging.getLogger(__name__)
+
+OPEN: Final = frozenset({"static", "pages.sign_in", "pages.sign_out"})
+"""Endpoints that need no identity."""
+
+BODY_BYTES_MAX: Final = 256 * 1024
+"""Bytes of a request's body. A tenant of the fleet file with 200 instances is 20 KB."""
+
+REFUSALS_REMEMBERED: Final = 1_000
+"""Refusals that this process remembers to have audited, so that a flood of one kind is one write a minute."""
+
+UNVERIFIED: Final = "unverified"
+
+KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
+"""An Idempotency-Key."""
+
+SAME_SITE: Final = frozenset({"same-origin", "none"})
+"""Sec-Fetch-Site of a request that one of our pages or the person himself has made. Programs send none."""
+
+
+class Door:
+    """The way in to one application."""
+
+    def __init__(self, ports: Ports, identities: Identities) -> None:
+        self._ports = ports
+        self._identities = identities
+        self._audited: OrderedDict[str, None] = OrderedDict()
+
+    @property
+    def verified(self) -> bool:
+        """False where anybody may say to be anybody (a local cloud)."""
+        return self._identities.verified
+
+    # --- who ------------------------------------------------------------------------------------------------------
+
+    def identify(self, action: Action | None) -> Caller:
+        """Who sends the present request. Raises Unauthorized, Forbidden, Transient.
+
+        `action`: what he asks for, where it is known, for the record of a refusal.
+        """
+        try:
+            email = self._identities.who(flask.request.headers.get, flask.request.cookies.get)
+        except Unidentified as nobody:
+            self._refused(UNVERIFIED, action, nobody.reason)
+            raise Unauthorized(f"{nobody.reason}: sign in") from None
+        principal = Fleet(self._ports.documents).principal(email)
+        if principal is None:
+            self._refused(email, action, "no principal")
+            raise Forbidden(f"{email} is not known here: principals/{email} does not say what he may do")
+        return Caller(email, principal.role, principal.tenant)
+
+    # --- what -----------------------------------------------------------------------------------------------------
+
+    def enter(self, action: Action, tenant: str | None = None, requested_by: str | None = None) -> None:
+        """Let the present caller do this to a tenant, or to what is the fleet's; or raise Forbidden, NotFound.
+
+        Reads the tenant where the answer depends on its deployment. Raises Transient.
+        """
+        caller = present()
+        right = access.RIGHTS[action]
+        deployment: access.Deployment | None = None
+        if tenant is not None and caller.sees(tenant) and right.saas != right.private_saas:
+            owner = Fleet(self._ports.documents).tenants_by_id([tenant]).get(tenant)
+            if owner is None:
+                raise NotFound
+            deployment = owner.value.deployment
+        match access.decide(action, caller, tenant, deployment, requested_by):
+            case Allowed():
+                return
+            case Denied(reason=reason, hidden=hidden):
+                self._refused(caller.email, action, "another's tenant" if hidden else "not his to do")
+                self._deny(reason, hidden)
+
+    def _deny(self, reason: str, hidden: bool) -> NoReturn:
+        raise NotFound if hidden else Forbidden(reason)
+
+    def asked(self, action: Action, body: msgspec.Struct, path: dict[str, str]) -> Asked:
+        """What the present caller asks for, under the key that he gave. Raises BadRequest without one."""
+        key = flask.request.headers.get("Idempotency-Key", "")
+        if not KEY.fullmatch(key):
+            said = "missing" if not key else "not 1 to 200 printable characters without spaces"
+            raise BadRequest(f"Idempotency-Key: {said}; expected a new one for each new request, the same to ask again")
+        return asked(present(), key, action, body, path)
+
+    # --- refusals -------------------------------------------------------------------------------------------------
+
+    def _refused(self, who: str, action: Action | None, why: str) -> None:
+        """Audit it: once a minute for each who, what and why, so that a flood is bounded. Never raises."""
+        now = self._ports.clock.now()
+        what = action or "nothing that is here"
+        key = f"refused|{who}|{what}|{why}|{now:%Y-%m-%dT%H:%M}"
+        if key in self._audited:
+            return
+        self._audited[key] = None
+        while len(self._audited) > REFUSALS_REMEMBERED:
+            self._audited.popitem(last=False)
+        detail = {"why": why, "method": flask.request.method, "path": plain(flask.request.path)}
+        record = Record(
+            at=now,
+            actor=who,
+            action="access.refused",
+            subject=f"access/{what}",
+            outcome="refused",
+            detail=detail,
+            key=key,
+        )
+        try:
+            Fleet(self._ports.documents).commit(record)
+        except Conflict:
+            return  # another process has said so
+        except Transient as fault:
+            self._audited.pop(key, None)
+            log.warning("a refusal was not audited: %s %s: %s: %s", who, what, why, fault)
+
+
+def present() -> Caller:
+    """Who sends the present request; known from `Door.identify` on."""
+    caller = flask.g.caller
+    assert isinstance(caller, Caller)
+    return caller
+
+
+def asked(caller: Caller, key: str, action: Action, body: msgspec.Struct, path: dict[str, str]) -> Asked:
+    """What a caller asks for: the same key for another act, path or body is another request."""
+    said = canonical([caller.email, action, path, msgspec.to_builtins(body)])
+    return Asked(by=caller.email, key=key, sha256=hashlib.sha256(said).hexdigest())
+
+
+def from_here() -> None:
+    """Refuse a request that another site made a browser send. Raises Forbidden."""
+    site = flask.request.headers.get("Sec-Fetch-Site")
+    if site is not None and site not in SAME_SITE:
+        raise Forbidden("sent by another site")
+
+
+def as_json() -> None:
+    """Refuse a body that a form could send: no other site can send JSON unasked. Raises UnsupportedMediaType."""
+    if flask.request.mimetype != "application/json":
+        raise UnsupportedMediaType("expected Content-Type: application/json")
+
+
+# --- forms --------------------------------------------------------------------------------------------------------
+
+FORM_COOKIE: Final = "snapkeep-form"
+FORM_FIELD: Final = "form_token"
+KEY_FIELD: Final = "idempotency_key"
+
+
+def form_token(ports: Ports) -> str:
+    """What a page puts into each of its forms as FORM_FIELD: what the browser has, or is given, as a cookie."""
+    token = flask.request.cookies.get(FORM_COOKIE) or flask.g.get("form_token") or ports.clock.token()
+    flask.g.form_token = token
+    return str(token)
+
+
+def leave_form_token(response: flask.Response) -> flask.Response:
+    """Give the browser the token that a page's forms carry, if it has none."""
+    token = flask.g.get("form_token")
+    if token and flask.request.cookies.get(FORM_COOKIE) != token:
+        response.set_cookie(
+            FORM_COOKIE, token, httponly=True, samesite="Strict", secure=flask.request.is_secure, path="/"
+        )
+    return response
+
+
+def form_is_ours() -> None:
+    """Refuse a form that was not made by one of our pages for this browser. Raises Forbidden.
+
+    Another site can make the browser send a form, but neither read nor set our cookie (SameSite=Strict), and it cannot
+    hide where the form comes from.
+    """
+    from_here()
+    origin = flask.request.headers.get("Origin")
+    if origin is not None and origin.partition("://")[2] != flask.request.host:
+        raise Forbidden("sent by another site")
+    token = flask.request.cookies.get(FORM_COOKIE)
+    if not token or flask.request.form.get(FORM_FIELD) != token:
+        raise Forbidden("this form is not one that this browser was given: load the page again")

@@ -1,0 +1,270 @@
+"""The door: who comes in, what he may do, that he meant it, and what is written down of those who may not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.makers import World
+from tests.web.fleets import put_points, put_tenant
+from tests.web.people import ADMIN, client_of, put_people
+from werkzeug.test import TestResponse
+
+from snapkeep import commands
+from snapkeep import documents as d
+from snapkeep.web.door import BODY_BYTES_MAX
+
+OPERATOR = "operator@vendor.example"
+PAUSE = {"what": "creation", "reason": "a fire drill"}
+
+
+@pytest.fixture
+def world() -> World:
+    one = World()
+    put_people(one, anna="alpha", paula="priv")
+    put_tenant(one, "alpha")
+    put_tenant(one, "beta")
+    put_tenant(one, "priv", deployment="private_saas")
+    put_points(one, "alpha", 3)
+    put_points(one, "beta", 3)
+    return one
+
+
+def get(world: World, path: str, email: str = ADMIN) -> TestResponse:
+    return client_of(world.ports, email).get(f"/api/v1{path}")
+
+
+def post(
+    world: World, path: str, body: Any, email: str = ADMIN, *, key: str | None = "key-1", **headers: str
+) -> TestResponse:
+    sent = {"Idempotency-Key": key, "Content-Type": "application/json"} if key else {"Content-Type": "application/json"}
+    said = body if isinstance(body, str | bytes) else json.dumps(body)
+    return client_of(world.ports, email).post(f"/api/v1{path}", data=said, headers=sent | headers)
+
+
+def detail(answer: TestResponse, status: int) -> str:
+    assert (answer.status_code, answer.mimetype) == (status, "application/problem+json"), answer.text
+    return str(json.loads(answer.data)["detail"])
+
+
+def refusals(world: World) -> list[tuple[str, str, str]]:
+    """Who, what and why, as the chain of `_system` has it."""
+    return [
+        (record["actor"], record["subject"], record["detail"]["why"])
+        for record in world.records("_system")
+        if record["action"] == "access.refused"
+    ]
+
+
+# --- who ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/fleet", "/api/v1/fleet", "/api/v1/nonsense", "/nonsense", "/api/v1/me"])
+def test_without_an_identity_everything_is_401(world: World, path: str) -> None:
+    assert client_of(world.ports, "").get(path).status_code == 401
+
+
+def test_whom_nothing_stands_about_may_nothing(world: World) -> None:
+    assert "eve@evil.example is not known here" in detail(get(world, "/fleet", "eve@evil.example"), 403)
+    assert client_of(world.ports, "eve@evil.example").get("/").status_code == 403
+
+
+def test_a_principal_that_cannot_be_read_may_nothing(world: World) -> None:
+    world.put(("principals/odd@vendor.example", d.Tick(updated_at=world.clock.now(), at=world.clock.now())))
+    assert "is not known here" in detail(get(world, "/fleet", "odd@vendor.example"), 403)
+
+
+def test_a_right_that_is_taken_away_is_gone_at_once(world: World) -> None:
+    client = client_of(world.ports, OPERATOR)
+    assert client.get("/api/v1/orphans").status_code == 200
+    world.put(
+        (f"principals/{OPERATOR}", d.Principal(updated_at=world.clock.now(), role="client_admin", tenant="alpha"))
+    )
+    assert client.get("/api/v1/orphans").status_code == 403
+
+
+def test_who_asks_is_told_who_he_is_and_what_he_may(world: World) -> None:
+    me = json.loads(get(world, "/me", "paula@priv.example").data)
+    assert (me["email"], me["role"], me["tenant"], me["verified"]) == (
+        "paula@priv.example",
+        "client_admin",
+        "priv",
+        False,
+    )
+    assert "hold.add" in me["private_saas"]
+    assert "hold.add" not in me["saas"]
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_is_audited_with_who_what_and_why(world: World) -> None:
+    get(world, "/fleet", "")
+    get(world, "/fleet", "eve@evil.example")
+    post(world, "/controls/pause", PAUSE, "viewer@vendor.example")
+    get(world, "/tenants/beta", "anna@alpha.example")
+    assert refusals(world) == [
+        ("unverified", "access/fleet.read", "no identity"),
+        ("eve@evil.example", "access/fleet.read", "no principal"),
+        ("viewer@vendor.example", "access/fleet.pause", "not his to do"),
+        ("anna@alpha.example", "access/tenant.read", "another's tenant"),
+    ]
+
+
+def test_a_flood_of_refusals_is_one_record_a_minute(world: World) -> None:
+    for number in range(5):
+        get(world, f"/nothing-{number}", "")  # another path each time, and another process
+        world.clock.move(seconds=1)
+    assert len(refusals(world)) == 1
+    world.clock.move(minutes=1)
+    get(world, "/nothing", "")
+    assert len(refusals(world)) == 2
+
+
+# --- that he meant it ---------------------------------------------------------------------------------------------
+
+
+def test_a_request_that_changes_something_needs_a_key(world: World) -> None:
+    assert "Idempotency-Key: missing" in detail(post(world, "/controls/pause", PAUSE, key=None), 400)
+    for bad in ("a b", "x" * 201, "ü"):
+        sent = {"Idempotency-Key": bad}
+        assert "Idempotency-Key: not 1 to 200" in detail(post(world, "/controls/pause", PAUSE, key=None, **sent), 400)
+
+
+def test_the_same_key_again_acts_once_and_is_answered_alike(world: World) -> None:
+    first = post(world, "/tenants/alpha/holds", {"reason": "case 4711"})
+    world.clock.move(hours=1)
+    second = post(world, "/tenants/alpha/holds", {"reason": "case 4711"})
+    assert (first.status_code, first.data) == (200, second.data)
+    assert [hold.reason for hold in world.read(d.Tenant, "tenants/alpha").holds] == ["case 4711"]
+    assert [record["action"] for record in world.records("alpha")] == ["hold.added"]
+
+
+def test_the_same_key_for_something_else_is_refused(world: World) -> None:
+    post(world, "/tenants/alpha/holds", {"reason": "case 4711"})
+    said = "Idempotency-Key: used before, for something else; expected a new one for a new request"
+    assert detail(post(world, "/tenants/alpha/holds", {"reason": "case 4712"}), 409) == said
+    assert detail(post(world, "/tenants/alpha/pause", PAUSE), 409) == said
+    assert len(world.read(d.Tenant, "tenants/alpha").holds) == 1
+
+
+def test_keys_are_each_callers_own(world: World) -> None:
+    post(world, "/tenants/alpha/holds", {"reason": "case 4711"})
+    assert post(world, "/tenants/alpha/holds", {"reason": "case 4712"}, OPERATOR).status_code == 200
+    assert len(world.read(d.Tenant, "tenants/alpha").holds) == 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "said"),
+    [
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415, "expected Content-Type: application/json"),
+        ({"Content-Type": "text/plain"}, 415, "expected Content-Type: application/json"),
+        ({"Sec-Fetch-Site": "cross-site"}, 403, "sent by another site"),
+        ({"Sec-Fetch-Site": "same-site"}, 403, "sent by another site"),
+    ],
+)
+def test_what_another_site_can_make_a_browser_send_is_refused(
+    world: World, headers: dict[str, str], status: int, said: str
+) -> None:
+    assert detail(post(world, "/controls/pause", PAUSE, **headers), status) == said
+    assert world.memory.get("system/controls") == [None]
+
+
+def test_a_page_of_ours_and_a_program_may_send(world: World) -> None:
+    for number, site in enumerate(("same-origin", "none")):
+        sent = {"Sec-Fetch-Site": site}
+        assert post(world, "/controls/pause", PAUSE, key=f"k{number}", **sent).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("", "body: not JSON"),
+        ("[]", "body: Expected `object`, got `array`"),
+        (b"\xff", "body: not UTF-8"),
+        ('{"what": "creation"}', "body: Object missing required field `reason`"),
+        ('{"what": "nothing", "reason": "x"}', "body: Invalid enum value 'nothing' - at `$.what`"),
+        ('{"what": "creation", "reason": "x", "tenant": "beta"}', "body: Object contains unknown field `tenant`"),
+        ('{"what": "creation", "reason": "a\\nb"}', "body: Expected `str` matching regex"),
+        ('{"what": "creation", "reason": ""}', "body: Expected `str` of length >= 1"),
+        ('{"a":' * 100_000, "body: "),
+    ],
+)
+def test_a_wrong_body_is_said(world: World, body: str | bytes, said: str) -> None:
+    answer = post(world, "/controls/pause", body)
+    if len(body) > BODY_BYTES_MAX:
+        assert answer.status_code == 413
+    else:
+        assert detail(answer, 400).startswith(said)
+
+
+def test_a_body_that_is_too_large_is_refused(world: World) -> None:
+    body = {"what": "creation", "reason": "x" * BODY_BYTES_MAX}
+    assert post(world, "/controls/pause", body).status_code == 413
+
+
+def test_a_wrong_right_comes_before_a_wrong_body(world: World) -> None:
+    assert "it needs operator or admin" in detail(post(world, "/controls/pause", "[]", "viewer@vendor.example"), 403)
+
+
+# --- what is another's --------------------------------------------------------------------------------------------
+
+
+def test_a_client_admin_sees_his_tenant_alone(world: World) -> None:
+    anna = "anna@alpha.example"
+    fleet = json.loads(get(world, "/fleet", anna).data)
+    assert [line["id"] for line in fleet["tenants"]] == ["alpha"]
+    assert (fleet["totals"], fleet["ticks"], fleet["bad_messages"], fleet["next"]) == (None, [], [], None)
+    points = json.loads(get(world, "/points", anna).data)["points"]
+    assert {point["tenant"] for point in points} == {"alpha"}
+    assert json.loads(get(world, "/audit", anna).data) == {"chains": ["alpha"], "next": None}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/tenants/{t}",
+        "/tenants/{t}/retention",
+        "/points?tenant={t}",
+        "/points/20261101-o-beta-app-00000001",
+        "/points/20261101-o-beta-app-00000001?tenant={t}",
+        "/holds?tenant={t}",
+        "/audit/{t}",
+    ],
+)
+def test_anothers_is_answered_as_what_is_not_there(world: World, path: str) -> None:
+    answers = {detail(get(world, path.format(t=other), "anna@alpha.example"), 404) for other in ("beta", "nobody")}
+    assert answers == {"there is nothing here"}
+
+
+def test_a_client_admins_post_to_another_tenant_is_404_whether_or_not_it_is_there(world: World) -> None:
+    for other in ("alpha", "nobody"):
+        answer = post(world, f"/tenants/{other}/holds", {"reason": "mine now"}, "paula@priv.example")
+        assert detail(answer, 404) == "there is nothing here"
+    assert world.read(d.Tenant, "tenants/alpha").holds == []
+
+
+def test_a_client_admin_is_told_what_is_paused_of_his_tenant_alone(world: World) -> None:
+    for tenant in ("alpha", "priv"):
+        post(world, f"/tenants/{tenant}/pause", PAUSE, key=tenant)
+    post(world, "/controls/pause", PAUSE | {"project": "beta-prod"})
+    seen = json.loads(get(world, "/controls", "paula@priv.example").data)["paused"]["creation"]
+    assert seen == {"fleet": False, "projects": [], "tenants": ["priv"]}
+    answer = post(world, "/tenants/priv/resume", PAUSE, "paula@priv.example")
+    assert json.loads(answer.data)["paused"]["tenants"] == []
+    assert world.read(d.Controls, "system/controls").paused.creation.tenants == ["alpha"]
+
+
+def test_nobody_learns_of_a_tenant_that_is_not_there(world: World) -> None:
+    for path in ("/tenants/nobody/holds", "/tenants/nobody/points", "/tenants/nobody/override"):
+        body = {"reason": "r"} if "holds" in path else {"reason": "r", "instance": "i"}
+        assert detail(post(world, path, body), 404) == "there is nothing here"
+
+
+def test_the_answers_of_commands_are_what_the_route_says(world: World) -> None:
+    answer = post(world, "/tenants/alpha/points", {"instance": "alpha-app", "reason": "before import"}, OPERATOR)
+    asked = json.loads(answer.data)
+    assert set(asked) == set(commands.PointAnswer.__struct_fields__)
+    stored = world.read(d.Point, f"tenants/alpha/points/{asked['point']}")
+    assert (stored.requested_by, stored.trigger, stored.reason) == (OPERATOR, "on_demand", "before import")
