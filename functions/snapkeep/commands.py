@@ -394,17 +394,17 @@ def add_hold(ports: Ports, asked: Asked, tenant: str, ask: HoldAsk) -> HoldAnswe
         owner = _tenant(store)
         if ask.point is not None:
             held = HoldAnswer(tenant=tenant, subject=f"points/{ask.point}", name=ask.point, hold=hold)
-            writes = _hold_point(store, owner.value, ask.point, hold, now)
+            write = _hold_point(store, ask.point, hold, now)
         elif ask.instance is not None:
             instance = find_instance(store, ask.instance, ask.zone, lost=True)
             one = instance.value
             held = HoldAnswer(tenant=tenant, subject=f"instances/{one.id}", name=one.name, hold=hold)
-            writes = [instance.replaced(_holding(one, [*one.holds, hold], now))]
+            write = instance.replaced(_holding(one, [*one.holds, hold], now))
         else:
             held = HoldAnswer(tenant=tenant, subject=".", name=tenant, hold=hold)
-            writes = [owner.replaced(_holding(owner.value, [*owner.value.holds, hold], now))]
+            write = owner.replaced(_holding(owner.value, [*owner.value.holds, hold], now))
         detail = {"hold": hold.id, "reason": hold.reason, "until": until, "name": held.name}
-        return held, Act(_record(now, asked, "hold.added", held.subject, detail), writes)
+        return held, Act(_record(now, asked, "hold.added", held.subject, detail), [write])
 
     answer = _once(ports, tenant, asked, HoldAnswer, decide)
     hints.nudge(ports.bus, [tenant], "audit", "retention")
@@ -422,7 +422,8 @@ def _holding(holder: T, holds: list[d.Hold], now: datetime) -> T:
     return replace(holder, holds=standing, held=bool(standing), updated_at=now)
 
 
-def _hold_point(store: TenantStore, tenant: d.Tenant, id: str, hold: d.Hold, now: datetime) -> list[Write]:
+def _hold_point(store: TenantStore, id: str, hold: d.Hold, now: datetime) -> Write:
+    """What is written of the point; one in its grace is called back with it."""
     point = store.get(d.Point, "points", id)
     if point is None:
         raise Wrong(f"point: {store.tenant!r} has no point {id!r}")
@@ -432,13 +433,9 @@ def _hold_point(store: TenantStore, tenant: d.Tenant, id: str, hold: d.Hold, now
     if before.expiry is not None and before.expiry.begun_at is not None:
         raise Clash(f"the deletion of {id} has begun at {before.expiry.begun_at.isoformat()}, and nothing undoes that")
     after = _holding(before, [*before.holds, hold], now)
-    writes: list[Write] = []
     if before.state == "expiring" and before.expiry is not None:
         after = replace(after, state=before.expiry.was, expiry=None)
-        instance = store.get(d.Instance, "instances", before.instance.id)
-        if instance is not None:
-            writes.append(instance.replaced(creation.after_transition(instance.value, tenant, before, after)))
-    return [point.replaced(after), *writes]
+    return point.replaced(after)
 
 
 def release_hold(ports: Ports, asked: Asked, tenant: str, hold: str, ask: ReleaseAsk) -> HoldAnswer:
@@ -535,6 +532,8 @@ def _set_paused(
 
     answer = _once(ports, tenant or SYSTEM, asked, PauseAnswer, decide)
     hints.nudge(ports.bus, [tenant or SYSTEM], "audit")
+    if tenant is not None and what == "deletion" and not stop:
+        hints.nudge(ports.bus, [tenant], "retention")  # else it looks again within the hour
     return answer
 
 
@@ -564,13 +563,12 @@ def override(ports: Ports, asked: Asked, tenant: str, ask: OverrideAsk) -> Overr
         owner = _tenant(store).value
         instance = find_instance(store, ask.instance, ask.zone)
         one = instance.value
-        if one.breach_at is None and (one.breach_due_at is None or one.breach_due_at > now):
+        if not retention.situation(owner, one, now).in_breach:
             raise Clash(f"{one.name} is not in breach of its RPO: there is nothing to override")
         if one.override is not None:
             raise Clash(f"{one.name} has an override that is not used yet, by {one.override.by}")
         given = d.Override(id=f"o-{digest(f'{tenant}|{asked.id}')[:12]}", reason=ask.reason, by=asked.by, at=now)
-        after = replace(one, override=given, retention_at=now, updated_at=now,
-                        retention=replace(one.retention, plan_at=now))  # fmt: skip
+        after = creation.to_be_weighed(replace(one, override=given, updated_at=now), now)
         stored = [point.value for point in store.walk(d.Point, "instance_points", one.id)]
         weighed = retention.plan(stored, retention.situation(owner, after, now), now).decisions
         going = [one.point for one in weighed if isinstance(one.decision, retention.Expire | retention.Delete)]
@@ -583,7 +581,7 @@ def override(ports: Ports, asked: Asked, tenant: str, ask: OverrideAsk) -> Overr
             bytes=sum(disk.snapshot.bytes for point in going for disk in point.disks),
             dry_run=ask.dry_run,
         )
-        detail = {"override": given.id, "reason": ask.reason, "name": one.name, "lets_go": answer.lets_go}
+        detail = {"override": given.id, "reason": ask.reason, "name": one.name, "lets_go": len(going)}
         record = _record(now, asked, "retention.overridden", f"instances/{one.id}", detail, "requested")
         return answer, None if ask.dry_run else Act(record, [instance.replaced(after)])
 
@@ -715,7 +713,7 @@ def apply_tenant(ports: Ports, asked: Asked, tenant: str, ask: ApplyAsk) -> Appl
     answer = _once(ports, tenant, asked, ApplyAnswer, decide)
     if answer.changes and not ask.dry_run:
         hints.send(ports.bus, "discover", Tick())
-        hints.nudge(ports.bus, [tenant], "audit", "health")
+        hints.nudge(ports.bus, [tenant], "audit", "health", "retention")
     return answer
 
 

@@ -1,0 +1,494 @@
+"""What people may ask for: one commit each, with its record and its answer; twice under one key is once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from tests.makers import World, point
+from tests.web.fleets import put_stored, put_tenant
+
+from snapkeep import commands
+from snapkeep import documents as d
+from snapkeep.commands import (
+    ApplyAsk,
+    Asked,
+    Clash,
+    HoldAsk,
+    NoTenant,
+    OffboardAsk,
+    OverrideAsk,
+    PointAsk,
+    ReleaseAsk,
+    SwitchAsk,
+    Wrong,
+)
+from snapkeep.messages import CreateRequested, CreateRequestedData
+from snapkeep.ports import Doc, Documents, Query, Transient, Write
+
+ANNA = "anna@vendor.example"
+WEEK = d.Retention(keep_last=0, keep_daily=7, keep_weekly=0, keep_monthly=0, lock_days=0)
+
+
+def asked(key: str = "k1", by: str = ANNA, what: str = "this") -> Asked:
+    return Asked(by=by, key=key, sha256=what)
+
+
+@pytest.fixture
+def world() -> World:
+    one = World()
+    put_tenant(one, "acme", retention=WEEK)
+    return one
+
+
+def the(world: World, id: str = "acme") -> d.Tenant:
+    return world.read(d.Tenant, f"tenants/{id}")
+
+
+def machine(world: World, id: str = "acme") -> d.Instance:
+    (only,) = world.instances(id)
+    return only
+
+
+def actions(world: World, id: str = "acme") -> list[tuple[str, str, str]]:
+    return [(record["actor"], record["action"], record["subject"]) for record in world.records(id)]
+
+
+class Between:
+    """Documents to which something happens right before a commit, once."""
+
+    def __init__(self, world: World, happens: Callable[[], object]) -> None:
+        self._documents: Documents = world.documents
+        self._happens: Callable[[], object] | None = happens
+
+    def get(self, *paths: str) -> list[Doc | None]:
+        return self._documents.get(*paths)
+
+    def find(self, query: Query) -> list[Doc]:
+        return self._documents.find(query)
+
+    def commit(self, *writes: Write) -> None:
+        happens, self._happens = self._happens, None
+        if happens:
+            happens()
+        self._documents.commit(*writes)
+
+
+# --- once ---------------------------------------------------------------------------------------------------------
+
+
+def test_two_at_once_under_one_key_act_once_and_are_answered_alike(world: World) -> None:
+    ask = PointAsk(instance="acme-app", reason="before import")
+    others: list[Any] = []
+    plain = world.ports
+    world.documents = Between(world, lambda: others.append(commands.request_point(plain, asked(), "acme", ask)))
+    answer = commands.request_point(world.ports, asked(), "acme", ask)
+    assert others == [answer]
+    assert [one.id for one in world.points()] == [answer.point]
+    assert len(world.records()) == 1
+
+
+def test_a_change_by_another_meanwhile_is_not_lost(world: World) -> None:
+    plain = world.ports
+    world.documents = Between(
+        world, lambda: commands.add_hold(plain, asked("other"), "acme", HoldAsk(reason="the first"))
+    )
+    commands.add_hold(world.ports, asked(), "acme", HoldAsk(reason="the second"))
+    assert [hold.reason for hold in the(world).holds] == ["the first", "the second"]
+
+
+class Contended(Between):
+    """Documents that somebody else always writes to first."""
+
+    def commit(self, *writes: Write) -> None:
+        from snapkeep.ports import Conflict
+
+        raise Conflict
+
+
+def test_who_is_always_too_late_is_told_to_ask_again(world: World) -> None:
+    world.documents = Contended(world, lambda: None)
+    with pytest.raises(Transient, match="others kept changing it; ask again"):
+        commands.add_hold(world.ports, asked(), "acme", HoldAsk(reason="r"))
+
+
+def test_a_key_that_was_used_for_something_else_is_refused(world: World) -> None:
+    commands.add_hold(world.ports, asked(), "acme", HoldAsk(reason="r"))
+    with pytest.raises(Clash, match="used before, for something else"):
+        commands.add_hold(world.ports, asked(what="that"), "acme", HoldAsk(reason="s"))
+
+
+def test_the_answer_of_a_key_is_kept_for_a_month(world: World) -> None:
+    commands.add_hold(world.ports, asked(), "acme", HoldAsk(reason="r"))
+    ((_, data),) = world.documents_in("tenants/acme/requests/")
+    assert data["expire_at"] - world.clock.now() == timedelta(days=30)
+
+
+def test_a_tenant_that_is_not_there_is_said(world: World) -> None:
+    with pytest.raises(NoTenant):
+        commands.add_hold(world.ports, asked(), "nobody", HoldAsk(reason="r"))
+    assert world.documents_in("tenants/nobody") == []
+
+
+# --- points -------------------------------------------------------------------------------------------------------
+
+
+def test_a_point_is_asked_for_with_the_askers_verified_address(world: World) -> None:
+    answer = commands.request_point(world.ports, asked(), "acme", PointAsk(instance="acme-app", reason="r"))
+    assert world.the_point().requested_by == ANNA
+    assert actions(world) == [(ANNA, "point.requested", f"points/{answer.point}")]
+    assert machine(world).tally.running == 1
+
+
+def test_a_message_and_a_person_with_the_same_word_make_a_point_each(world: World) -> None:
+    commands.request_point(world.ports, asked("import-1"), "acme", PointAsk(instance="acme-app", reason="r"))
+    data = CreateRequestedData(instance="acme-app")
+    message = CreateRequested(id="import-1", tenant="acme", claimed_actor=ANNA, reason="r", data=data)
+    world.hand("create", message)
+    assert sorted(one.requested_by for one in world.points()) == [ANNA, f"claimed:{ANNA}"]
+
+
+@pytest.mark.parametrize(
+    "ask", [PointAsk(instance="none", reason="r"), PointAsk(instance="acme-app", zone="z-9-a", reason="r")]
+)
+def test_an_instance_that_is_not_there_is_said(world: World, ask: PointAsk) -> None:
+    with pytest.raises(Wrong, match="instance: 'acme' has no instance"):
+        commands.request_point(world.ports, asked(), "acme", ask)
+    assert world.points() == []
+
+
+# --- holds --------------------------------------------------------------------------------------------------------
+
+
+def going(**changes: Any) -> d.Point:
+    """A point in its grace."""
+    now = datetime(2026, 11, 1, tzinfo=UTC)
+    fields: dict[str, Any] = {
+        "was": "verified",
+        "reason": "no rule keeps it",
+        "decided_at": now - timedelta(hours=3),
+        "delete_after": now + timedelta(hours=21),
+    }
+    return point(state="expiring", stored_for="10000", next_at=None, expiry=d.Expiry(**fields | changes))
+
+
+@pytest.mark.parametrize("was", ["verified", "failed"])
+def test_a_hold_calls_a_point_in_its_grace_back_in_the_same_commit(world: World, was: str) -> None:
+    one = going(was=was)
+    world.put((f"tenants/acme/points/{one.id}", one))
+    before = machine(world).tally
+    answer = commands.add_hold(world.ports, asked(), "acme", HoldAsk(point=one.id, reason="case 4711"))
+    after = world.the_point()
+    assert (after.state, after.expiry, after.holds, after.held) == (was, None, [answer.hold], True)
+    assert machine(world).tally == before
+    assert actions(world) == [(ANNA, "hold.added", f"points/{one.id}")]
+
+
+def test_a_hold_on_a_point_whose_deletion_has_begun_is_refused(world: World) -> None:
+    one = going(begun_at=world.clock.now())
+    world.put((f"tenants/acme/points/{one.id}", one))
+    with pytest.raises(Clash, match="has begun at 2026-11-01T00:00:00"):
+        commands.add_hold(world.ports, asked(), "acme", HoldAsk(point=one.id, reason="case 4711"))
+    assert world.the_point() == one
+
+
+def test_a_deletion_that_begins_meanwhile_is_met(world: World) -> None:
+    one = going()
+    path = f"tenants/acme/points/{one.id}"
+    world.put((path, one))
+    world.documents = Between(world, lambda: world.put((path, going(begun_at=world.clock.now()))))
+    with pytest.raises(Clash, match="has begun"):
+        commands.add_hold(world.ports, asked(), "acme", HoldAsk(point=one.id, reason="too late"))
+
+
+@pytest.mark.parametrize("state", ["deleted", "missed"])
+def test_there_is_nothing_to_hold_of_a_point_that_has_no_snapshots(world: World, state: str) -> None:
+    one = point(state=state)
+    world.put((f"tenants/acme/points/{one.id}", one))
+    with pytest.raises(Clash, match=f"is {state}: there is nothing to hold"):
+        commands.add_hold(world.ports, asked(), "acme", HoldAsk(point=one.id, reason="r"))
+
+
+def test_an_instance_and_a_tenant_are_held_and_released(world: World) -> None:
+    on_instance = commands.add_hold(world.ports, asked("a"), "acme", HoldAsk(instance="acme-app", reason="audit"))
+    on_tenant = commands.add_hold(world.ports, asked("b"), "acme", HoldAsk(reason="case 4711"))
+    assert (on_instance.subject, on_tenant.subject) == ("instances/10000", ".")
+    assert (machine(world).held, the(world).held) == (True, True)
+    for number, one in enumerate((on_instance, on_tenant)):
+        answer = commands.release_hold(world.ports, asked(f"r{number}"), "acme", one.hold.id, ReleaseAsk(reason="over"))
+        assert (answer.subject, answer.hold) == (one.subject, one.hold)
+    assert (machine(world).held, the(world).held) == (False, False)
+    assert (machine(world).holds, the(world).holds) == ([], [])
+
+
+def test_an_instance_that_is_gone_can_be_held(world: World) -> None:
+    lost = replace(machine(world), lost_at=world.clock.now(), lost_reason="gone")
+    world.put((f"tenants/acme/instances/{lost.id}", lost))
+    commands.add_hold(world.ports, asked(), "acme", HoldAsk(instance="acme-app", reason="r"))
+    assert machine(world).held
+
+
+def test_of_two_machines_of_one_name_the_id_says_which(world: World) -> None:
+    world.put(("tenants/acme/instances/77", replace(machine(world), id="77", lost_at=world.clock.now())))
+    with pytest.raises(Wrong, match="give one of the ids 10000, 77"):
+        commands.add_hold(world.ports, asked(), "acme", HoldAsk(instance="acme-app", reason="r"))
+    assert commands.add_hold(world.ports, asked(), "acme", HoldAsk(instance="77", reason="r")).subject == "instances/77"
+
+
+def test_a_point_is_released(world: World) -> None:
+    one = point(state="verified")
+    world.put((f"tenants/acme/points/{one.id}", one))
+    added = commands.add_hold(world.ports, asked("a"), "acme", HoldAsk(point=one.id, reason="r"))
+    commands.release_hold(world.ports, asked("b"), "acme", added.hold.id, ReleaseAsk(reason="over"))
+    assert (world.the_point().holds, world.the_point().held) == ([], False)
+    with pytest.raises(Wrong, match="has no hold"):
+        commands.release_hold(world.ports, asked("c"), "acme", added.hold.id, ReleaseAsk(reason="again"))
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (HoldAsk(point="20261101-o-a-00000001", instance="acme-app", reason="r"), "both are given"),
+        (HoldAsk(zone="z-1-a", reason="r"), "zone: given without instance"),
+        (HoldAsk(until=datetime(2026, 10, 31, tzinfo=UTC), reason="r"), "is over"),
+        (HoldAsk(point="20261101-o-a-00000001", reason="r"), "has no point"),
+        (HoldAsk(instance="none", reason="r"), "has no instance"),
+    ],
+)
+def test_a_hold_that_cannot_be_is_said(world: World, ask: HoldAsk, said: str) -> None:
+    with pytest.raises(Wrong, match=said):
+        commands.add_hold(world.ports, asked(), "acme", ask)
+    assert world.records() == []
+
+
+def test_holds_have_a_bound_and_those_that_have_ended_do_not_count(world: World) -> None:
+    until = world.clock.now() + timedelta(hours=1)
+    for number in range(commands.HOLDS_MAX):
+        commands.add_hold(world.ports, asked(f"k{number}"), "acme", HoldAsk(reason="r", until=until))
+    with pytest.raises(Clash, match="50 holds stand on it already"):
+        commands.add_hold(world.ports, asked("more"), "acme", HoldAsk(reason="r"))
+    world.clock.move(hours=2)
+    commands.add_hold(world.ports, asked("more"), "acme", HoldAsk(reason="r"))
+    assert len(the(world).holds) == 1
+
+
+def test_applying_the_fleet_file_keeps_what_people_have_decided(world: World) -> None:
+    commands.add_hold(world.ports, asked("a"), "acme", HoldAsk(reason="case 4711"))
+    commands.offboard(world.ports, asked("b"), "acme", OffboardAsk(day="2026-12-01", reason="leaves"))
+    before = the(world)
+    commands.apply_tenant(world.ports, asked("c"), "acme", ApplyAsk(entry=entry(name="Acme & Sons")))
+    after = the(world)
+    assert after.name == "Acme & Sons"
+    assert (after.holds, after.held, after.offboarding) == (before.holds, True, before.offboarding)
+
+
+# --- stopping -----------------------------------------------------------------------------------------------------
+
+
+def paused(world: World) -> d.Paused:
+    return world.read(d.Controls, "system/controls").paused.deletion
+
+
+def test_a_tenant_a_project_and_the_fleet_are_paused_each_by_its_own_words(world: World) -> None:
+    commands.pause(world.ports, asked("a"), "deletion", "r", tenant="acme")
+    commands.pause(world.ports, asked("b"), "deletion", "r", project="acme-prod")
+    commands.pause(world.ports, asked("c"), "deletion", "r")
+    assert paused(world) == d.Paused(fleet=True, projects=["acme-prod"], tenants=["acme"])
+    commands.resume(world.ports, asked("d"), "deletion", "r")
+    assert paused(world) == d.Paused(fleet=False, projects=["acme-prod"], tenants=["acme"])
+    commands.resume(world.ports, asked("e"), "deletion", "r", tenant="acme")
+    commands.resume(world.ports, asked("f"), "deletion", "r", project="acme-prod")
+    assert paused(world) == d.Paused()
+    assert [a for _, a, _ in actions(world)] == ["deletion.paused", "deletion.resumed"]
+    assert [a for _, a, _ in actions(world, "_system")] == ["deletion.paused"] * 2 + ["deletion.resumed"] * 2
+
+
+def test_one_kind_is_paused_and_the_others_go_on(world: World) -> None:
+    commands.pause(world.ports, asked(), "creation", "r")
+    kinds = world.read(d.Controls, "system/controls").paused
+    assert (kinds.creation.fleet, kinds.deletion.fleet, kinds.restore.fleet) == (True, False, False)
+
+
+def test_pausing_what_is_paused_is_a_record_and_no_second_entry(world: World) -> None:
+    for key in ("a", "b"):
+        commands.pause(world.ports, asked(key), "creation", "r", tenant="acme")
+    assert world.read(d.Controls, "system/controls").paused.creation.tenants == ["acme"]
+    assert len(world.records()) == 2
+
+
+def test_two_that_pause_at_once_both_do(world: World) -> None:
+    plain = world.ports
+    world.documents = Between(world, lambda: commands.pause(plain, asked("b"), "restore", "r", tenant="beta"))
+    commands.pause(world.ports, asked("a"), "restore", "r", tenant="acme")
+    assert world.read(d.Controls, "system/controls").paused.restore.tenants == ["acme", "beta"]
+
+
+# --- retention ----------------------------------------------------------------------------------------------------
+
+
+def in_breach(world: World) -> None:
+    put_stored(world, "acme", 20, lock_until=None)
+    one = machine(world)
+    world.put((f"tenants/acme/instances/{one.id}", replace(one, breach_at=world.clock.now(), breach_due_at=None)))
+
+
+def test_an_override_says_what_it_lets_go_and_is_used_once(world: World) -> None:
+    in_breach(world)
+    ask = OverrideAsk(instance="acme-app", reason="the disk is full", dry_run=True)
+    told = commands.override(world.ports, asked("dry"), "acme", ask)
+    assert (len(told.lets_go), told.bytes, told.dry_run) == (13, 13 * (2 << 30), True)
+    assert (machine(world).override, world.records()) == (None, [])
+    done = commands.override(
+        world.ports, asked("a"), "acme", OverrideAsk(instance="acme-app", reason="the disk is full")
+    )
+    assert (done.lets_go, machine(world).override) == (told.lets_go, done.override)
+    assert actions(world) == [(ANNA, "retention.overridden", "instances/10000")]
+    with pytest.raises(Clash, match="an override that is not used yet"):
+        commands.override(world.ports, asked("b"), "acme", OverrideAsk(instance="acme-app", reason="again"))
+    world.tick("retention")
+    states = [one.state for one in world.points()]
+    assert (states.count("expiring"), states.count("verified"), machine(world).override) == (13, 7, None)
+
+
+def test_without_a_breach_there_is_nothing_to_override(world: World) -> None:
+    put_stored(world, "acme", 20, lock_until=None)
+    with pytest.raises(Clash, match="is not in breach of its RPO"):
+        commands.override(world.ports, asked(), "acme", OverrideAsk(instance="acme-app", reason="r"))
+
+
+def test_without_an_override_nothing_goes_in_a_breach(world: World) -> None:
+    in_breach(world)
+    one = machine(world)
+    due = replace(one, retention_at=world.clock.now(), retention=d.RetentionWork(plan_at=world.clock.now()))
+    world.put((f"tenants/acme/instances/{one.id}", due))
+    world.tick("retention")
+    assert {one.state for one in world.points()} == {"verified"}
+
+
+# --- offboarding and the switch -----------------------------------------------------------------------------------
+
+
+def test_a_tenant_leaves_at_the_beginning_of_a_local_day(world: World) -> None:
+    dry = OffboardAsk(day="2026-12-01", reason="the contract ends", dry_run=True)
+    told = commands.offboard(world.ports, asked("dry"), "acme", dry)
+    assert told.offboarding is not None
+    assert told.offboarding.at == datetime(2026, 12, 1, 3, tzinfo=UTC)  # Sao Paulo
+    assert the(world).offboarding is None
+    commands.offboard(world.ports, asked("a"), "acme", OffboardAsk(day="2026-12-01", reason="the contract ends"))
+    assert the(world).offboarding == told.offboarding
+    commands.offboard(world.ports, asked("b"), "acme", OffboardAsk(reason="it stays"))
+    assert the(world).offboarding is None
+    assert [a for _, a, _ in actions(world)] == ["tenant.offboarded", "tenant.kept"]
+
+
+@pytest.mark.parametrize("day", ["2026-02-30", "0000-01-01", "2026-13-01"])
+def test_a_day_that_is_none_is_said(world: World, day: str) -> None:
+    with pytest.raises(Wrong, match=f"day: '{day}' is not a day in America/Sao_Paulo"):
+        commands.offboard(world.ports, asked(), "acme", OffboardAsk(day=day, reason="r"))
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31"])
+def test_a_day_at_the_ends_of_time_is_no_fault(world: World, day: str) -> None:
+    try:
+        commands.offboard(world.ports, asked(), "acme", OffboardAsk(day=day, reason="r"))
+    except Wrong:
+        assert the(world).offboarding is None
+
+
+def test_a_clients_schedule_is_switched_on_and_off(world: World) -> None:
+    put_tenant(world, "priv", deployment="private_saas")
+    assert not the(world, "priv").vendor_managed
+    answer = commands.switch_schedule(world.ports, asked("a"), "priv", SwitchAsk(on=True, reason="please"))
+    assert answer.schedule_switch == the(world, "priv").schedule_switch
+    assert the(world, "priv").vendor_managed
+    commands.switch_schedule(world.ports, asked("b"), "priv", SwitchAsk(on=False, reason="we do it"))
+    assert not the(world, "priv").vendor_managed
+
+
+def test_a_saas_tenants_schedule_is_nobodys_to_switch(world: World) -> None:
+    with pytest.raises(Clash, match="its schedule is the vendor's"):
+        commands.switch_schedule(world.ports, asked(), "acme", SwitchAsk(on=False, reason="r"))
+
+
+def test_a_function_is_woken_and_a_second_time_after_a_lost_answer(world: World) -> None:
+    for _ in range(2):
+        commands.tick(world.ports, asked(), "plan")
+    assert len(world.records("_system")) == 1
+    assert [message.topic for message in world.bus.pending() if message.topic == "snapkeep-plan"] == [
+        "snapkeep-plan"
+    ] * 2
+
+
+# --- the fleet file -----------------------------------------------------------------------------------------------
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    policy = {"keep_last": 0, "keep_daily": 7, "keep_weekly": 0, "keep_monthly": 0, "lock_days": 0}
+    fields = {
+        "id": "acme",
+        "name": "Acme",
+        "project": "acme-prod",
+        "instances": [{"name": "acme-app", "zone": "southamerica-east1-a"}],
+        "retention": policy,
+    }
+    return fields | changes
+
+
+def test_a_policy_that_lets_points_go_is_stored_only_for_exactly_as_many(world: World) -> None:
+    put_stored(world, "acme", 20)  # locked for a week more, which only puts their end off
+    less = entry(retention=entry()["retention"] | {"keep_daily": 2})
+    told = commands.apply_tenant(world.ports, asked("dry"), "acme", ApplyAsk(entry=less, dry_run=True))
+    assert (told.deletions, [one.text for one in told.changes]) == (5, ["acme: retention.keep_daily: 7 -> 2"])
+    for number, accepted in enumerate((0, 4, 6)):
+        with pytest.raises(Clash, match=f"5 points are no longer kept, and {accepted} are accepted"):
+            commands.apply_tenant(
+                world.ports, asked(f"w{number}"), "acme", ApplyAsk(entry=less, accept_deletions=accepted)
+            )
+    assert the(world).retention.keep_daily == 7
+    commands.apply_tenant(world.ports, asked("a"), "acme", ApplyAsk(entry=less, accept_deletions=5))
+    assert the(world).retention.keep_daily == 2
+    assert world.records()[-1]["detail"]["deletions"] == 5
+
+
+def test_a_policy_that_keeps_more_needs_no_number_and_one_that_is_given_is_wrong(world: World) -> None:
+    put_stored(world, "acme", 20, lock_until=None)
+    more = entry(retention=entry()["retention"] | {"keep_daily": 9})
+    with pytest.raises(Clash, match="0 points are no longer kept, and 3 are accepted"):
+        commands.apply_tenant(world.ports, asked("w"), "acme", ApplyAsk(entry=more, accept_deletions=3))
+    assert commands.apply_tenant(world.ports, asked("a"), "acme", ApplyAsk(entry=more)).deletions == 0
+    assert the(world).retention.keep_daily == 9
+
+
+def test_another_time_zone_counts_too(world: World) -> None:
+    put_stored(world, "acme", 20, lock_until=None)
+    told = commands.apply_tenant(
+        world.ports, asked(), "acme", ApplyAsk(entry=entry(timezone="Asia/Tokyo"), dry_run=True)
+    )
+    assert [one.field for one in told.changes] == ["timezone"]
+    assert told.deletions == 0  # a point a day is a point a day there
+
+
+def test_a_new_tenant_is_stored_and_discovered_at_once(world: World) -> None:
+    ask = ApplyAsk(entry=entry(id="beta", instances=[{"label": "t=b"}]), file="fleet.yaml")
+    answer = commands.apply_tenant(world.ports, asked(), "beta", ask)
+    assert [one.text for one in answer.changes] == ["beta: new"]
+    assert (the(world, "beta").applied_by, the(world, "beta").discover_at) == (ANNA, world.clock.now())
+    again = commands.apply_tenant(world.ports, asked("b"), "beta", ask)
+    assert (again.changes, len(world.records("beta"))) == ([], 1)
+
+
+def test_every_mistake_of_an_entry_is_said_one_a_line(world: World) -> None:
+    wrong = entry(rpo_hours=0, timezone="Mars/Base", nonsense=1)
+    with pytest.raises(Wrong) as said:
+        commands.apply_tenant(world.ports, asked(), "acme", ApplyAsk(entry=wrong, file="fleet.yaml"))
+    lines = str(said.value).splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("fleet.yaml: tenants[0].") for line in lines)
+
+
+def test_an_entry_of_another_tenant_is_refused(world: World) -> None:
+    with pytest.raises(Wrong, match="'beta' is not the tenant 'acme'"):
+        commands.apply_tenant(world.ports, asked(), "acme", ApplyAsk(entry=entry(id="beta")))
