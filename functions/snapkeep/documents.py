@@ -519,6 +519,10 @@ class TenantHealth(Stored, frozen=True, kw_only=True):
     bytes: int
     copies: dict[str, int]
     running: int
+    schedule_on: bool = False  # of a private_saas tenant: its client has switched the schedule on
+    left_at: datetime | None = None  # it has been offboarded
+    going: int = 0  # points that will be deleted within 7 days, as far as can be told
+    going_bytes: int = 0
     computed_at: datetime
 
 
@@ -530,9 +534,12 @@ class FleetHealth(Stored, frozen=True, kw_only=True):
     breached: int
     unprotected: int
     client_managed: int
+    offboarded: int = 0
     running: int
     counts: dict[str, int]
     bytes: int
+    going: int = 0
+    going_bytes: int = 0
     rejected: int  # kept records of bad messages, counted up to REJECTED_COUNTED_MAX
     dead_letters: int
     ticks: dict[str, datetime]

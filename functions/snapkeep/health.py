@@ -33,7 +33,7 @@ TENANTS_AT_ONCE: Final = 100
 
 REJECTED_SHOWN: Final = timedelta(days=7)
 
-State = Literal["breached", "at_risk", "protected", "client_managed"]
+State = Literal["breached", "at_risk", "protected", "client_managed", "offboarded"]
 
 RANKS: Final[tuple[State, ...]] = get_args(State)
 """From the one that needs somebody first."""
@@ -147,10 +147,11 @@ def _breach(tenant: d.Tenant, instance: d.Instance, now: datetime) -> tuple[d.In
 
 def compute(tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime) -> d.TenantHealth:
     """One tenant's health from its documents. Pure."""
-    protected = [i for i in instances if i.lost_at is None] if tenant.vendor_managed else []
+    ours = tenant.vendor_managed and not tenant.has_left(now)
+    protected = [i for i in instances if i.lost_at is None] if ours else []
     newest = [i.newest_verified.at for i in protected if i.newest_verified]
     without = [f"{i.name} in {i.zone}" for i in protected if i.newest_verified is None]
-    missing = _not_found(tenant, protected) if tenant.vendor_managed else set()
+    missing = _not_found(tenant, protected) if ours else set()
     days: dict[str, str] = {}
     for instance in instances:
         for day, ended in instance.tally.days.items():
@@ -174,6 +175,10 @@ def compute(tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime) ->
         bytes=sum(i.tally.bytes for i in instances),
         copies={},
         running=sum(i.tally.running for i in instances),
+        schedule_on=tenant.deployment == "private_saas" and tenant.vendor_managed,
+        left_at=tenant.offboarding.at if tenant.offboarding and tenant.has_left(now) else None,
+        going=sum(i.retention.going for i in instances),
+        going_bytes=sum(i.retention.going_bytes for i in instances),
         computed_at=now,
     )
     return replace(stands, worst_first=f"{RANKS.index(state(stands))}|{tenant.id}")
@@ -192,7 +197,9 @@ def _not_found(tenant: d.Tenant, protected: Sequence[d.Instance]) -> set[str]:
 
 def state(tenant: d.TenantHealth) -> State:
     """How a tenant stands. `at_risk`: something is unprotected, or the last day that ended has no point."""
-    if tenant.deployment == "private_saas":
+    if tenant.left_at is not None:
+        return "offboarded"
+    if tenant.deployment == "private_saas" and not tenant.schedule_on:
         return "client_managed"
     if tenant.breach_at is not None:
         return "breached"
@@ -240,6 +247,7 @@ def summarise(tenants: Iterable[d.TenantHealth], now: datetime) -> d.FleetHealth
         states[state(tenant)] += 1
         counts.update(tenant.counts)
         sums.update(unprotected=len(tenant.unprotected), running=tenant.running, bytes=tenant.bytes)
+        sums.update(going=tenant.going, going_bytes=tenant.going_bytes)
     return d.FleetHealth(
         updated_at=now,
         tenants=states.total(),
@@ -247,9 +255,12 @@ def summarise(tenants: Iterable[d.TenantHealth], now: datetime) -> d.FleetHealth
         breached=states["breached"],
         unprotected=sums["unprotected"],
         client_managed=states["client_managed"],
+        offboarded=states["offboarded"],
         running=sums["running"],
         counts=dict(counts),
         bytes=sums["bytes"],
+        going=sums["going"],
+        going_bytes=sums["going_bytes"],
         rejected=0,
         dead_letters=0,
         ticks={},

@@ -76,6 +76,8 @@ class TenantLine(Shown, frozen=True, kw_only=True):
     counts: dict[str, int]
     bytes: int
     running: int
+    going: int  # points that will be deleted within 7 days, as far as can be told
+    going_bytes: int
     computed_at: datetime
 
 
@@ -194,6 +196,8 @@ def _line(tenant: Held[d.TenantHealth]) -> TenantLine:
         counts=health.counts,
         bytes=health.bytes,
         running=health.running,
+        going=health.going,
+        going_bytes=health.going_bytes,
         computed_at=health.computed_at,
     )
 

@@ -562,3 +562,88 @@ def test_findings_name_every_kind_of_change_once() -> None:
     assert told == {INSTANCE_ID: "changed", "2": "lost", "3": "returned", "4": "seen"}
     after = [f.after for f in rules.findings(owner, known, found, disks, now)]
     assert rules.findings(owner, after, found, disks, now) == []
+
+
+# --- a tenant that leaves -----------------------------------------------------------------------------------------
+
+
+def leaving(one: World, at: Any) -> None:
+    """The tenant is offboarded at this instant, by a command, which leaves the rest of it as it is."""
+    owner = one.read(d.Tenant, "tenants/acme")
+    offboarding = d.Offboarding(at=at, by="admin@vendor.example", reason="contract ended")
+    one.put(("tenants/acme", replace(owner, offboarding=offboarding)))
+
+
+def test_from_its_date_on_a_tenant_that_leaves_has_lost_its_instances_and_its_project_is_not_read() -> None:
+    one = world()
+    leaving(one, THEN + timedelta(hours=2))
+    later(one)
+    assert one.the_instance().lost_at is None
+    assert one.read(d.Tenant, "tenants/acme").discover_at == THEN + timedelta(hours=2), "not an hour later"
+    read = len(one.compute.calls)
+    later(one)
+    left = one.the_instance()
+    assert (left.lost_at, left.lost_reason) == (one.clock.at, "offboarded")
+    assert (left.next_slot_at, left.breach_due_at) == (None, None)
+    assert len(one.compute.calls) == read
+    later(one, days=2)
+    assert actions(one) == ["instance.seen", "instance.offboarded"]
+    assert events(one) == []
+    assert len(one.compute.calls) == read
+
+
+def test_a_tenant_that_comes_back_before_or_after_its_date_is_read_again() -> None:
+    one = world()
+    leaving(one, THEN + timedelta(hours=1))
+    later(one)
+    owner = one.read(d.Tenant, "tenants/acme")
+    one.put(("tenants/acme", owner_due(replace(owner, offboarding=None), one.clock.at)))
+    one.tick("discover")
+    assert one.the_instance().lost_at is None
+    assert actions(one)[-1] == "instance.returned"
+
+
+def test_nothing_is_planned_for_a_tenant_that_has_left_also_where_nobody_has_noticed_yet() -> None:
+    one = world()
+    leaving(one, THEN)
+    one.clock.move(days=1)
+    one.tick("plan")
+    assert one.points() == []
+
+
+# --- what retention needs -----------------------------------------------------------------------------------------
+
+
+def test_the_vaults_and_the_tenants_that_have_ever_used_them_are_known() -> None:
+    one = world()
+    assert one.read(d.Vault, f"vaults/{PROJECT}").tenants == ["acme"]
+    owner = one.read(d.Tenant, "tenants/acme")
+    one.put(("tenants/acme", replace(owner, vault_project="acme-vault")))
+    one.put(("tenants/beta", owner_due(tenant(id="beta"), one.clock.now())))
+    later(one)
+    later(one)
+    assert one.read(d.Vault, "vaults/acme-vault").tenants == ["acme"]
+    assert one.read(d.Vault, f"vaults/{PROJECT}").tenants == ["acme", "beta"], "its older points are still there"
+
+
+def test_an_instance_that_is_lost_or_returns_is_weighed_anew() -> None:
+    one = world()
+    path = f"tenants/acme/instances/{INSTANCE_ID}"
+    tomorrow = THEN + timedelta(days=1)
+    one.put((path, replace(one.the_instance(), retention_at=tomorrow, retention=d.RetentionWork(plan_at=tomorrow))))
+    remove(one, machine(BOOT).link)
+    later(one)
+    assert one.the_instance().retention_at == one.clock.at
+    one.put((path, replace(one.the_instance(), retention_at=tomorrow)))
+    one.compute.add(machine(BOOT))
+    later(one)
+    assert one.the_instance().retention_at == one.the_instance().retention.plan_at == one.clock.at
+
+
+def test_an_instance_with_points_that_nobody_was_asked_to_weigh_is_weighed() -> None:
+    one = world()
+    path = f"tenants/acme/instances/{INSTANCE_ID}"
+    assert one.the_instance().retention_at is None, "it has no points"
+    one.put((path, replace(one.the_instance(), tally=d.Tally(verified=1))))
+    later(one)
+    assert one.the_instance().retention_at == one.clock.at

@@ -427,3 +427,45 @@ def test_more_tenants_than_are_looked_at_at_once_are_all_looked_at() -> None:
     one.put(*((f"tenants/{id}", tenant(id=id)) for id in ids))
     one.tick("health")
     assert of_fleet(one).tenants == len(ids)
+
+
+# --- who has left, who has switched the schedule on, and what goes ------------------------------------------------
+
+
+def switched(on: bool) -> d.ScheduleSwitch:
+    return d.ScheduleSwitch(on=on, by="client@acme.example", at=THEN)
+
+
+@pytest.mark.parametrize(
+    ("of", "stands"),
+    [
+        ({"deployment": "private_saas"}, "client_managed"),
+        ({"deployment": "private_saas", "schedule_switch": switched(False)}, "client_managed"),
+        ({"deployment": "private_saas", "schedule_switch": switched(True)}, "protected"),
+        ({"offboarding": d.Offboarding(at=THEN, by="a", reason="r")}, "offboarded"),
+        ({"offboarding": d.Offboarding(at=THEN + HOUR, by="a", reason="r")}, "protected"),
+    ],
+    ids=str,
+)
+def test_a_tenant_stands_as_who_takes_care_of_it_says(of: dict[str, Any], stands: str) -> None:
+    told = health.compute(tenant(**of), [instance(newest_verified=newest(0))], THEN)
+    assert health.state(told) == stands
+    assert told.worst_first.startswith(str(health.RANKS.index(health.state(told))))
+
+
+def test_a_tenant_that_has_left_misses_nothing() -> None:
+    left = tenant(offboarding=d.Offboarding(at=THEN, by="a", reason="r"))
+    told = health.compute(left, [instance(lost_at=THEN, lost_reason="offboarded")], THEN)
+    assert (told.unprotected, told.newest_verified_at, told.left_at) == ([], None, THEN)
+    assert health.summarise([told], THEN).offboarded == 1
+
+
+def test_what_goes_within_a_week_is_summed() -> None:
+    two = [
+        instance(retention=d.RetentionWork(going=3, going_bytes=300)),
+        instance(id="2", lost_at=THEN, retention=d.RetentionWork(going=1, going_bytes=50)),
+    ]
+    told = health.compute(tenant(), two, THEN)
+    assert (told.going, told.going_bytes) == (4, 350)
+    fleet = health.summarise([told, told], THEN)
+    assert (fleet.going, fleet.going_bytes) == (8, 700)

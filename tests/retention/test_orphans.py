@@ -121,7 +121,7 @@ def test_a_snapshot_that_is_there_again_completes_its_point() -> None:
     one = scene()
     id = one.take()
     (name,) = one.names(id)
-    ours = one.cloud._snapshots[link(name)]
+    ours = one.cloud._snapshots[link(name)]  # nobody can bring one back, but a listing may have erred
     one.cloud.remove_snapshot(link(name))
     one.tick()
     assert one.point(id).gone == [name]

@@ -204,24 +204,26 @@ def health_(output: Output) -> None:
         f"{f.tenants} tenants, {f.instances} instances: {f.breached} breached, {f.unprotected} unprotected, "
         f"{f.client_managed} client-managed; {f.running} points running; {size(f.bytes)}"
     )
+    output.line(f"{f.going} points ({size(f.going_bytes)}) go within 7 days")
     output.line(f"{f.rejected} rejected messages, {f.dead_letters} dead letters in 7 days")
     output.line("")
     output.table(
-        ("TENANT", "STATE", "NEWEST VERIFIED", "RUNNING", "LAST DAYS", "UNPROTECTED"),
+        ("TENANT", "STATE", "NEWEST VERIFIED", "RUNNING", "GOING", "LAST DAYS", "UNPROTECTED"),
         [
             (
                 t.id,
                 t.state,
                 age(t.newest_verified_at, now),
                 t.running,
+                t.going,
                 "".join(STRIP[t.days[day]] for day in sorted(t.days)[-14:]),
                 ", ".join(t.unprotected),
             )
             for t in tenants
         ],
-        right=("RUNNING",),
+        right=("RUNNING", "GOING"),
         text=("UNPROTECTED",),
-        spare=("LAST DAYS", "RUNNING"),
+        spare=("LAST DAYS", "GOING", "RUNNING"),
     )
     output.line("")
     output.table(

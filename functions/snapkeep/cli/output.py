@@ -33,6 +33,9 @@ STYLES: Final = {
     "missed": "red",
     "silent": "bold red",
     "client_managed": "dim",
+    "offboarded": "dim",
+    "expiring": "yellow",
+    "deleted": "dim",
 }
 
 

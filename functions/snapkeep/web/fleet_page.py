@@ -41,6 +41,7 @@ STATE_WORDS: Final[Mapping[State, str]] = {
     "at_risk": "at risk",
     "protected": "protected",
     "client_managed": "client-managed",
+    "offboarded": "offboarded",
 }
 
 
@@ -208,7 +209,8 @@ def verdict(view: FleetView, *, first: bool) -> Verdict:
         return Verdict("warn", f"No breach, {at_risk}{more} at risk")
     if not first:
         return Verdict("plain", "No tenant is in breach")
-    ours = "tenant" if not _in_state(view, "client_managed") else "vendor-managed tenant"
+    others = _in_state(view, "client_managed") + _in_state(view, "offboarded")
+    ours = "vendor-managed tenant" if others else "tenant"
     return Verdict("good", f"Every {ours} is protected")
 
 
