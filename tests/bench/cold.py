@@ -35,10 +35,15 @@ FIRST_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 20.0
 POLL_S: Final = 0.005
 
+TENANT: Final = "bench-00000"
+"""The only one of FLEET."""
+
 NOBODY: Final = {"tenant": "nobody", "point": "20261001-s-nobody-00000000"}
 MESSAGES: Final[dict[str, Any]] = {
     # `create` has no tick: a point that does not exist (any more) is settled by looking for it.
     "create": {"schema": 1, "type": "create.batch", "points": [NOBODY]},
+    # So is an instance for `expire`; its tenant is looked up first, and has to be there.
+    "expire": {"schema": 1, "type": "expire.batch", "tenant": TENANT, "instances": ["0"]},
 }
 """The first delivery of functions that take no tick."""
 

@@ -53,7 +53,7 @@ def measure(size: Size, nights: int) -> Measured:
     meter = Meter()
     system = System(seed=1, start=START, wrap=meter.wrap, deliver=meter.deliver)
     meter.calls = system.cloud.calls
-    system.apply(_read(size))
+    system.apply(read(size))
     system.run(NIGHT - START)
     setup = meter.reset()
     found = []
@@ -65,11 +65,7 @@ def measure(size: Size, nights: int) -> Measured:
             system.run(HOUR)  # what the gap itself brings: discovery of everything at once
             meter.reset()
         began = system.cloud.now
-        while system.cloud.now - began < SLOTS or _living(system):
-            system.minute()
-            if system.cloud.now - began > NIGHT_MAX:
-                raise RuntimeError(f"{size}: points still live after {NIGHT_MAX}")
-        system.run(timedelta(minutes=10))  # the audit's and health's ticks
+        night(system)
         verified = sum(event["type"] == "point.verified" for event in system.events())
         minutes = (system.cloud.now - began) // timedelta(minutes=1)
         found.append(Night(size, number + 1, meter.reset(), minutes, verified - verified_before))
@@ -82,10 +78,21 @@ def measure(size: Size, nights: int) -> Measured:
     return Measured(size, setup, tuple(found), quiet)
 
 
-def _read(size: Size) -> fleet.Reading:
+def night(system: System) -> None:
+    """From before the first slot until no point lives. Raises RuntimeError if one lives too long."""
+    began = system.cloud.now
+    while system.cloud.now - began < SLOTS or _living(system):
+        system.minute()
+        if system.cloud.now - began > NIGHT_MAX:
+            raise RuntimeError(f"points still live after {NIGHT_MAX}")
+    system.run(timedelta(minutes=10))  # the audit's and health's ticks
+
+
+def read(size: Size, retention: str = "{}") -> fleet.Reading:
+    """The generated fleet file, with this retention (YAML)."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fleet.yaml"
-        path.write_text(fleet_file(size), encoding="utf-8")
+        path.write_text(fleet_file(size, retention=retention), encoding="utf-8")
         reading = fleet.read(path)
     if reading.mistakes:
         raise RuntimeError(f"the generated fleet file is wrong: {reading.mistakes[0]}")

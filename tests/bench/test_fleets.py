@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.bench import memory, report
+from tests.bench import deletion, memory, report
 from tests.bench.fleets import DISKS, Layout, Size, fleet_file
 
 from snapkeep import fleet
@@ -49,3 +49,15 @@ def test_two_runs_count_the_same() -> None:
         return sorted((name, of.reads, of.writes, of.calls.total()) for name, of in used.items())
 
     assert counts(memory.measure(Size("shared", 3), 1)) == counts(memory.measure(Size("shared", 3), 1))
+
+
+@pytest.mark.parametrize("layout", ["shared", "apart"])
+def test_the_end_of_a_small_fleets_points_is_counted_snapshot_by_snapshot(layout: Layout) -> None:
+    size = Size(layout, 4)
+    measured = deletion.measure(size)
+    assert measured.snapshots == size.disks
+    # Each is read, and compared, right before it is asked to go; and all are read back by lists, one for a project.
+    assert measured.used.calls["snapshots.get"] >= size.disks
+    assert measured.used.calls["snapshots.delete"] >= size.disks
+    assert measured.used.calls["snapshots.list"] >= size.projects
+    assert 0 < measured.minutes <= 60

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from tests.bench import cold, floor, memory, plans, report, rest
+from tests.bench import cold, deletion, floor, memory, plans, report, rest
 from tests.bench.fleets import Size
 from tests.bench.meter import Used
 from tests.bench.proc import Machine
@@ -41,6 +41,11 @@ def over_rest(size: Size, *, peak_mb: int) -> rest.Measured:
     )
 
 
+def deleted(size: Size) -> deletion.Measured:
+    calls = Counter({"snapshots.get": size.disks, "snapshots.delete": size.disks, "snapshots.list": size.disks // 10})
+    return deletion.Measured(size, size.disks, Used(reads=2 * size.disks, writes=size.disks, calls=calls), minutes=45)
+
+
 def results(*, lists: int = 15, peaks_mb: tuple[int, int] = (100, 101)) -> report.Results:
     small, large = Size("shared", 100), Size("shared", 1000)
     return report.Results(
@@ -50,6 +55,7 @@ def results(*, lists: int = 15, peaks_mb: tuple[int, int] = (100, 101)) -> repor
         memory=[in_memory(small, lists=lists)],
         rest=[over_rest(large, peak_mb=peaks_mb[1]), over_rest(small, peak_mb=peaks_mb[0])],
         cold=[cold.Measured("plan", 0.4, (0.4, 0.6), peak_bytes=80 << 20, now_bytes=70 << 20)],
+        deletion=[deleted(large), deleted(small)],
         plans=[plans.Measured(10_000, 0.060, 0.020), plans.Measured(100, 0.0005, 0.0001)],
     )
 
@@ -100,6 +106,11 @@ def test_plans_are_shown_beside_sorts_and_must_not_grow_faster() -> None:
     quadratic = [plans.Measured(100, 0.0005, 0.0001), plans.Measured(10_000, 5.0, 0.020)]
     (aim,) = report.aims(report.Results(MACHINE, "abc1234", "2026-11-23", plans=quadratic))
     assert (aim.found, aim.met) == ("x50.00", False)
+
+
+def test_a_deletion_is_counted_by_the_snapshot() -> None:
+    page = report.page(results())
+    assert "| 100 instances share a project, 100 | 2.100 | 1.000 | 1.000 | 0.100 | 2.00 | 1.00 | 45 |" in page
 
 
 def test_the_page_says_where_and_when_it_was_measured() -> None:
