@@ -11,9 +11,12 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+from tests.faults import keeping
+
 from snapkeep import documents as d
 from snapkeep.audit import chain
-from snapkeep.cloud import region_of
+from snapkeep.cloud import DeleteSnapshot, region_of
 from snapkeep.creation.rules import after_transition, taken_at
 from snapkeep.creation.slots import slot_of
 from snapkeep.ports import Create
@@ -23,13 +26,21 @@ if TYPE_CHECKING:
     from tests.faults.world import World
 
 FINAL = ("verified", "failed", "missed")
+STORED = ("expiring", "deleted")
+"""States after the final one: what the point was by then stands in its `expiry`."""
+
+
+def final_state(point: Mapping[str, Any]) -> str:
+    """What a point's creation ended as."""
+    state: str = point["expiry"]["was"] if point["state"] in STORED else point["state"]
+    return state
 
 
 def of_write(cloud: Cloud, point: Mapping[str, Any]) -> list[str]:
     """A point as it is being committed, against what the cloud holds at this very instant."""
     if point["state"] == "creating" and all(disk["operation"] is None for disk in point["disks"]):
         return _of_beginning(cloud, point)
-    if point["state"] != "verified":
+    if point["state"] != "verified" or point["verified_at"] != cloud.now:
         return []
     broken = []
     home = point["instance"]["region"]
@@ -78,6 +89,7 @@ def findings(world: World) -> list[str]:
         *_nothing_lives(stored),
         *_tallies(stored),
         *_requests(stored),
+        *keeping.at_the_end(stored, world.system.cloud, world.planted, world.system.clock.now()),
     ]
 
 
@@ -94,7 +106,7 @@ def _every_slot_has_one_end(world: World, stored: Mapping[str, Any]) -> Iterator
     points: dict[tuple[str, str], list[str]] = defaultdict(list)
     for _, _, point in _documents(stored, "points"):
         if point["trigger"] == "scheduled":
-            points[point["instance"]["id"], point["slot"]["day"]].append(point["state"])
+            points[point["instance"]["id"], point["slot"]["day"]].append(final_state(point))
     protected = 0
     for owner, id, data in _documents(stored, "instances"):
         tenant = d.from_data(d.Tenant, stored[f"tenants/{owner}"])
@@ -155,7 +167,7 @@ def _no_second_snapshot(world: World, stored: Mapping[str, Any]) -> Iterator[str
     count: Counter[tuple[str, str]] = Counter()
     for snapshot in world.system.cloud.snapshots():
         point = snapshot.get("labels", {}).get("snapkeep-point")
-        if point is None:
+        if point is None or snapshot["id"] in world.planted.values():
             continue
         if snapshot["status"] == "READY" and snapshot["name"] not in given_up:
             count[snapshot["sourceDiskId"], point] += 1
@@ -172,10 +184,17 @@ def _home(disk: str) -> str:
     return region_of(place) if scope == "zones" else place
 
 
+CREATION = 0
+"""The number of the attempt of a snapshot's creation, whose own attempts have names of their own."""
+
+Asked = tuple[str, int]
+"""A change that was asked for: a snapshot's name, and the number of the attempt at its deletion."""
+
+
 def _intents_and_outcomes(world: World, stored: Mapping[str, Any]) -> Iterator[str]:
     """Every change of the cloud was asked for after its intent was committed, and has one outcome."""
-    intents: dict[str, int] = {}
-    outcomes: dict[str, list[str]] = defaultdict(list)
+    intents: dict[Asked, int] = {}
+    outcomes: dict[Asked, list[str]] = defaultdict(list)
     committed: set[str] = set()
     for order, writes in world.trace.commits:
         for write in writes:
@@ -184,28 +203,32 @@ def _intents_and_outcomes(world: World, stored: Mapping[str, Any]) -> Iterator[s
             committed.add(write.path)
             detail = json.loads(write.data["bytes"])["detail"]
             for change in detail.get("changes", ()):
-                if change["name"] in intents:
-                    yield f"{change['name']}: a second intent"
-                intents.setdefault(change["name"], order)
+                asked = (change["name"], change.get("attempt", CREATION))
+                if asked in intents:
+                    yield f"{asked}: a second intent"
+                intents.setdefault(asked, order)
             for outcome in detail.get("outcomes", ()):
-                outcomes[outcome["name"]].append(outcome["outcome"])
-                if outcome["name"] not in intents:
-                    yield f"{outcome['name']}: an outcome before its intent"
+                asked = (outcome["name"], outcome.get("attempt", CREATION))
+                outcomes[asked].append(outcome["outcome"])
+                if asked not in intents:
+                    yield f"{asked}: an outcome before its intent"
     for order, change in world.trace.starts:
-        if intents.get(change.name, order + 1) > order:
-            yield f"{change.name}: was asked for without an intent"
-    for name in intents:
-        if len(outcomes[name]) != 1:
-            yield f"{name}: {len(outcomes[name])} outcomes: {outcomes[name]}"
+        asked = (change.name, change.attempt if isinstance(change, DeleteSnapshot) else CREATION)
+        if intents.get(asked, order + 1) > order:
+            yield f"{asked}: was asked for without an intent"
+    going = {asked for _, _, point in _documents(stored, "points") for asked in keeping.under_way(point)}
+    for asked in intents:
+        if len(outcomes[asked]) != 1 and not (asked in going and not outcomes[asked]):
+            yield f"{asked}: {len(outcomes[asked])} outcomes: {outcomes[asked]}"
     verified = {
         disk["snapshot"]["name"]
         for _, _, point in _documents(stored, "points")
-        if point["state"] == "verified"
+        if final_state(point) == "verified"
         for disk in point["disks"]
     }
     for name in verified:
-        if outcomes[name] != ["succeeded"]:
-            yield f"{name}: of a verified point, and its outcome is {outcomes[name]}"
+        if outcomes[name, CREATION] != ["succeeded"]:
+            yield f"{name}: of a verified point, and its outcome is {outcomes[name, CREATION]}"
     if missing := committed - stored.keys():
         yield f"records that were committed are gone: {sorted(missing)}"
 
@@ -239,9 +262,9 @@ def _events(world: World, stored: Mapping[str, Any]) -> Iterator[str]:
 
 def _nothing_lives(stored: Mapping[str, Any]) -> Iterator[str]:
     for owner, id, point in _documents(stored, "points"):
-        if point["state"] not in FINAL and not _still_young(point, stored):
+        if point["state"] not in (*FINAL, *STORED) and not _still_young(point, stored):
             yield f"{owner}: point {id} is still {point['state']}, next at {point['next_at']}"
-        if point["state"] in FINAL and point["next_at"] is not None:
+        if point["state"] in (*FINAL, *STORED) and point["next_at"] is not None:
             yield f"{owner}: point {id} has ended and is due at {point['next_at']}"
     for owner, id, record in _documents(stored, "inbox"):
         if record["next_at"] is not None:
@@ -260,18 +283,23 @@ def _tallies(stored: Mapping[str, Any]) -> Iterator[str]:
         tenant = d.from_data(d.Tenant, stored[f"tenants/{owner}"])
         instance = d.from_data(d.Instance, data)
         points = [d.from_data(d.Point, p) for t, _, p in _documents(stored, "points") if p["instance"]["id"] == id]
+        gone = {point.id for point in points if point.state == "deleted"}
+        points = [replace(point, state=point.expiry.was, expiry=None) if point.expiry else point for point in points]
         expected = d.Instance(
             updated_at=instance.updated_at, id=id, name="", project="", zone="", region="", disks=[], seen_at=now
         )
         for point in sorted(points, key=lambda p: p.requested_at):
             expected = after_transition(expected, None, None, point)
+        deleted = sum(_bytes(point) for point in points if point.id in gone and point.state == "verified")
+        expected = replace(expected, tally=replace(expected.tally, bytes=expected.tally.bytes - deleted))
         if expected.tally != instance.tally:
             yield f"{owner}: {id}: tally {instance.tally} should be {expected.tally}"
-        mine, theirs = instance.newest_verified, expected.newest_verified
-        verified = {point.id: taken_at(point) for point in points if point.state == "verified"}
+        mine = instance.newest_verified
+        verified = {point.id: taken_at(point) for point in points if point.state == "verified" and point.id not in gone}
+        newest_at = max(verified.values(), default=None)
         # Of two points of one instant either is the newest: the one that ended first.
-        if (mine and (mine.at, verified.get(mine.point))) != (theirs and (theirs.at, theirs.at)):
-            yield f"{owner}: {id}: newest verified is {mine}, should be {theirs}"
+        if (mine and (mine.at, verified.get(mine.point))) != (newest_at and (newest_at, newest_at)):
+            yield f"{owner}: {id}: newest verified is {mine}, should be of {newest_at}"
         if instance.lost_at is None and tenant.vendor_managed:
             since = instance.newest_verified.at if instance.newest_verified else instance.seen_at
             late = now - since > timedelta(hours=tenant.rpo_hours, minutes=10)
@@ -281,9 +309,13 @@ def _tallies(stored: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{owner}: {id}: told to be in breach, and is not"
 
 
+def _bytes(point: d.Point) -> int:
+    return sum(disk.snapshot.bytes for disk in point.disks)
+
+
 def _requests(stored: Mapping[str, Any]) -> Iterator[str]:
     """One request id has the effect of once."""
     taken = sum(point["trigger"] == "on_demand" for _, _, point in _documents(stored, "points"))
-    asked = sum("/requests/" in path for path in stored)
+    asked = sum("/requests/" in path and not data["sha256"] for path, data in stored.items())
     if taken != asked:
         yield f"{asked} requests were acted on and {taken} points taken"

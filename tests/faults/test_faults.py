@@ -1,5 +1,6 @@
 """The whole system in a hostile world, one seed a test. Replay one with `python -m tests.faults SEED`."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -40,17 +41,26 @@ def test_the_seeds_meet_what_they_are_meant_to_meet() -> None:
     states: set[str] = set()
     codes: set[str] = set()
     triggers: set[str] = set()
+    acts: set[str] = set()
     attempts = 0
+    repeated = orphans = False
     for seed in range(40):
         world = World(seed)
         world.run()
         for path, data in world.system.documents.dump().items():
+            if "/inbox/" in path:
+                acts.add(json.loads(data["bytes"])["action"])
+            orphans = orphans or (path.startswith("vaults/") and data["orphans_total"] > 0)
             if "/points/" in path:
                 states.add(data["state"])
                 triggers.add(data["trigger"])
                 codes.add((data["failure"] or {}).get("code", ""))
+                repeated = repeated or ((data["expiry"] or {}).get("attempts", 0) > 1)
                 attempts = max([attempts, *(disk["attempts"] for disk in data["disks"])])
-    assert states == {"verified", "failed", "missed"}
+    assert states == {"verified", "failed", "missed", "expiring", "deleted"}
+    assert repeated
+    assert orphans
+    assert acts >= {"hold.added", "deletion.paused", "deletion.resumed"}
     assert triggers == {"scheduled", "on_demand"}
     assert attempts > 1
     assert {"deadline", "instance_gone", "forbidden"} & codes

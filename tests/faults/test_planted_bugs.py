@@ -26,6 +26,9 @@ class Bug:
 RULES = "functions/snapkeep/creation/rules.py"
 HANDLER = "functions/snapkeep/creation/handler.py"
 AUDIT = "functions/snapkeep/audit/handler.py"
+RETENTION = "functions/snapkeep/retention/rules.py"
+EXPIRE = "functions/snapkeep/retention/handler.py"
+DELETION = "functions/snapkeep/retention/deletion.py"
 
 BUGS = [
     Bug(
@@ -105,7 +108,7 @@ BUGS = [
     Bug(
         "the schedule takes points of client-managed tenants",
         "functions/snapkeep/creation/slots.py",
-        "if instance.lost_at is not None or not tenant.vendor_managed:",
+        "if instance.lost_at is not None or not tenant.vendor_managed or tenant.has_left(now):",
         "if instance.lost_at is not None:",
         "client-managed",
     ),
@@ -136,6 +139,104 @@ BUGS = [
         "next_at=min(now + wait, _must_end(point, now)))",
         "next_at=None)",
         "is still|nowhere|0 outcomes",
+    ),
+    Bug(
+        "a point goes before its grace is over",
+        RETENTION,
+        "if facts.now < point.expiry.delete_after:",
+        "if facts.now < point.expiry.decided_at:",
+        "in its grace",
+    ),
+    Bug(
+        "a lock keeps nothing",
+        RETENTION,
+        "if point.lock_until is not None and facts.now < point.lock_until:",
+        "if point.lock_until is not None and facts.now > point.lock_until:",
+        "it is locked until",
+    ),
+    Bug(
+        "a hold on an instance or a tenant keeps nothing",
+        RETENTION,
+        "            if hold.stands(now):\n                reason =",
+        "            if not hold.stands(now):\n                reason =",
+        "its (instance|tenant) is held",
+    ),
+    Bug(
+        "the last bucket of a rule is forgotten",
+        RETENTION,
+        "            if kept == count:",
+        "            if kept + 1 >= count:",
+        "a rule wants it",
+    ),
+    Bug(
+        "the oldest point is not kept while a rule has room",
+        RETENTION,
+        "elif number == oldest:",
+        "elif number > oldest:",
+        "a rule wants it",
+    ),
+    Bug(
+        "points go while their instance is in breach",
+        RETENTION,
+        "if not facts.situation.in_breach or facts.situation.override is not None:",
+        "if facts.situation.in_breach or facts.situation.override is not None:",
+        "its instance is in breach",
+    ),
+    Bug(
+        "a failed point goes at once",
+        RETENTION,
+        "FAILED_KEPT: Final = timedelta(days=7)",
+        "FAILED_KEPT: Final = timedelta(hours=1)",
+        "it failed only at",
+    ),
+    Bug(
+        "a point that has lost a snapshot fills a bucket",
+        RETENTION,
+        'return _settled_as(point) == "verified" and point.usable and not point.gone and not _going(point)',
+        'return _settled_as(point) == "verified" and point.usable and not _going(point)',
+        "a rule wants it|is the newest verified|it is incomplete",
+    ),
+    Bug(
+        "nobody compares the numeric id before a snapshot goes",
+        EXPIRE,
+        'if found is None or found.id != change.id or found.status == "DELETING":',
+        'if found is None or found.status == "DELETING":',
+        "is asked to go as",
+    ),
+    Bug(
+        "a deletion begins beside a hold on its tenant",
+        EXPIRE,
+        "            run.tenant.replaced(run.tenant.value),\n",
+        "",
+        "its tenant is held",
+    ),
+    Bug(
+        "the controls are not read before snapshots go",
+        EXPIRE,
+        "        self.controls = self.fleet.controls()\n        return",
+        "        return",
+        "nobody looked whether deletion is paused",
+    ),
+    Bug(
+        "a deletion that was answered is believed",
+        DELETION,
+        "there = [ref for ref in known(adopting) if _holds(ref, found)]",
+        "there: list[SnapshotRef] = []",
+        "deleted, and",
+    ),
+    Bug(
+        "a snapshot is taken for ours by its name alone",
+        DELETION,
+        "        found.name in names\n        and",
+        "        found.name in names\n        or",
+        "the foreign snapshot",
+    ),
+    Bug(
+        "a deletion is asked for again as the same request",
+        "functions/snapkeep/cloud.py",
+        'what += f":{change.id}:{change.attempt}"',
+        'what += f":{change.id}"',
+        "still expiring",
     ),
 ]
 

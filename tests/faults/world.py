@@ -11,29 +11,36 @@ from __future__ import annotations
 import base64
 import logging
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from tests.faults import judge
+from msgspec.structs import replace
+from tests.faults import judge, keeping
 
-from snapkeep import fleet
-from snapkeep.cloud import Change, Resource
+from snapkeep import commands, fleet
+from snapkeep.cloud import Change, DeleteSnapshot, Resource
 from snapkeep.creation.rules import point_id, snapshot_name
 from snapkeep.documents import Instance, from_data
 from snapkeep.entry import ENTRIES
 from snapkeep.messages import CreateRequested, CreateRequestedData, encode
 from snapkeep.ports import Conflict, Doc, Ports, Query, Transient, Write
 from snapkeep_local import faults, schedule
+from snapkeep_local.errors import ApiError
 from snapkeep_local.sim import System
 
 R = TypeVar("R", bound=Resource)
 
-START: Final = datetime(2026, 3, 27, 20, 0, tzinfo=UTC)  # Madrid changes its clocks on the 29th
+START: Final = datetime(2026, 3, 26, 16, 0, tzinfo=UTC)  # Madrid changes its clocks on the 29th
 STEP: Final = timedelta(minutes=5)
+AGEING: Final = timedelta(hours=26)
+"""Before the faults: what was taken at the start is past its grace when they begin."""
+LARGE_STEP: Final = timedelta(minutes=30)
 FAULTY: Final = timedelta(days=2)
 SETTLING: Final = timedelta(hours=38)
 FLEET: Final = Path(__file__).with_name("fleet.yaml")
@@ -95,6 +102,9 @@ class Trace:
     starts: list[tuple[int, Change]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)  # laws seen broken while it ran
     order: int = 0
+    # When the controls were last looked at and a deletion last begun: by the run, and by the one that goes between.
+    looked: Counter[int] = field(default_factory=Counter)
+    begun: Counter[int] = field(default_factory=Counter)
 
     def next(self) -> int:
         self.order += 1
@@ -112,6 +122,8 @@ class World:
         self.struck: list[dict[str, Any]] = []
         self.dead_days = timedelta(0)
         self.tampered: set[str] = set()
+        self.planted: dict[str, str] = {}  # foreign snapshots: link -> numeric id; they must outlive everything
+        self.asked = 0  # commands of people
 
     # --- ports ------------------------------------------------------------------------------------------------
 
@@ -150,13 +162,20 @@ class World:
             raise lost or Transient(f"{effect}: its answer was lost")
 
     def _interleave(self) -> None:
-        """Let another run of some function go first, from its start to its end: two at once."""
+        """Let another run of some function, or a person's act, go first, from its start to its end: two at once."""
         if self.depth or self.rng.random() >= self.mix.interleave:
             return
-        name = self.rng.choice(("reconcile", "plan", "audit", "health", "discover", "reconcile"))
+        functions = ("reconcile", "plan", "audit", "health", "discover", "reconcile", "retention")
+        name = self.rng.choice((*functions, "hold", "pause"))
         self.depth += 1
         try:
-            ENTRIES[name](_envelope(schedule.TICK), self.hostile)
+            match name:
+                case "hold":
+                    self._hold()
+                case "pause":
+                    self._pause()
+                case _:
+                    ENTRIES[name](_envelope(schedule.TICK), self.hostile)
         except (Exception, Death):  # noqa: BLE001, S110 - it may fail like any other; Pub/Sub would deliver again
             pass
         finally:
@@ -169,22 +188,33 @@ class World:
     # --- time -------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Two days of faults, then time to settle."""
+        """A day without faults, so that there is something to expire; two days of them; then time to settle."""
         reading = fleet.read(FLEET)
         assert not reading.mistakes, reading.mistakes
         self.system.apply(reading)
-        self._pass(timedelta(hours=1))
+        for _ in range(3):
+            self._pass(timedelta(minutes=15))
+            for one in self.system.cloud.instances():
+                self._ask_for(one.project, one.zone, one.name)
+        self._pass(AGEING, step=LARGE_STEP)
         self.faulty = True
         steps = FAULTY // STEP
         silence = self._silence(steps)
         for step in range(steps):
             self._tamper_with_cloud()
             self._ask_on_demand()
+            self._hold_and_pause()
             self._pass(STEP, ticks=step not in silence)
         self.faulty = False
+        for what in self._paused():
+            self._command(partial(commands.resume, what="deletion", reason="go on", tenant=what))
         self.struck = self.system.cloud.faults()
         self.system.cloud.clear_faults()
         self._pass(SETTLING)
+
+    def kept(self) -> dict[str, Any]:
+        """What is stored of tenants, their instances and points, and the controls."""
+        return self.system.documents.dump(leaving_out={"audit", "inbox", "requests", "health", "rejected"})
 
     def summary(self) -> str:
         """What this seed was like, for a person who replays it."""
@@ -202,12 +232,12 @@ class World:
                 self.dead_days = timedelta(days=3)
         return range(0)
 
-    def _pass(self, duration: timedelta, *, ticks: bool = True) -> None:
+    def _pass(self, duration: timedelta, *, ticks: bool = True, step: timedelta = STEP) -> None:
         if self.faulty and self.dead_days and self.rng.random() < 0.005:
             self.system.cloud.advance(self.system.cloud.now + self.dead_days)
             self.dead_days = timedelta(0)
-        for _ in range(duration // STEP):
-            self.system.cloud.advance(self.system.cloud.now + STEP)
+        for _ in range(duration // step):
+            self.system.cloud.advance(self.system.cloud.now + step)
             if ticks:
                 for function in schedule.ticking(self.system.cloud.now):
                     self.system.bus.publish(function.topic, schedule.TICK)
@@ -243,10 +273,15 @@ class World:
             self._change_disks()
         if self.rng.random() < 0.03:
             self._squat()
+        if self.rng.random() < 0.02:
+            self._forge()
+        if self.rng.random() < 0.008:
+            self._take_name()
 
     def _cloud_fault(self) -> Any:
         effect = self.rng.choice(
             (
+                faults.DeletionLies(),
                 faults.Stuck(snapshot=self.rng.choice(("CREATING", "UPLOADING"))),
                 faults.Slow(factor=self.rng.choice((5, 60))),
                 faults.OperationFails(),
@@ -290,7 +325,7 @@ class World:
 
     def _squat(self) -> None:
         """Put a foreign snapshot where our next one would go."""
-        documents = self.system.documents.dump()
+        documents = self.kept()
         instances = [(p, from_data(Instance, v)) for p, v in documents.items() if p.split("/")[2:3] == ["instances"]]
         living = [(p, i) for p, i in instances if i.lost_at is None and i.next_slot_at]
         if not living:
@@ -304,10 +339,98 @@ class World:
             disk = self.rng.choice(sorted(instance.disks, key=lambda ref: ref.id))
             name = snapshot_name(tenant, point, instance.name, disk.name, disk.id, instance.region, 1)
             vault = documents[f"tenants/{tenant}"]["vault_project"]
-            self.system.cloud.plant_snapshot(project=vault, name=name)
+            self._plant(vault, name)
+
+    def _plant(self, project: str, name: str, **claims: Any) -> None:
+        there = self.system.cloud.snapshot(project, name)
+        link = self.system.cloud.plant_snapshot(project=project, name=name, **claims)
+        planted = self.system.cloud.snapshot(project, name)
+        if there is None and planted is not None:
+            self.planted[link] = planted["id"]
+
+    def _forge(self) -> None:
+        """A foreign snapshot with our labels, of our disk, in our place."""
+        found = self._some_snapshot()
+        if found is not None:
+            tenant, point, disk, ref = found
+            name = self.rng.choice((f"sk-forged-{self.rng.randrange(10**6)}", f"{ref['name'][:50]}-x"))
+            self._plant(ref["project"], name, **self._claims(tenant, point, disk))
+
+    def _take_name(self) -> None:
+        """One of ours is deleted behind our back, and another one takes its name."""
+        found = self._some_snapshot()
+        if found is not None:
+            tenant, point, disk, ref = found
+            self.system.cloud.remove_snapshot(f"projects/{ref['project']}/global/snapshots/{ref['name']}")
+            self._plant(ref["project"], ref["name"], **self._claims(tenant, point, disk))
+
+    def _claims(self, tenant: str, point: Any, disk: Any) -> dict[str, Any]:
+        labels = {"snapkeep-tenant": tenant, "snapkeep-point": point["id"], "snapkeep-role": "home"}
+        scope = f"zones/{disk['zone']}" if disk["zone"] else f"regions/{point['instance']['region']}"
+        source = f"projects/{point['instance']['project']}/{scope}/disks/{disk['name']}"
+        try:
+            self.system.cloud.get("disks", source)
+        except ApiError:
+            return {"labels": labels, "location": point["instance"]["region"]}
+        return {"labels": labels, "location": point["instance"]["region"], "source_disk": source}
+
+    def _some_snapshot(self) -> tuple[str, Any, Any, Any] | None:
+        """A snapshot of some point that is there and ours, with its tenant, point and disk."""
+        found = [
+            (path.split("/")[1], point, disk, disk["snapshot"])
+            for path, point in self.kept().items()
+            if path.split("/")[2:3] == ["points"] and point["state"] in ("verified", "expiring")
+            for disk in point["disks"]
+            if (there := self.system.cloud.snapshot(disk["snapshot"]["project"], disk["snapshot"]["name"]))
+            and there["id"] == disk["snapshot"]["id"]
+        ]
+        return self.rng.choice(found) if found else None
+
+    # --- what people do -----------------------------------------------------------------------------------------
+
+    def _hold_and_pause(self) -> None:
+        if self.rng.random() < 0.02:
+            self._hold()
+        if self.rng.random() < (0.05 if self._paused() else 0.01):
+            self._pause()
+
+    def _hold(self) -> None:
+        """Hold a point, an instance or a tenant; most holds end within the day."""
+        stored = self.kept()
+        tenant = self.rng.choice([path.split("/")[1] for path in stored if path.split("/")[2:3] == ["instances"]])
+        points = [p for p in stored.values() if p.get("stored_for") and p["id"] in _ids(stored, tenant, "points")]
+        hours = self.rng.choice((1, 6, 20))
+        wanted = commands.HoldAsk(reason="case 4711", until=self.system.clock.now() + timedelta(hours=hours))
+        match self.rng.randrange(4):
+            case 0 | 1 if points:
+                wanted = replace(wanted, point=self.rng.choice(points)["id"])
+            case 2:
+                wanted = replace(wanted, instance=self.rng.choice(_ids(stored, tenant, "instances")))
+        self._command(partial(commands.add_hold, tenant=tenant, ask=wanted))
+
+    def _pause(self) -> None:
+        paused = self._paused()
+        act = commands.resume if paused else commands.pause
+        tenant = self.rng.choice(paused or (None, "alpha", "beta"))
+        self._command(partial(act, what="deletion", reason="looking into it", tenant=tenant))
+
+    def _paused(self) -> list[str | None]:
+        """Where deletion is paused: tenants, and None for the fleet."""
+        controls = self.inner.documents.get("system/controls")[0]
+        if controls is None:
+            return []
+        deletion = controls.data["paused"]["deletion"]
+        return [*deletion["tenants"], *([None] if deletion["fleet"] else [])]
+
+    def _command(self, act: Callable[..., object]) -> None:
+        """Someone asks for something; what he is refused, or the answer that he never gets, is his to deal with."""
+        self.asked += 1
+        asked = commands.Asked(by="admin@vendor.example", key=f"key-{self.asked}", sha256=str(self.asked))
+        with suppress(commands.Clash, commands.Wrong, Transient, Conflict, Death):
+            act(self.hostile if self.faulty else self.inner, asked)
 
     def _ask_on_demand(self) -> None:
-        if self.rng.random() >= 0.01:
+        if self.rng.random() >= 0.03:
             return
         one = self.rng.choice(self.system.cloud.instances())
         self._ask_for(one.project, one.zone, one.name)
@@ -340,6 +463,8 @@ class _Documents:
 
     def get(self, *paths: str) -> list[Doc | None]:
         self._world.before("get")
+        if "system/controls" in paths:
+            self._world.trace.looked[self._world.depth] = self._world.trace.next()
         return self._inner.get(*paths)
 
     def find(self, query: Query) -> list[Doc]:
@@ -348,10 +473,13 @@ class _Documents:
 
     def commit(self, *writes: Write) -> None:
         self._world.before("commit")
+        stored = self._world.kept() if any(map(_begins_deletion, writes)) else {}
         self._inner.commit(*writes)
         trace = self._world.trace
         trace.commits.append((trace.next(), writes))
-        watch(self._world, writes)
+        if stored:
+            trace.begun[self._world.depth] = trace.order
+        watch(self._world, writes, stored)
         self._world.after("commit")
 
 
@@ -371,6 +499,12 @@ class _Compute:
         self._world.before("compute.start")
         trace = self._world.trace
         trace.starts.append((trace.next(), change))
+        if isinstance(change, DeleteSnapshot):
+            stored = self._world.kept()
+            cloud = self._world.system.cloud
+            trace.broken += keeping.of_call(stored, cloud, change.project, change.name, change.id)
+            if trace.looked[self._world.depth] < trace.begun[self._world.depth]:
+                trace.broken.append(f"{change.name} is asked to go, and nobody looked whether deletion is paused")
         operation = self._inner.start(change, request_id)
         self._world.after("compute.start")
         return operation
@@ -386,8 +520,23 @@ class _Bus:
         self._world.after("publish")
 
 
-def watch(world: World, writes: tuple[Write, ...]) -> None:
-    """Hold what is being committed against what the cloud holds at this very instant."""
+def watch(world: World, writes: tuple[Write, ...], before: dict[str, Any]) -> None:
+    """Hold what is being committed against what the cloud holds at this very instant, and what was stored before it."""
     for write in writes:
         if write.path.split("/")[2:3] == ["points"]:
             world.trace.broken += judge.of_write(world.system.cloud, write.data)
+        if _begins_deletion(write) and before[write.path]["expiry"]["begun_at"] is None:
+            tenant = write.path.split("/")[1]
+            world.trace.broken += keeping.of_beginning(before, tenant, write.data, world.system.clock.now())
+
+
+def _begins_deletion(write: Write) -> bool:
+    """Whether this writes a point whose deletion has begun (now, or before)."""
+    if write.path.split("/")[2:3] != ["points"]:
+        return False
+    expiry = write.data["expiry"]
+    return expiry is not None and expiry["begun_at"] is not None
+
+
+def _ids(stored: dict[str, Any], tenant: str, collection: str) -> list[str]:
+    return [path.split("/")[3] for path in stored if path.startswith(f"tenants/{tenant}/{collection}/")]

@@ -12,7 +12,7 @@ import itertools
 import struct
 import threading
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -401,10 +401,11 @@ class MemoryDocuments:
             removed += len(page)
         return removed
 
-    def dump(self) -> dict[str, Data]:
-        """Everything that is stored, by path, in path order. A copy."""
+    def dump(self, *, leaving_out: Container[str] = ()) -> dict[str, Data]:
+        """What is stored, by path, in path order, but for the collections (by id) that are left out. A copy."""
         with self._lock:
-            return {path: self._doc(path).data for path in sorted(self._stored, key=_ordered_path)}
+            paths = [path for path in self._stored if path.rsplit("/", 2)[-2] not in leaving_out]
+            return {path: self._doc(path).data for path in sorted(paths, key=_ordered_path)}
 
 
 def _expect(write: Write, stored: _Stored | None) -> None:

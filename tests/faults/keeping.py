@@ -1,0 +1,200 @@
+"""What may go and what may not, in the judge's own plain words: nothing here asks the rules under test.
+
+Only what is stored and what the cloud holds count. Each finding is a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from snapkeep_local.cloud import Cloud
+
+Stored = Mapping[str, Any]
+
+GRACE = timedelta(hours=24)
+FAILED_KEPT = timedelta(days=7)
+
+
+def of_beginning(stored: Stored, tenant: str, point: Stored, now: datetime) -> Iterator[str]:
+    """A deletion as it is being committed, against what was stored until then."""
+    expiry = point["expiry"]
+    if point["state"] != "expiring":
+        yield f"{point['id']}: a deletion begins, and the point is {point['state']}"
+    if now < expiry["decided_at"] + GRACE:
+        yield f"{point['id']}: a deletion begins at {now}, in its grace since {expiry['decided_at']}"
+    before = stored[f"tenants/{tenant}/points/{point['id']}"]
+    if before["state"] != "expiring":
+        yield f"{point['id']}: a deletion begins of what was {before['state']}"
+    for why in _kept(stored, tenant, before, now):
+        yield f"{point['id']}: a deletion begins, though {why}"
+
+
+def _kept(stored: Stored, tenant: str, point: Stored, now: datetime) -> Iterator[str]:
+    owner = stored[f"tenants/{tenant}"]
+    instance = stored[f"tenants/{tenant}/instances/{point['instance']['id']}"]
+    if point["lock_until"] and now < point["lock_until"]:
+        yield f"it is locked until {point['lock_until']}"
+    for what, holder in (("it", point), ("its instance", instance), ("its tenant", owner)):
+        if any(hold["until"] is None or now < hold["until"] for hold in holder["holds"]):
+            yield f"{what} is held"
+    paused = stored.get("system/controls", {}).get("paused", {}).get("deletion", {})
+    if paused.get("fleet") or tenant in paused.get("tenants", ()):
+        yield "deletion is paused"
+    lost_at = instance["lost_at"]
+    if lost_at is None:
+        if instance["breach_at"] and not point["expiry"]["override"]:
+            yield "its instance is in breach"
+        if point["id"] == newest(stored, tenant, instance["id"]):
+            yield "it is the newest verified of its instance"
+    if lost_at is not None and now >= lost_at + timedelta(days=owner["retention"]["keep_after_gone_days"]):
+        return
+    if point["expiry"]["was"] == "failed":
+        if now < point["requested_at"] + FAILED_KEPT:
+            yield f"it failed only at {point['requested_at']}"
+        return
+    if point["gone"]:
+        yield "it is incomplete"
+    if point["id"] in wanted(complete(stored, tenant, instance["id"]), owner):
+        yield "a rule wants it"
+
+
+def complete(stored: Stored, tenant: str, instance: str) -> list[Stored]:
+    """The points of an instance that fill buckets, newest first."""
+    points = [
+        data
+        for path, data in stored.items()
+        if path.startswith(f"tenants/{tenant}/points/") and data["instance"]["id"] == instance
+    ]
+    there = [
+        point
+        for point in points
+        if point["state"] == "verified" or (point["state"] == "expiring" and point["expiry"]["was"] == "verified")
+    ]
+    usable = [point for point in there if point["usable"] and not point["gone"]]
+    return sorted(usable, key=taken, reverse=True)
+
+
+def newest(stored: Stored, tenant: str, instance: str) -> str | None:
+    return next((point["id"] for point in complete(stored, tenant, instance)), None)
+
+
+def taken(point: Stored) -> datetime:
+    moment: datetime = min(disk["snapshot"]["created_at"] for disk in point["disks"])
+    return moment
+
+
+def wanted(newest_first: Sequence[Stored], owner: Stored) -> set[str]:
+    """What the policy keeps: for each rule the newest of each of its newest buckets, and with room the oldest."""
+    policy, zone = owner["retention"], ZoneInfo(owner["timezone"])
+    if not newest_first:
+        return set()
+    local = [(point["id"], taken(point).astimezone(zone)) for point in newest_first]
+    buckets: tuple[tuple[str, Callable[[str, datetime], object]], ...] = (
+        ("keep_last", lambda id, at: id),
+        ("keep_daily", lambda id, at: at.date()),
+        ("keep_weekly", lambda id, at: at.isocalendar()[:2]),
+        ("keep_monthly", lambda id, at: (at.year, at.month)),
+        ("keep_yearly", lambda id, at: at.year),
+    )
+    kept: set[str] = set()
+    for rule, bucket in buckets:
+        count = policy[rule]
+        firsts: dict[object, str] = {}
+        for id, at in local:
+            firsts.setdefault(bucket(id, at), id)
+        kept |= set(list(firsts.values())[:count])
+        if len(firsts) < count:
+            kept.add(local[-1][0])
+    if policy["keep_within_days"]:
+        oldest = local[0][1].replace(tzinfo=None) - timedelta(days=policy["keep_within_days"])
+        kept |= {id for id, at in local if at.replace(tzinfo=None) > oldest}
+    return kept
+
+
+def of_call(stored: Stored, cloud: Cloud, project: str, name: str, id: str) -> Iterator[str]:
+    """A deletion as it is being asked for: of a snapshot that is ours by number, of a point whose end is committed."""
+    held = cloud.snapshot(project, name)
+    if held is not None and held["id"] != id:
+        yield f"{name} is asked to go as {id}, and is {held['id']}"
+    owners = [
+        (path, data)
+        for path, data in stored.items()
+        if path.split("/")[2:3] == ["points"] and (project, name, id) in set(_snapshots(data))
+    ]
+    if len(owners) != 1:
+        yield f"{name} ({id}) is asked to go, and is of {len(owners)} points"
+    for path, point in owners:
+        if point["state"] != "expiring" or point["expiry"]["begun_at"] is None:
+            yield f"{name} is asked to go, and its point {path} is {point['state']}, its deletion not begun"
+
+
+def under_way(point: Stored) -> Iterator[tuple[str, int]]:
+    """What was asked to go of a point last, by name and number of the attempt, and may still be there."""
+    if point["state"] == "expiring":
+        yield from ((name, point["expiry"]["attempts"]) for _, name, _ in _snapshots(point))
+
+
+def _left(point: Stored, there: Mapping[tuple[str, str], Any]) -> list[Any]:
+    return [there[project, name] for project, name, _ in _snapshots(point) if (project, name) in there]
+
+
+def _snapshots(point: Stored) -> Iterator[tuple[str, str, str | None]]:
+    for disk in point["disks"]:
+        for ref in (disk["snapshot"], *disk["superseded"]):
+            yield ref["project"], ref["name"], ref["id"]
+
+
+def at_the_end(stored: Stored, cloud: Cloud, planted: Mapping[str, str], now: datetime) -> Iterator[str]:
+    """Nothing foreign is gone, nothing that should be there is gone, and what was to go went."""
+    there = {(one["selfLink"].split("projects/", 1)[1].split("/")[0], one["name"]): one for one in cloud.snapshots()}
+    ids = {one["id"] for one in there.values()}
+    for link, id in planted.items():
+        if id not in ids:
+            yield f"the foreign snapshot {link} ({id}) is gone"
+    for path, point in stored.items():
+        if path.split("/")[2:3] != ["points"]:
+            continue
+        if point["state"] == "deleted":
+            left = [name for _, name, id in _snapshots(point) if id in ids]
+            if left:
+                yield f"{path}: deleted, and {', '.join(left)} is there"
+            if point["stored_for"] or point["next_at"]:
+                yield f"{path}: deleted, and still looked at"
+        late = point["state"] == "expiring" and now > point["expiry"]["delete_after"] + timedelta(hours=12)
+        # One that is stuck in its creation cannot be deleted: it is asked to go every six hours.
+        if late and not any(one["status"] == "CREATING" for one in _left(point, there)):
+            yield f"{path}: still expiring, could go since {point['expiry']['delete_after']}"
+    for path, instance in stored.items():
+        if path.split("/")[2:3] != ["instances"] or instance["lost_at"] is not None:
+            continue
+        tenant = path.split("/")[1]
+        if (
+            instance["newest_verified"]
+            and newest(stored, tenant, instance["id"]) is None
+            and not _any_gone(stored, path)
+        ):
+            yield f"{path}: had a verified point, and has none now"
+        for point in complete(stored, tenant, instance["id"]):
+            for project, name, noted in _snapshots_now(point):
+                held = there.get((project, name))
+                if held is None or held["id"] != noted:
+                    yield f"{point['id']}: is {point['state']}, and {name} is not there"
+
+
+def _snapshots_now(point: Stored) -> Iterator[tuple[str, str, str | None]]:
+    for disk in point["disks"]:
+        ref = disk["snapshot"]
+        if point["expiry"] is None or point["expiry"]["begun_at"] is None:
+            yield ref["project"], ref["name"], ref["id"]
+
+
+def _any_gone(stored: Stored, instance_path: str) -> bool:
+    tenant, id = instance_path.split("/")[1], instance_path.split("/")[3]
+    return any(
+        data["gone"]
+        for path, data in stored.items()
+        if path.startswith(f"tenants/{tenant}/points/") and data["instance"]["id"] == id
+    )
