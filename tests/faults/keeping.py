@@ -18,8 +18,14 @@ GRACE = timedelta(hours=24)
 FAILED_KEPT = timedelta(days=7)
 
 
-def of_beginning(stored: Stored, tenant: str, point: Stored, now: datetime) -> Iterator[str]:
-    """A deletion as it is being committed, against what was stored until then."""
+def of_beginning(stored: Stored, tenant: str, point: Stored, paused: Stored, now: datetime) -> Iterator[str]:
+    """A deletion as it is being committed, against what was stored until then.
+
+    `paused`: where deletion was paused when the run looked last. A pause that comes between its look and its commit
+    stops the calls, not the commit.
+    """
+    if _covers(paused, tenant):
+        yield f"{point['id']}: a deletion begins, though deletion is paused"
     expiry = point["expiry"]
     if point["state"] != "expiring":
         yield f"{point['id']}: a deletion begins, and the point is {point['state']}"
@@ -40,9 +46,6 @@ def _kept(stored: Stored, tenant: str, point: Stored, now: datetime) -> Iterator
     for what, holder in (("it", point), ("its instance", instance), ("its tenant", owner)):
         if any(hold["until"] is None or now < hold["until"] for hold in holder["holds"]):
             yield f"{what} is held"
-    paused = stored.get("system/controls", {}).get("paused", {}).get("deletion", {})
-    if paused.get("fleet") or tenant in paused.get("tenants", ()):
-        yield "deletion is paused"
     lost_at = instance["lost_at"]
     if lost_at is None:
         if instance["breach_at"] and not point["expiry"]["override"]:
@@ -114,7 +117,11 @@ def wanted(newest_first: Sequence[Stored], owner: Stored) -> set[str]:
     return kept
 
 
-def of_call(stored: Stored, cloud: Cloud, project: str, name: str, id: str) -> Iterator[str]:
+def _covers(paused: Stored, tenant: str) -> bool:
+    return bool(paused.get("fleet") or tenant in paused.get("tenants", ()))
+
+
+def of_call(stored: Stored, cloud: Cloud, project: str, name: str, id: str, paused: Stored) -> Iterator[str]:
     """A deletion as it is being asked for: of a snapshot that is ours by number, of a point whose end is committed."""
     held = cloud.snapshot(project, name)
     if held is not None and held["id"] != id:
@@ -129,6 +136,8 @@ def of_call(stored: Stored, cloud: Cloud, project: str, name: str, id: str) -> I
     for path, point in owners:
         if point["state"] != "expiring" or point["expiry"]["begun_at"] is None:
             yield f"{name} is asked to go, and its point {path} is {point['state']}, its deletion not begun"
+        if _covers(paused, path.split("/")[1]):
+            yield f"{name} is asked to go while deletion is paused"
 
 
 def under_way(point: Stored) -> Iterator[tuple[str, int]]:

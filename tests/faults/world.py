@@ -105,6 +105,7 @@ class Trace:
     # When the controls were last looked at and a deletion last begun: by the run, and by the one that goes between.
     looked: Counter[int] = field(default_factory=Counter)
     begun: Counter[int] = field(default_factory=Counter)
+    saw_paused: dict[int, Any] = field(default_factory=dict)  # where deletion was paused, as that run saw it last
 
     def next(self) -> int:
         self.order += 1
@@ -463,9 +464,12 @@ class _Documents:
 
     def get(self, *paths: str) -> list[Doc | None]:
         self._world.before("get")
+        found = self._inner.get(*paths)
         if "system/controls" in paths:
-            self._world.trace.looked[self._world.depth] = self._world.trace.next()
-        return self._inner.get(*paths)
+            trace, depth = self._world.trace, self._world.depth
+            trace.looked[depth] = trace.next()
+            trace.saw_paused[depth] = next((doc.data["paused"]["deletion"] for doc in found if doc), {})
+        return found
 
     def find(self, query: Query) -> list[Doc]:
         self._world.before("find")
@@ -500,9 +504,9 @@ class _Compute:
         trace = self._world.trace
         trace.starts.append((trace.next(), change))
         if isinstance(change, DeleteSnapshot):
-            stored = self._world.kept()
-            cloud = self._world.system.cloud
-            trace.broken += keeping.of_call(stored, cloud, change.project, change.name, change.id)
+            stored, cloud = self._world.kept(), self._world.system.cloud
+            paused = trace.saw_paused.get(self._world.depth, {})
+            trace.broken += keeping.of_call(stored, cloud, change.project, change.name, change.id, paused)
             if trace.looked[self._world.depth] < trace.begun[self._world.depth]:
                 trace.broken.append(f"{change.name} is asked to go, and nobody looked whether deletion is paused")
         operation = self._inner.start(change, request_id)
@@ -527,7 +531,8 @@ def watch(world: World, writes: tuple[Write, ...], before: dict[str, Any]) -> No
             world.trace.broken += judge.of_write(world.system.cloud, write.data)
         if _begins_deletion(write) and before[write.path]["expiry"]["begun_at"] is None:
             tenant = write.path.split("/")[1]
-            world.trace.broken += keeping.of_beginning(before, tenant, write.data, world.system.clock.now())
+            paused = world.trace.saw_paused.get(world.depth, {})
+            world.trace.broken += keeping.of_beginning(before, tenant, write.data, paused, world.system.clock.now())
 
 
 def _begins_deletion(write: Write) -> bool:
