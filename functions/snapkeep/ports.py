@@ -7,7 +7,7 @@ client libraries and `infra/local` in memory, and one contract suite (`tests/con
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol, TypeVar
 
@@ -16,6 +16,7 @@ import msgspec
 from snapkeep.cloud import Change, Resource
 
 R = TypeVar("R", bound=Resource)
+V = TypeVar("V", bound=msgspec.Struct)
 
 
 class Conflict(Exception):
@@ -64,13 +65,32 @@ SERVER_TIME: Final = ServerTime()
 Data = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
 class Doc:
-    """A document as read. `version` is opaque: hand it back in a Replace to say which state was seen."""
+    """A document as read. `version` is opaque: hand it back in a Replace to say which state was seen.
 
-    path: str
-    data: Data
-    version: object = field(compare=False)
+    Two are equal that have the same path and data. A database may unpack the data only when they are asked for.
+    """
+
+    __slots__ = ("_data", "path", "version")
+
+    def __init__(self, path: str, data: Data, version: object) -> None:
+        self.path = path
+        self.version = version
+        self._data = data
+
+    @property
+    def data(self) -> Data:
+        return self._data
+
+    def read_as(self, kind: type[V]) -> V:
+        """The document as a msgspec Struct. Raises msgspec.ValidationError where it is none of this kind."""
+        return msgspec.convert(self.data, kind, builtin_types=(datetime, bytes))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Doc) and (self.path, self.data) == (other.path, other.data)
+
+    def __repr__(self) -> str:
+        return f"Doc({self.path!r}, {self.data!r}, {self.version!r})"
 
 
 class Create(msgspec.Struct, frozen=True):

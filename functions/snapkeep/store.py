@@ -137,7 +137,7 @@ class Held(Generic[T]):
 def held(kind: type[T], doc: Doc) -> Held[T]:
     """Raises msgspec.ValidationError, which names the document."""
     try:
-        return Held(doc.path, d.from_data(kind, doc.data), doc.version)
+        return Held(doc.path, doc.read_as(kind), doc.version)
     except msgspec.ValidationError as error:
         raise msgspec.ValidationError(f"{doc.path}: {error}") from None
 

@@ -236,6 +236,8 @@ class Cloud:
         self._requests: dict[tuple[str, str], tuple[datetime, str]] = {}
         self._shown: dict[str, Json] = {}
         """Instances and disks in their REST shape, by link, as they have been since the fleet was last changed."""
+        self._shown_snapshots: dict[str, tuple[tuple[object, ...], Json]] = {}
+        """Snapshots likewise, each with all that can change in one."""
         self._agenda: list[tuple[datetime, int, Happening]] = []
         self._order = 0
 
@@ -919,6 +921,7 @@ class Cloud:
             return
         del self._snapshots[snapshot.link]
         del self._by_project[snapshot.project, "snapshots"][snapshot.link]
+        self._shown_snapshots.pop(snapshot.link, None)
         self._leave_chain(snapshot)
 
     def _leave_chain(self, snapshot: Snapshot) -> None:
@@ -977,13 +980,22 @@ class Cloud:
         return base64.b64encode(uuid.uuid5(uuid.NAMESPACE_OID, text).bytes[:8]).decode()
 
     def _show(self, link: str, resource: Any) -> Json:
-        """A resource as a read answers it. That of an instance or a disk is the same dict until the fleet changes."""
-        if not isinstance(resource, (Instance, Disk)):
+        """A resource as a read answers it: the same dict, until it changes. Operations are few, and made anew."""
+        if isinstance(resource, Operation):
             return self._render(resource)
+        if isinstance(resource, Snapshot):
+            return self._show_snapshot(link, resource)
         shown = self._shown.get(link)
         if shown is None:
             shown = self._shown[link] = self._render(resource)
         return shown
+
+    def _show_snapshot(self, link: str, snapshot: Snapshot) -> Json:
+        can_change = (snapshot.id, snapshot.status, snapshot.bytes, snapshot.fingerprint)
+        known = self._shown_snapshots.get(link)
+        if known is None or known[0] != can_change:
+            known = self._shown_snapshots[link] = (can_change, self._render(snapshot))
+        return known[1]
 
     def _render(self, resource: Any) -> Json:
         match resource:

@@ -35,6 +35,9 @@ _LINKS: Final[Mapping[type, re.Pattern[str]]] = {
     Operation: re.compile(r"projects/[^/]+/(global|zones/[^/]+)/operations/[^/]+"),
 }
 
+KNOWN_MAX: Final = 20_000
+"""Resources that are remembered in the shape that Snapkeep reads; at the bound all of them are made anew."""
+
 _NOT_DEFINITION: Final = frozenset({"id", "name", "zone", "status", "disks", "kind", "selfLink"})
 """Fields of an instance that have a place of their own in `cloud.Instance`."""
 
@@ -43,7 +46,7 @@ class LocalCompute:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
         self._known: dict[str, tuple[Json, Resource]] = {}
-        """Instances and disks by link, each with the very answer that it was made of: the same one gives the same."""
+        """By link, each with the very answer that it was made of: the same one gives the same."""
 
     def get(self, kind: type[R], link: str) -> R | None:
         """Raises ValueError for a link that is not of this kind."""
@@ -87,10 +90,10 @@ class LocalCompute:
         return partial_link(operation["selfLink"])
 
     def _typed(self, kind: type[R], found: Json) -> R:
-        if kind is Snapshot:
-            return _typed(kind, found)  # shown anew each time
         known = self._known.get(found["selfLink"])
         if known is None or known[0] is not found:
+            if len(self._known) == KNOWN_MAX:
+                self._known.clear()
             known = self._known[found["selfLink"]] = (found, _typed(kind, found))
         value = known[1]
         assert isinstance(value, kind)

@@ -30,6 +30,7 @@ from snapkeep.ports import (
     Direction,
     Doc,
     Query,
+    V,
     Write,
 )
 
@@ -272,8 +273,36 @@ class _Stored:
     version: int
 
 
-_UNPACK: Final = msgspec.msgpack.Decoder().decode
+_UNPACK: Final[Callable[[bytes], Data]] = msgspec.msgpack.Decoder(Data).decode
 _PACK: Final = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+class _PackedDoc(Doc):
+    """A document that is unpacked when it is looked at: straight into a type, where that is what is asked for."""
+
+    __slots__ = ("_stored", "_unpacked")
+
+    def __init__(self, path: str, stored: _Stored) -> None:
+        self.path = path
+        self.version = stored.version
+        self._stored = stored
+        self._unpacked: Data | None = None
+
+    @property
+    def data(self) -> Data:
+        data = self._unpacked
+        if data is None:
+            data = self._unpacked = _UNPACK(self._stored.raw)
+        return data
+
+    def read_as(self, kind: type[V]) -> V:
+        unpack: Callable[[bytes], V] = _unpacking(kind)
+        return unpack(self._stored.raw)
+
+
+@lru_cache(maxsize=256)
+def _unpacking(kind: type[V]) -> Callable[[bytes], V]:
+    return msgspec.msgpack.Decoder(kind).decode
 
 
 @lru_cache(maxsize=1024)
@@ -323,7 +352,7 @@ class MemoryDocuments:
 
     def _doc(self, path: str) -> Doc:
         stored = self._stored[path]
-        return Doc(path, _UNPACK(stored.raw), stored.version)
+        return _PackedDoc(path, stored)
 
     def commit(self, *writes: Write) -> None:
         """Write all or none. Raises Conflict; ValueError or TypeError for what Firestore would refuse for good."""
