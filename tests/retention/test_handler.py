@@ -107,6 +107,15 @@ def test_an_instance_is_looked_at_once_a_day_and_no_more_where_nothing_of_it_is_
     assert (empty.instance.retention_at, empty.instance.retention) == (None, d.RetentionWork())
 
 
+def test_what_expires_is_weighed_again_when_its_grace_ends_however_long_that_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rules, "EXPIRY_GRACE", 3 * HOUR)
+    scene, _ = expiring()
+    scene.wait(4 * HOUR)
+    assert scene.states == ["deleted", "deleted", "verified"]
+
+
 def test_the_week_ahead_is_counted_for_health() -> None:
     scene = Scene()
     scene.take_daily(3)

@@ -328,6 +328,8 @@ def _weigh(run: _Run, instance: Held[d.Instance], look_at: datetime | None) -> N
     settled = _mark(run, instance.value, points, marks, known)
     chosen = _chosen(run, instance.value, [points[id] for id in deletes])
     plan_at = plan.next_change if settled and len(chosen) == len(deletes) else now + NEXT_TICK
+    if marks:
+        plan_at = min(plan_at, now + rules.EXPIRY_GRACE)  # when the grace of what expires now is over
     if paused:
         plan_at = min(plan.next_change, now + PAUSED)
     going = [one.point for one in then.decisions if not isinstance(one.decision, rules.Keep | rules.Undo)]
