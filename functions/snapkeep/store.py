@@ -89,6 +89,7 @@ QUERIES: Final[Mapping[str, Shape]] = {
     "held_tenants": Shape("tenants", (("held", "=="),)),
     "held_instances": Shape("instances", (("held", "=="),), group=True),
     "held_points": Shape("points", (("held", "=="),), group=True),
+    "principals": Shape("principals", order=(("role", "asc"),), limit=VIEW_PAGE),
     # Within one tenant.
     "tenant_instances": Shape("instances", order=(("id", "asc"),)),
     # The newest first: where a walk is cut off, what it did not read is older than all that it decides about.
@@ -361,6 +362,11 @@ class Fleet:
         """What the owner of this address may do; None where nothing, or nothing readable, stands about him."""
         found = next(readable(d.Principal, filter(None, self._documents.get(f"principals/{email}"))), None)
         return found.value if found else None
+
+    def principals(self) -> list[tuple[str, d.Principal]]:
+        """A page of those who may do anything here, with their addresses: for the sign-in of a local cloud."""
+        found = readable(d.Principal, self.page_docs("principals"))
+        return [(one.path.removeprefix("principals/"), one.value) for one in found]
 
     def page_docs(self, name: str, *values: Any, after: Doc | None = None) -> list[Doc]:
         """The page of a query over the whole fleet that follows `after`, for people to look at."""

@@ -43,6 +43,8 @@ SILENT_MIN: Final = timedelta(minutes=10)
 """A function is silent once its last tick is older than three periods, and than this: one tick may be late."""
 
 
+CONTROLS: Final = "system/controls"
+
 BAD_KINDS: Final = ("dead_letter", "rejected")
 """Kinds of bad messages, from the one that needs somebody first: each has its own page, so that none hides another."""
 
@@ -145,9 +147,9 @@ def _fleet_of(ports: Ports, tenant: str) -> FleetView:
 def fleet_version(ports: Ports, *, only: str | None = None) -> str:
     """A digest of what was changed last, and the minute, since ages grow while nothing changes.
 
-    Three reads: the fleet's totals, the newest health and the newest bad message, by what they hold. While it is
-    still the instant of such a change (with a clock that stands, for as long as it does), others may join it: then
-    all that carries this instant counts too, up to a page of 50 of health and of bad messages.
+    Four reads: the fleet's totals, what is paused, the newest health and the newest bad message, by what they hold.
+    While it is still the instant of such a change (with a clock that stands, for as long as it does), others may join
+    it: then all that carries this instant counts too, up to a page of 50 of health and of bad messages.
 
     What it may miss until the next change or the end of the minute: what a run that began earlier writes after a
     newer change (it carries the instant at which the run began), a tick, which the totals tell of later, and one of
@@ -155,8 +157,8 @@ def fleet_version(ports: Ports, *, only: str | None = None) -> str:
     """
     whole, now = Fleet(ports.documents), ports.clock.now()
     if only is not None:
-        return _version(filter(None, ports.documents.get(f"health/{only}")), now)
-    docs = list(filter(None, ports.documents.get("health/_fleet")))
+        return _version(filter(None, ports.documents.get(f"health/{only}", CONTROLS)), now)
+    docs = list(filter(None, ports.documents.get("health/_fleet", CONTROLS)))
     for newest, all_at, field in (("health_newest", "health_at", "updated_at"), ("rejected_last", "rejected_at", "at")):
         last = whole.page_docs(newest)
         docs += last

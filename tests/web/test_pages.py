@@ -57,16 +57,17 @@ def test_a_page_reads_as_much_of_a_large_fleet_as_of_a_small_one() -> None:
         assert shown.get("/").status_code == 200
         reads.append((sum(counting.questions.values()), counting.reads))
     # A page of 50, the totals, a tick of each of 6 functions, 10 bad messages of each of 2 kinds; and for the
-    # version the totals, the newest of the tenants' health and the newest bad message; and who asks: in 9 questions.
-    assert reads == [(9, 50 + 1 + 6 + 20 + 3 + 1)] * 2
+    # version the totals, what is paused, the newest of the tenants' health and the newest bad message; what is paused;
+    # and who asks: in 10 questions.
+    assert reads == [(10, 50 + 1 + 6 + 20 + 4 + 1 + 1)] * 2
 
 
-def test_an_open_page_of_a_fleet_where_nothing_changes_reads_four_documents() -> None:
+def test_an_open_page_of_a_fleet_where_nothing_changes_reads_five_documents() -> None:
     world = big(300)
     shown, counting = counted(world)
     answer = shown.get("/fleet", query_string={"seen": views.fleet_version(world.ports)})
     assert (answer.status_code, answer.data) == (204, b"")
-    assert counting.reads == 4  # who asks, and the three of the version
+    assert counting.reads == 5  # who asks, and the four of the version
 
 
 def test_an_open_page_is_told_anew_at_the_same_instant() -> None:
@@ -121,7 +122,9 @@ class Inline(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         names = dict(attrs)
-        if (tag == "script" and "src" not in names) or tag in ("style", "iframe", "object", "base", "form"):
+        if (tag == "script" and "src" not in names) or tag in ("style", "iframe", "object", "base"):
+            self.found.append(tag)
+        if tag == "form" and (names.get("method") != "post" or not str(names.get("action")).startswith("/")):
             self.found.append(tag)
         self.found += [name for name in names if name == "style" or name.startswith(("on", "hx-on"))]
         self.found += [v for n, v in attrs if n in ("src", "href") and v and not v.startswith(("/", "#"))]

@@ -76,8 +76,8 @@ def test_a_fleet_of_any_size_costs_the_same_reads() -> None:
     put_points(world, "t000", 200)
     world.clock.move(seconds=1)
     for view, most in (
-        (lambda: views.fleet(world.ports), 50 + 20 + len(views.PERIODS) + 1 + 3),
-        (lambda: views.fleet_version(world.ports), 3),
+        (lambda: views.fleet(world.ports), 50 + 20 + len(views.PERIODS) + 1 + 4),
+        (lambda: views.fleet_version(world.ports), 4),
         (lambda: views.tenant(world.ports, "t000"), 2 + 200 + 50),
         (lambda: views.points(world.ports), 50),
         (lambda: views.point(world.ports, "20261101-o-t000-app-00000001"), 2),
@@ -142,7 +142,7 @@ def test_the_version_at_one_instant_costs_a_page_of_each_at_the_most() -> None:
     counting = Counting(world.memory)
     world.documents = counting
     views.fleet_version(world.ports)
-    assert counting.reads == 3 + 50 + 50
+    assert counting.reads == 4 + 50 + 50
 
 
 def test_a_fleet_that_was_never_computed_has_no_totals() -> None:

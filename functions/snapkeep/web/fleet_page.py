@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final, Literal
 
+from snapkeep import documents as d
+from snapkeep.commands import Kind
 from snapkeep.health import State
 from snapkeep.views import PERIODS, FleetView, LastTick, TenantLine
-from snapkeep.wording import age, size
+from snapkeep.wording import age, count, size
 
 DAYS: Final = 35
 """Days in a strip: what `days` of a tenant's health holds."""
@@ -36,6 +38,11 @@ MARK_WORDS: Final[Mapping[Mark, str]] = {
     "missed": "missed",
     "none": "without a slot",
 }
+KIND_WORDS: Final[Mapping[Kind, str]] = {
+    "creation": "New points",
+    "deletion": "Deletion",
+    "restore": "Restores",
+}
 STATE_WORDS: Final[Mapping[State, str]] = {
     "breached": "breached",
     "at_risk": "at risk",
@@ -43,6 +50,25 @@ STATE_WORDS: Final[Mapping[State, str]] = {
     "client_managed": "client-managed",
     "offboarded": "offboarded",
 }
+
+
+# --- what is stopped ----------------------------------------------------------------------------------------------
+
+
+def paused(kinds: d.PausedKinds) -> list[str]:
+    """A sentence for each kind of change that is stopped somewhere."""
+    stood = ((what, stopped(getattr(kinds, kind))) for kind, what in KIND_WORDS.items())
+    return [f"{what}: paused {where}" for what, where in stood if where]
+
+
+def stopped(one: d.Paused) -> str:
+    """Where one kind of change is stopped; empty for nowhere."""
+    parts = ["for the whole fleet"] if one.fleet else []
+    for names, noun in ((one.projects, "project"), (one.tenants, "tenant")):
+        if names:
+            more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+            parts.append(f"for {noun}{'s' * (len(names) > 1)} {', '.join(names[:NAMES_SHOWN])}{more}")
+    return ", ".join(parts)
 
 
 # --- the strip ----------------------------------------------------------------------------------------------------
@@ -240,16 +266,13 @@ def tiles(view: FleetView) -> list[Tile]:
         Tile("unprotected", f"{totals.unprotected:,}", "warn" if totals.unprotected else "plain"),
         Tile("running", f"{totals.running:,}"),
         Tile("stored", size(totals.bytes)),
+        Tile("go in 7 days", f"{totals.going:,}"),
         Tile("client-managed", f"{totals.client_managed:,}"),
         Tile("dead letters, 7 days", f"{totals.dead_letters:,}", "bad" if totals.dead_letters else "plain"),
     ]
 
 
 # --- words --------------------------------------------------------------------------------------------------------
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def cut(text: str) -> str:

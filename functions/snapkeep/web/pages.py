@@ -5,21 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
 import flask
-from werkzeug.exceptions import BadRequest, Forbidden, Unauthorized
+from werkzeug.exceptions import BadRequest, Forbidden, NotFound, Unauthorized
 
 from snapkeep import views
 from snapkeep.access import Action
 from snapkeep.ports import Ports, Transient
 from snapkeep.store import QUERIES, REJECTED_KEPT
-from snapkeep.views import BadCursor, FleetView
+from snapkeep.views import BadCursor
 from snapkeep.web import fleet_page
 from snapkeep.web.door import Door, present
 from snapkeep.web.passing import passing
+from snapkeep.web.people import Looking, add_sign_in, form_fields, sign_in_page
+from snapkeep.web.tenants import add_tenants
 from snapkeep.wording import age, moment, size
 
 POLICY: Final = "; ".join(
@@ -51,6 +53,14 @@ FOREVER: Final = "public, max-age=31536000, immutable"
 ACTIONS: Final[Mapping[str, Action]] = {
     "pages.fleet": "fleet.read",
     "pages.fleet_now": "fleet.read",
+    "pages.tenant": "tenant.read",
+    "pages.add_hold": "hold.add",
+    "pages.release_hold": "hold.release",
+    "pages.pause": "tenant.pause",
+    "pages.resume": "tenant.resume",
+    "pages.override": "retention.override",
+    "pages.schedule": "schedule.switch",
+    "pages.orphans": "orphan.read",
 }
 """What each page is, in the words of `access`."""
 
@@ -62,6 +72,13 @@ def action_of(endpoint: str | None) -> Action | None:
 
 def blueprint(ports: Ports, door: Door) -> flask.Blueprint:
     pages = flask.Blueprint("pages", __name__)
+    looking = Looking(door.verified)
+    add_sign_in(pages, ports, door)
+    add_tenants(pages, ports, door, looking)
+
+    @pages.app_context_processor
+    def who_looks() -> dict[str, object]:
+        return {"looking": looking, "form_fields": partial(form_fields, ports)}
 
     def seen() -> str | None:
         """The one tenant that the caller sees; None for all of them."""
@@ -72,7 +89,7 @@ def blueprint(ports: Ports, door: Door) -> flask.Blueprint:
     @pages.get("/")
     def fleet() -> str:
         after = flask.request.args.get("after") or None
-        return flask.render_template("fleet.html", **_fleet(views.fleet(ports, after, only=seen()), after))
+        return flask.render_template("fleet.html", **_fleet(ports, seen(), after))
 
     @pages.get("/fleet")
     def fleet_now() -> flask.typing.ResponseReturnValue:
@@ -81,12 +98,20 @@ def blueprint(ports: Ports, door: Door) -> flask.Blueprint:
         if asked.get("seen") == views.fleet_version(ports, only=only):
             return "", 204
         after = asked.get("after") or None
-        return flask.render_template("fleet_now.html", **_fleet(views.fleet(ports, after, only=only), after))
+        return flask.render_template("fleet_now.html", **_fleet(ports, only, after))
 
     pages.register_error_handler(BadCursor, lambda error: (_failure("No such page", str(error)), 400))
     pages.register_error_handler(BadRequest, lambda error: (_failure("No such page", error.description or ""), 400))
-    pages.register_error_handler(Unauthorized, lambda error: (_failure("Nobody is signed in", error.description), 401))
+
+    @pages.errorhandler(Unauthorized)
+    def nobody(error: Unauthorized) -> tuple[str, int]:
+        """A local cloud asks who it is; elsewhere IAP has, and what it says is not to be believed."""
+        if door.verified:
+            return _failure("Nobody is signed in", error.description), 401
+        return sign_in_page(ports), 401
+
     pages.register_error_handler(Forbidden, lambda error: (_failure("Not for you", error.description), 403))
+    pages.register_error_handler(NotFound, lambda error: (_failure("There is nothing here", None), 404))
     pages.register_error_handler(Transient, _passing)
     pages.add_app_template_filter(_instant, "instant")
     pages.add_app_template_filter(age, "age")
@@ -97,13 +122,15 @@ def blueprint(ports: Ports, door: Door) -> flask.Blueprint:
     return pages
 
 
-def _fleet(view: FleetView, after: str | None) -> dict[str, object]:
+def _fleet(ports: Ports, only: str | None, after: str | None) -> dict[str, object]:
     """What the template shows."""
+    view = views.fleet(ports, after, only=only)
     last = fleet_page.last_day(view.at, [line.days for line in view.tenants])
     strips = {line.id: fleet_page.strip(line.days, last) for line in view.tenants}
     said = fleet_page.verdict(view, first=after is None)
     return {
         "view": view,
+        "paused": fleet_page.paused(views.controls(ports, only=only).paused),
         "after": after,
         "verdict": said,
         "title": f"{said.text} · Snapkeep",
@@ -152,7 +179,7 @@ def harden(response: flask.Response) -> flask.Response:
     """The headers of every answer."""
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Referrer-Policy"] = "same-origin"  # with less, a form does not say where it comes from
     if flask.request.endpoint == "static" and response.status_code in (200, 304):
         name = (flask.request.view_args or {}).get("filename", "")
         asked_by_hash = flask.request.args.get("v") == _hash(name)

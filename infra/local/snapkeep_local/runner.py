@@ -71,6 +71,9 @@ WEB_TIMEOUT_S: Final = 60.0
 HOP_BY_HOP: Final = frozenset({"connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"})
 """Headers that are about one connection, not about what was asked for."""
 
+PAGE_BYTES_MAX: Final = 1 << 20
+"""Of one request to pages and API; function `web` itself takes less."""
+
 PUSH_BYTES_MAX: Final = 16 << 20
 """Of one push: Pub/Sub takes messages of 10 MB, which are a third larger in base64."""
 
@@ -154,6 +157,7 @@ class LocalCloud:
         self._stack.callback(broker.stop)
         self.addresses = {
             "dashboard": f"{url}/",
+            "sign_in": f"{url}/sign-in",
             "api": f"{url}/api/v1",
             "compute": url,
             "functions": {name: f"http://{HOST}:{port}" for name, port in listens.items()},
@@ -463,11 +467,12 @@ def add_pages(app: flask.Flask, port: int) -> None:
     """The dashboard and the API, at the same address as all else: handed on to the process of function `web`."""
 
     @app.get("/", defaults={"path": ""})
-    @app.get("/fleet", defaults={"path": "fleet"})
-    @app.route("/<any('assets', 'api'):path>/<path:rest>", methods=["GET", "POST"])
+    @app.route("/<any('fleet', 'orphans', 'sign-in', 'sign-out'):path>", methods=["GET", "POST"])
+    @app.route("/<any('assets', 'api', 'tenants'):path>/<path:rest>", methods=["GET", "POST"])
     def web(path: str, rest: str = "") -> flask.Response:
         target = flask.request.environ["RAW_URI"]  # as it was asked for: what is quoted in it stays so
         connection = http.client.HTTPConnection(HOST, port, timeout=WEB_TIMEOUT_S)
+        flask.request.max_content_length = PAGE_BYTES_MAX
         try:
             sent = {name: value for name, value in flask.request.headers if name in HANDED_ON}
             connection.request(flask.request.method, target, flask.request.get_data() or None, sent)
@@ -539,7 +544,7 @@ def up(settings: Settings) -> None:
             sys.stdout.flush()
             try:
                 url = cloud.addresses["sim"]
-                log.info("ready; the dashboard is at %s/; Ctrl-C stops it", url)
+                log.info("ready; the dashboard is at %s/, where you choose who you are; Ctrl-C stops it", url)
                 log.info("SNAPKEEP_API=%s leads the command line here", url)
                 while not ended.is_set():
                     signal.pause()
