@@ -6,14 +6,11 @@ Exit status: 0 done; 1 refused or failed, said in one line on standard error; 2 
 from __future__ import annotations
 
 import importlib.util
-import sys
 
 import click
 
-from snapkeep.cli import audit, fleet, points, tick
+from snapkeep.cli import access, audit, controls, fleet, hold, points, retention, tick
 from snapkeep.cli.output import Output
-from snapkeep.config import ConfigError
-from snapkeep.ports import Conflict, Refused, Transient
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,6 +24,12 @@ def root(context: click.Context, as_json: bool) -> None:
 
 root.add_command(fleet.fleet)
 root.add_command(points.points)
+root.add_command(retention.retention)
+root.add_command(hold.hold)
+root.add_command(controls.pause)
+root.add_command(controls.resume)
+root.add_command(controls.schedule)
+root.add_command(access.access)
 root.add_command(audit.audit)
 root.add_command(tick.tick)
 
@@ -38,20 +41,8 @@ if importlib.util.find_spec("snapkeep_local"):
 
 
 def main() -> None:
-    """Run the command line; whatever was foreseen to go wrong ends in one line and status 1."""
-    try:
-        root.main(prog_name="snapkeep")
-    except (ConfigError, Transient, Refused, Conflict) as error:
-        click.echo(f"snapkeep: {error}", err=True)
-        sys.exit(1)
-    except Exception as error:  # Google's, whose types are loaded only once something has failed; any other rises
-        from snapkeep.gcp.calls import refusal
-
-        said = refusal(error)
-        if said is None:
-            raise
-        click.echo(f"snapkeep: {said}", err=True)
-        sys.exit(1)
+    """Run the command line."""
+    root.main(prog_name="snapkeep")
 
 
 if __name__ == "__main__":

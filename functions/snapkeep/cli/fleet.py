@@ -1,20 +1,25 @@
-"""`snapkeep fleet apply | list | show | health`."""
+"""`snapkeep fleet apply | list | show | health | offboard`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 from urllib.parse import quote
 
 import click
 import msgspec
 
 from snapkeep import commands, views
+from snapkeep import documents as d
 from snapkeep import fleet as fleet_file
 from snapkeep.cli import target
+from snapkeep.cli.controls import paused_words
 from snapkeep.cli.output import Output, fail
-from snapkeep.wording import age, moment, size
+from snapkeep.cli.retention import policy_words
+from snapkeep.cli.typed import Day
+from snapkeep.wording import age, count, moment, size
 
 POINTS_SHOWN: Final = 10
 STRIP: Final = {"verified": "■", "failed": "✗", "missed": "✗"}
@@ -27,13 +32,24 @@ def fleet() -> None:
 
 @fleet.command()
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Say what would change and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would change, and how many points would go; change nothing.")
 @click.option("--keep-going", is_flag=True, help="Apply the valid tenants of a file that has mistakes.")
+@click.option(
+    "--accept-deletions",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Apply policies that give up exactly so many points, which are then deleted.",
+)
 @click.pass_obj
-def apply(output: Output, path: Path, dry_run: bool, keep_going: bool) -> None:
+def apply(output: Output, path: Path, dry_run: bool, keep_going: bool, accept_deletions: int | None) -> None:
     """Apply a fleet file, or every fleet file in a folder.
 
-    Mistakes are listed one a line on standard error, and nothing of a file that has one is applied.
+    Mistakes are listed one a line on standard error, and nothing of a file that has one is applied. Nor is anything
+    if it would give up points, unless their number is named.
+
+    \b
+    snapkeep fleet apply fleet/ --dry-run
+    snapkeep fleet apply fleet/ --accept-deletions 12
     """
     reading = fleet_file.read(path)
     for mistake in reading.mistakes:
@@ -41,36 +57,81 @@ def apply(output: Output, path: Path, dry_run: bool, keep_going: bool) -> None:
     for warning in reading.warnings:
         click.echo(f"warning: {warning}", err=True)
     usable = reading.valid if keep_going else reading.clean
-    applied = None
-    if usable:
-        applied = commands.apply_fleet(
-            target.ports(), reading, f"claimed:{target.user()}", dry_run=dry_run, keep_going=keep_going
-        )
+    foreseen = [_apply(entry, dry_run=True) for entry in usable]
+    changed = [(entry, seen) for entry, seen in zip(usable, foreseen, strict=True) if seen.changes]
+    giving_up = {seen.tenant: seen.deletions for seen in foreseen if seen.deletions}
+    total = sum(giving_up.values())
+    may = dry_run or total == (accept_deletions or 0)
+    if may and not dry_run:
+        for entry, seen in changed:
+            _apply(entry, dry_run=False, accept_deletions=seen.deletions)
+            if not output.as_json:
+                _print_changes(output, seen)
+    left_out = [entry.id for entry in reading.valid if entry not in usable]
     if output.as_json:
         output.json(
             {
                 "changes": [
-                    {"tenant": c.tenant, "field": c.field, "old": c.old, "new": c.new}
-                    for c in (applied.changes if applied else ())
+                    {"tenant": seen.tenant, "field": one.field, "old": one.old, "new": one.new}
+                    for _, seen in changed
+                    for one in seen.changes
                 ],
-                "unchanged": applied.unchanged if applied else (),
-                "left_out": applied.left_out if applied else [entry.id for entry in reading.valid],
+                "unchanged": [seen.tenant for seen in foreseen if not seen.changes],
+                "left_out": left_out,
                 "mistakes": [str(mistake) for mistake in reading.mistakes],
                 "warnings": [str(warning) for warning in reading.warnings],
+                "deletions": giving_up,
+                "applied": may and not dry_run,
                 "dry_run": dry_run,
             }
         )
-    elif applied:
-        for change in applied.changes:
-            output.line(str(change))
-        changed = len({change.tenant for change in applied.changes})
-        said = "would change" if dry_run else "changed"
-        output.line(f"{changed} tenants {said}, {len(applied.unchanged)} unchanged")
+    elif usable:
+        if dry_run or not may:
+            for _, seen in changed:
+                _print_changes(output, seen)
+        said = "changed" if may and not dry_run else "would change"
+        output.line(f"{count(len(changed), 'tenant')} {said}, {len(usable) - len(changed)} unchanged")
+        if total:
+            would = "are given up" if may and not dry_run else "would be given up"
+            output.line(f"{count(total, 'point')} {would}: {_numbers(giving_up)}")
+    if not may:
+        fail(_not_accepted(accept_deletions, giving_up, path))
     if reading.mistakes:
-        count = len(reading.mistakes)
+        mistakes = count(len(reading.mistakes), "mistake")
         if not keep_going:
-            fail(f"{count} mistake{'s' * (count > 1)}; nothing of a file with a mistake was applied")
-        fail(f"{count} mistake{'s' * (count > 1)}; {len(usable)} valid tenants were applied (--keep-going)")
+            fail(f"{mistakes}; nothing of a file with a mistake was applied")
+        were = "would be" if dry_run else "was" if len(usable) == 1 else "were"
+        fail(f"{mistakes}; {count(len(usable), 'valid tenant')} {were} applied (--keep-going)")
+
+
+def _apply(entry: fleet_file.Entry, *, dry_run: bool, accept_deletions: int = 0) -> commands.ApplyAnswer:
+    ask = commands.ApplyAsk(
+        entry=dict(entry.normal), file=entry.file, accept_deletions=accept_deletions, dry_run=dry_run
+    )
+    return target.act(commands.ApplyAnswer, entry.id, "apply", ask)
+
+
+def _print_changes(output: Output, seen: commands.ApplyAnswer) -> None:
+    for change in seen.changes:
+        output.line(change.text)
+
+
+def _numbers(giving_up: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} of {tenant}" for tenant, number in sorted(giving_up.items()))
+
+
+def _not_accepted(accepted: int | None, giving_up: Mapping[str, int], path: Path) -> str:
+    total = sum(giving_up.values())
+    if not total:
+        return f"--accept-deletions {accepted}: no point would be given up, so nothing was applied; leave it out"
+    first = min(giving_up)
+    which = (
+        f"`snapkeep retention plan --tenant {first} --policy {path}` shows which of {first}" if path.is_file() else ""
+    )
+    wrong = f"--accept-deletions {accepted} is another number: " if accepted is not None else ""
+    would = f"{count(total, 'point')} would be given up, so nothing was applied"
+    line = f"{wrong}{would}; --accept-deletions {total} accepts it"
+    return f"{line}, {which}" if which else line
 
 
 @fleet.command("list")
@@ -126,24 +187,23 @@ def show(output: Output, tenant: str) -> None:
         output.json(view)
         return
     now = view.at
-    t, r = view.tenant, view.tenant.retention
+    t = view.tenant
     output.line(f"{t.id} · {t.name} · {t.deployment} · {view.state or 'unknown'}")
     output.line(f"project {t.project}, snapshots in {t.vault_project}")
     output.line(
         f"daily at {t.schedule.daily_at} {t.timezone}, spread {t.schedule.spread_minutes} min, "
         f"catch-up {t.schedule.catch_up_hours} h, RPO {t.rpo_hours} h, consistency {t.consistency}"
     )
-    output.line(
-        f"keep last {r.keep_last}, daily {r.keep_daily}, weekly {r.keep_weekly}, monthly {r.keep_monthly}, "
-        f"yearly {r.keep_yearly}, lock {r.lock_days} days"
-    )
+    output.line(f"keep {policy_words(t.retention)}")
+    for sentence in _decided(view):
+        output.line(sentence)
     for missing in t.unmatched:
         output.line(f"not found: {missing}")
     if t.discovery_failure:
         output.line(f"cannot be read: {t.discovery_failure.code}: {t.discovery_failure.message}")
     output.line("")
     output.table(
-        ("INSTANCE", "ZONE", "ID", "DISKS", "NEWEST VERIFIED", "NEXT SLOT", "NOTE"),
+        ("INSTANCE", "ZONE", "ID", "DISKS", "NEWEST VERIFIED", "NEXT SLOT", "GOING IN 7 DAYS", "NOTE"),
         [
             (
                 i.name,
@@ -152,13 +212,14 @@ def show(output: Output, tenant: str) -> None:
                 len(i.disks),
                 age(i.newest_verified.at, now) if i.newest_verified else "never",
                 moment(i.next_slot_at) if i.next_slot_at else "none",
-                (i.lost_reason or "") if i.lost_at else f"in breach since {moment(i.breach_at)}" if i.breach_at else "",
+                f"{i.retention.going}, {size(i.retention.going_bytes)}" if i.retention.going else "",
+                "; ".join(_notes(i, now)),
             )
             for i in view.instances
         ],
         right=("DISKS",),
         text=("NOTE",),
-        spare=("ID", "NEXT SLOT", "DISKS"),
+        spare=("ID", "NEXT SLOT", "DISKS", "GOING IN 7 DAYS"),
     )
     output.line("")
     output.table(
@@ -181,6 +242,68 @@ def show(output: Output, tenant: str) -> None:
     )
 
 
+def _decided(view: views.TenantView) -> Iterator[str]:
+    """What people have decided about a tenant, and what is stopped of it."""
+    t = view.tenant
+    paused = target.ask(views.ControlsView, "/controls").paused
+    for what in get_args(commands.Kind):
+        kind: d.Paused = getattr(paused, what)
+        if kind.covers(project=t.project, tenant=t.id) or t.vault_project in kind.projects:
+            yield f"paused: {what} {paused_words(kind)}"
+    if t.schedule_switch:
+        yield f"its schedule was switched {'on' if t.schedule_switch.on else 'off'} {moment(t.schedule_switch.at)}"
+    if t.offboarding:
+        yield f"leaves {moment(t.offboarding.at)}: {t.offboarding.reason}"
+    held = target.look_for(views.HoldsView, "/holds", {"tenant": t.id})
+    for line in held.holds if held else ():
+        if line.stands:
+            until = f"until {moment(line.hold.until)}" if line.hold.until else "until it is released"
+            of = "all of it" if line.subject == "." else line.name
+            yield f"held: {of} {until}: {line.hold.reason} ({line.hold.id})"
+
+
+def _notes(i: d.Instance, now: datetime) -> Iterator[str]:
+    if i.lost_at:
+        yield i.lost_reason or "lost"
+    if i.breach_at:
+        yield f"in breach since {moment(i.breach_at)}"
+    if any(hold.stands(now) for hold in i.holds):
+        yield "held"
+    if i.override:
+        yield "overridden once"
+    if i.retention.deleting:
+        yield f"deleting {len(i.retention.deleting)}"
+
+
+@fleet.command()
+@click.argument("tenant")
+@click.option("--on", "day", type=Day(), help="Its last day is the one before: from the beginning of this local day.")
+@click.option("--cancel", is_flag=True, help="It stays after all.")
+@click.option("--reason", required=True, help="Why; it stands in the audit chain.")
+@click.option("--dry-run", is_flag=True, help="Say from when on it would be served no longer, and change nothing.")
+@click.pass_obj
+def offboard(output: Output, tenant: str, day: str | None, cancel: bool, reason: str, dry_run: bool) -> None:
+    """Say when TENANT leaves. From then on nothing of it is taken, and its points go as those of lost instances do.
+
+    \b
+    snapkeep fleet offboard acme --on 2027-01-31 --reason "end of contract" --dry-run
+    snapkeep fleet offboard acme --cancel --reason "they stay"
+    """
+    if (day is None) == (not cancel):
+        raise click.UsageError("--on DATE or --cancel, one of them")
+    ask = commands.OffboardAsk(day=day, reason=reason, dry_run=dry_run)
+    answer = target.act(commands.OffboardAnswer, tenant, "offboard", ask)
+    if output.as_json:
+        output.json(answer)
+        return
+    would = "would leave" if dry_run else "leaves"
+    if answer.offboarding:
+        output.line(f"{tenant} {would} {moment(answer.offboarding.at)}")
+        output.line(f"`snapkeep retention plan --tenant {tenant} --at DATE` shows what is left of its points then")
+    else:
+        output.line(f"{tenant} {'would stay' if dry_run else 'stays'}")
+
+
 @fleet.command("health")
 @click.pass_obj
 def health_(output: Output) -> None:
@@ -189,10 +312,12 @@ def health_(output: Output) -> None:
     if view.totals is None:
         fail("health has not been computed yet: the function `health` runs every 5 minutes once it is deployed")
     tenants = list(_every_tenant(view))
+    paused = target.ask(views.ControlsView, "/controls").paused
     if output.as_json:
         output.json(
             {
                 "fleet": view.totals,
+                "paused": paused,
                 "tenants": [{"id": t.id, "state": t.state, "health": t} for t in tenants],
                 "ticks": view.ticks,
                 "bad_messages": view.bad_messages,

@@ -1,4 +1,4 @@
-"""`snapkeep points list | show | create`."""
+"""`snapkeep points list | show | create | orphans`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from urllib.parse import quote
 
 import click
 
+from snapkeep import commands, views
 from snapkeep import documents as d
-from snapkeep import messages, views
 from snapkeep.cli import target
 from snapkeep.cli.output import Output, fail
 from snapkeep.documents import PointState
-from snapkeep.ports import Ports
-from snapkeep.store import Fleet, digest
-from snapkeep.wording import moment, size
+from snapkeep.wording import count, moment, size
 
 LIST_MAX: Final = 1000
 
@@ -98,6 +96,15 @@ def show(output: Output, id: str, tenant: str | None) -> None:
     output.line(
         f"started {moment(p.started_at)}, verified {moment(p.verified_at)}, locked until {moment(p.lock_until)}"
     )
+    for hold in p.holds:
+        output.line(f"held {f'until {moment(hold.until)}' if hold.until else 'until it is released'}: {hold.reason}")
+    if p.expiry:
+        begun = f"its deletion began {moment(p.expiry.begun_at)}"
+        output.line(
+            f"goes: {p.expiry.reason}; {begun if p.expiry.begun_at else f'not before {moment(p.expiry.delete_after)}'}"
+        )
+    for name in p.gone:
+        output.line(f"gone: {name}, though nobody here deleted it")
     if p.failure:
         output.line(f"{p.failure.code}: {p.failure.message}")
     output.line("")
@@ -133,55 +140,68 @@ def show(output: Output, id: str, tenant: str | None) -> None:
 @click.option("--id", "key", help="An idempotency key: the same one twice makes one point.  [default: a new one]")
 @click.pass_obj
 def create(output: Output, tenant: str, instance: str, zone: str | None, reason: str, key: str | None) -> None:
-    """Ask for a point now. Returns when the request is published; the points' list shows what became of it."""
-    view = target.look_for(views.TenantView, f"/tenants/{quote(tenant, safe='')}")
-    if view is None:
-        fail(f"{tenant!r} is not a tenant; `snapkeep fleet list` names them")
-    _check_instance(view, instance, zone)
-    ports = target.ports()
-    wanted = messages.CreateRequested(
-        id=key or f"cli-{ports.clock.token()}",
-        tenant=tenant,
-        claimed_actor=target.user(),
-        reason=reason,
-        data=messages.CreateRequestedData(instance=instance, zone=zone),
-    )
-    body = messages.encode(wanted)
-    try:
-        messages.parse(body)
-    except messages.BadMessage as bad:
-        fail(bad.reason)
-    made = _made_before(ports, tenant, wanted.id)
-    if made and instance not in (made.instance.name, made.instance.id):
-        fail(f"request {wanted.id!r} has made {made.id} of {made.instance.name} and makes no other; take another --id")
-    ports.bus.publish("snapkeep-create", body)
+    """Ask for a point now. Returns when it is written down; the points' list shows what became of it.
+
+    \b
+    snapkeep points create --tenant acme --instance acme-pam-1 --reason "before import"
+    """
+    ask = commands.PointAsk(instance=instance, zone=zone, reason=reason)
+    id = key or f"cli-{target.token()}"
+    answer = target.act(commands.PointAnswer, tenant, "points", ask, key=id)
     if output.as_json:
-        output.json({"id": wanted.id, "tenant": tenant, "instance": instance})
+        output.json({"id": id, "tenant": answer.tenant, "instance": instance, "point": answer.point})
     else:
-        output.line(
-            f"asked for (request {wanted.id}); `snapkeep points list --tenant {tenant}` shows what became of it"
+        output.line(f"{answer.point} is asked for (request {id}); `snapkeep points show {answer.point}` shows its way")
+
+
+@points.command()
+@click.pass_obj
+def orphans(output: Output) -> None:
+    """Snapshots with our labels that no document knows, and points whose snapshot is gone. Nobody deletes them.
+
+    \b
+    snapkeep points orphans
+    """
+    vaults = list(_every_vault())
+    found = [(vault.project, orphan) for vault in vaults for orphan in vault.orphans]
+    if output.as_json:
+        output.json(vaults)
+        return
+    if found:
+        output.table(
+            ("KIND", "SNAPSHOT", "PROJECT", "TENANT", "POINT", "BYTES", "MADE", "FOUND"),
+            [
+                (
+                    orphan.kind,
+                    orphan.snapshot,
+                    project,
+                    orphan.tenant or "",
+                    orphan.point or "",
+                    size(orphan.bytes),
+                    moment(orphan.created_at) if orphan.created_at else "",
+                    moment(orphan.found_at),
+                )
+                for project, orphan in found
+            ],
+            right=("BYTES",),
+            spare=("MADE", "FOUND", "BYTES", "POINT", "PROJECT"),
         )
+        output.line("")
+    more = sum(vault.orphans_total - len(vault.orphans) for vault in vaults)
+    said = count(len(found), "orphan") + (f" and {more} more" if more else "")
+    output.line(f"{said} in {count(len(vaults), 'vault project')}")
+    for vault in vaults:
+        if vault.failure:
+            output.line(f"{vault.project} cannot be listed: {vault.failure.code}: {vault.failure.message}")
+        elif vault.listed_at is None:
+            output.line(f"{vault.project} was not listed yet")
 
 
-def _made_before(ports: Ports, tenant: str, key: str) -> d.Point | None:
-    """The point that a request of this key has led to."""
-    store = Fleet(ports.documents).tenant(tenant)
-    request = store.get(d.Request, "requests", digest(key))
-    point = store.get(d.Point, *request.value.subject.split("/")) if request else None
-    return point.value if point else None
-
-
-def _check_instance(view: views.TenantView, instance: str, zone: str | None) -> None:
-    """Say at once what would only be found among the rejected messages. Ends with status 1."""
-    there = [i for i in view.instances if i.lost_at is None]
-    named = [i for i in there if instance in (i.name, i.id) and zone in (None, i.zone)]
-    all_seen = view.health is not None and view.health.counts["instances"] <= len(there)
-    if not named and all_seen:
-        where = f" in {zone}" if zone else ""
-        fail(
-            f"{instance!r}{where} is no instance of {view.tenant.id}; `snapkeep fleet show {view.tenant.id}` names them"
-        )
-    if len(named) > 1:
-        fail(
-            f"{view.tenant.id} has {instance!r} in {' and '.join(sorted(i.zone for i in named))}: say which with --zone"
-        )
+def _every_vault() -> Iterator[d.Vault]:
+    after: str | None = None
+    while True:
+        page = target.ask(views.OrphansView, "/orphans", {"after": after})
+        yield from page.vaults
+        after = page.next
+        if after is None:
+            return

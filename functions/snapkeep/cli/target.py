@@ -1,51 +1,48 @@
-"""Where the command line finds Snapkeep: its API, or a project on Google Cloud; by default the local cloud.
+"""Where the command line finds Snapkeep's API, and as whom it asks there (docs/adr/0006).
 
-What it shows, it asks the API for (`ask`). Until people come in through the API, it writes with the operator's own
-Google identity, and where a project is named and no API, it answers its own questions in this process with that
-identity too, so that IAM decides what he may do (docs/adr/0004).
+All that it shows and all that it does goes through the API. Over http that is a local cloud on this machine, with its
+sign-in that verifies nobody; over https a deployment behind IAP, which takes an ID token of the operator's.
 """
 
 from __future__ import annotations
 
-import getpass
-import json
 import os
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from http.client import HTTPException
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from email.message import Message
+from functools import lru_cache
+from http.client import HTTPException, HTTPMessage
+from typing import IO, Any, Final, TypeVar
 
 import msgspec
 
 from snapkeep import wiring
 from snapkeep.cli.output import fail
-from snapkeep.local_sign_in import HEADER, LocalSignIn
-from snapkeep.ports import Ports
 
 LOCAL: Final = "http://127.0.0.1:8080"
-TIMEOUT_S: Final = 30
-
 USER: Final = "admin@vendor.example"
-"""Who asks a local cloud."""
+"""As whom a local cloud is asked: one of the people that `snapkeep up` invents."""
+
+TIMEOUT_S: Final = 60
+"""For one answer: what function `web` may take."""
+
+ANSWER_BYTES_MAX: Final = 64 << 20
+"""Of one answer. The plan of a tenant with 10,000 points is a tenth of it."""
+
+SAID_CHARS_MAX: Final = 200
+"""Of what something that is not Snapkeep says of itself."""
 
 API_PATH: Final = "/api/v1"
 THIS_MACHINE: Final = ("127.0.0.1", "::1", "localhost")
 
-OK: Final = 200
+OK: Final = (200, 201, 202)
 NOT_FOUND: Final = 404
 
 V = TypeVar("V")
-
-VARIABLES: Final = {
-    "SNAPKEEP_PROJECT": "project",
-    "SNAPKEEP_DATABASE": "database",
-    "SNAPKEEP_CLOCK": "clock",
-    "FIRESTORE_EMULATOR_HOST": "firestore",
-    "PUBSUB_EMULATOR_HOST": "pubsub",
-}
-"""The environment that a local cloud gives, and what it calls each part."""
 
 
 def api() -> str:
@@ -58,104 +55,160 @@ def api() -> str:
         host = None
     if host is None:
         fail(f"SNAPKEEP_API: {url!r} is not an http(s) URL")
-    if host not in THIS_MACHINE:
-        fail(
-            f"SNAPKEEP_API: {host} is not this machine, and only a local cloud can be asked yet; for a project on "
-            "Google Cloud unset it and set SNAPKEEP_PROJECT"
-        )
+    if parts.scheme == "http" and host not in THIS_MACHINE:
+        fail(f"SNAPKEEP_API: {host} is not this machine: expected https://{host}, or a local cloud on this machine")
     return url
 
 
-def user() -> str:
-    """Who is at the terminal: a claim, as long as Google's own audit logs are what proves it."""
-    return getpass.getuser()
-
-
-def ports() -> Ports:
-    """The ports of the project that the environment names, else of the local cloud. Ends with status 1 if neither."""
-    if _through_api():
-        os.environ.update(_local_environment())
-    return wiring.ports(compute=False, quiet=True)
+def token() -> str:
+    """A random word: a key for one act that is asked for once."""
+    return wiring.SystemClock().token()
 
 
 def ask(kind: type[V], path: str, parameters: Mapping[str, str | None] | None = None) -> V:
     """What the API answers to a GET of `/api/v1` + path. Ends with status 1 where it refuses or is not Snapkeep's."""
-    return _decoded(kind, path, *_answer(path, parameters))
+    return _decoded(kind, path, _answer("GET", _with(path, parameters)))
 
 
-def look_for(kind: type[V], path: str, parameters: Mapping[str, str | None] | None = None) -> V | None:
-    """The same for what may not be there: None then."""
-    status, body = _answer(path, parameters)
-    return None if status == NOT_FOUND and _problem(body) else _decoded(kind, path, status, body)
+def look_for(
+    kind: type[V], path: str, parameters: Mapping[str, str | None] | None = None, *, body: object = None
+) -> V | None:
+    """The same for what may not be there: None then. A question that needs a `body` is a POST that changes nothing."""
+    if body is None:
+        answer = _answer("GET", _with(path, parameters))
+    else:
+        answer = _posted(_with(path, parameters), body, token())
+    return None if answer.status == NOT_FOUND and _problem(answer) else _decoded(kind, path, answer)
 
 
-def _answer(path: str, parameters: Mapping[str, str | None] | None) -> tuple[int, bytes]:
+def send(kind: type[V], path: str, body: object, *, key: str | None = None) -> V:
+    """What the API answers to a POST of `body`; the same `key` twice has the effect of once. Ends as `ask` does."""
+    return _decoded(kind, path, _posted(path, body, key or token()))
+
+
+def act(kind: type[V], tenant: str, path: str, body: object, *, key: str | None = None, what: str = "") -> V:
+    """The same for an act on a tenant, by the path below it; `what`: of it, if that may be what is not there."""
+    whole = f"/tenants/{urllib.parse.quote(tenant, safe='')}/{path}"
+    answer = _posted(whole, body, key or token())
+    if answer.status == NOT_FOUND and _problem(answer):
+        fail(f"{what or repr(tenant)} is not there; `snapkeep {'hold' if what else 'fleet'} list` names what is")
+    return _decoded(kind, whole, answer)
+
+
+# --- one request --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: Message[str, str]
+    body: bytes
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: what proves who asks is for nobody else."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> None:
+        return None
+
+
+def _with(path: str, parameters: Mapping[str, str | None] | None) -> str:
     given = {name: value for name, value in (parameters or {}).items() if value is not None}
-    asked = f"{API_PATH}{path}" + (f"?{urllib.parse.urlencode(given)}" if given else "")
-    return _over_http(asked) if _through_api() else _in_process(asked)
+    return path + (f"?{urllib.parse.urlencode(given)}" if given else "")
 
 
-def _over_http(path: str) -> tuple[int, bytes]:
+def _posted(path: str, body: object, key: str) -> _Answer:
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+    return _answer("POST", path, msgspec.json.encode(body), headers)
+
+
+def _answer(method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> _Answer:
+    url = f"{api()}{API_PATH}{path}"
+    sent = {"Accept": "application/json", **(headers or {}), **_identity(api())}
+    request = urllib.request.Request(url, body, sent, method=method)  # noqa: S310 - `api` checks the scheme
     try:
-        asked = urllib.request.Request(api() + path, headers={HEADER: USER})  # noqa: S310 - `api` checks the scheme
-        with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:  # noqa: S310 - likewise
-            return answer.status, answer.read()
+        with _opener().open(request, timeout=TIMEOUT_S) as answer:
+            return _Answer(answer.status, answer.headers, answer.read(ANSWER_BYTES_MAX))
     except urllib.error.HTTPError as refusal:
-        return refusal.code, refusal.read()
+        with refusal:
+            return _Answer(refusal.code, refusal.headers, refusal.read(ANSWER_BYTES_MAX))
     except (OSError, HTTPException, ValueError) as error:
         fail(_nobody(getattr(error, "reason", error)))
 
 
-def _in_process(path: str) -> tuple[int, bytes]:
-    from snapkeep import web
-
-    app = web.create_app(ports(), LocalSignIn())
-    app.testing = True  # what Google refuses rises to whoever typed the command
-    answer = app.test_client().get(path, headers={HEADER: USER})
-    return answer.status_code, answer.data
+@lru_cache(maxsize=1)
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_Stay())
 
 
-def _decoded(kind: type[V], path: str, status: int, body: bytes) -> V:
-    if status != OK:
-        said = _problem(body)
-        fail(said or f"{api()} answered {status}, and not as Snapkeep does: something else listens there")
+def _identity(root: str) -> dict[str, str]:
+    """The header that says who asks. Ends with status 1 where nobody can be named."""
+    if root.startswith("http:"):
+        user = os.environ.get("SNAPKEEP_USER") or USER
+        if not user.isascii() or not user.isprintable():
+            fail(f"SNAPKEEP_USER: {user!r} is not an email address such as {USER}")
+        return {"X-Snapkeep-Local-User": user}
+    audience = os.environ.get("SNAPKEEP_IAP_CLIENT")
+    if not audience:
+        fail(f"SNAPKEEP_IAP_CLIENT: not set; expected the OAuth client ID of the IAP in front of {root}")
+    return {"Authorization": f"Bearer {_id_token(audience)}"}
+
+
+@lru_cache(maxsize=1)
+def _id_token(audience: str) -> str:
+    """For as long as this command runs; a token lives for an hour."""
+    from snapkeep.gcp.signin import CannotSignIn, id_token_for
+
     try:
-        return msgspec.json.decode(body, type=kind)
+        return id_token_for(audience)
+    except CannotSignIn as reason:
+        fail(str(reason))
+
+
+# --- what is answered ---------------------------------------------------------------------------------------------
+
+
+def _decoded(kind: type[V], path: str, answer: _Answer) -> V:
+    if answer.status not in OK:
+        fail(_problem(answer) or _stranger(answer))
+    try:
+        return msgspec.json.decode(answer.body, type=kind)
     except msgspec.MsgspecError as error:
         fail(f"{api()}{API_PATH}{path} is not what this version of the command line expects: {error}")
 
 
-def _problem(body: bytes) -> str:
-    """What one of Snapkeep's problems says; empty for anything else."""
+def _problem(answer: _Answer) -> str:
+    """What one of Snapkeep's problems says, in one line; empty for anything else."""
     try:
-        said = json.loads(body)
-        return str(said["detail"]) if said.keys() == {"type", "title", "status", "detail"} else ""
-    except (ValueError, KeyError, TypeError, AttributeError):
+        said: Any = msgspec.json.decode(answer.body)
+        known = {"type", "title", "status", "detail"} <= said.keys()
+        return " ".join(str(said["detail"]).split()) if known else ""
+    except (msgspec.MsgspecError, AttributeError):
         return ""
 
 
-def _through_api() -> bool:
-    return bool(os.environ.get("SNAPKEEP_API")) or not _project()
+def _stranger(answer: _Answer) -> str:
+    """What answered in the place of Snapkeep: IAP, which let nobody in, or something else."""
+    said = " ".join(answer.body.decode("utf-8", "replace").split())[:SAID_CHARS_MAX]
+    if answer.headers.get("X-Goog-IAP-Generated-Response"):
+        return (
+            f"the IAP in front of {api()} refuses ({answer.status}: {said}): check SNAPKEEP_IAP_CLIENT, and that your "
+            "account may pass it (roles/iap.httpsResourceAccessor)"
+        )
+    if 300 <= answer.status < 400:
+        host = urllib.parse.urlsplit(answer.headers.get("Location", "")).hostname or "elsewhere"
+        return f"{api()} leads to {host} ({answer.status}), where nobody's identity is taken: check SNAPKEEP_API"
+    return f"{api()} answered {answer.status}, and not as Snapkeep does: something else listens there"
 
 
 def _nobody(reason: object) -> str:
+    if isinstance(reason, ssl.SSLError):
+        return f"{api()} cannot prove who it is ({reason.reason or reason}): check SNAPKEEP_API"
+    if api().startswith("https:"):
+        return f"nobody answers at {api()} ({reason}): check SNAPKEEP_API, and your way there"
     return (
-        f"nobody answers at {api()} ({reason}): start a local cloud with `snapkeep up`, or set SNAPKEEP_PROJECT "
-        "to the project that holds Snapkeep"
+        f"nobody answers at {api()} ({reason}): start a local cloud with `snapkeep up`, or set SNAPKEEP_API to "
+        "the https address of a deployment"
     )
-
-
-def _project() -> str | None:
-    return os.environ.get("SNAPKEEP_PROJECT") or os.environ.get("GOOGLE_CLOUD_PROJECT")
-
-
-def _local_environment() -> dict[str, str]:
-    """The variables that make Google's clients talk to the local cloud, as that cloud tells them."""
-    url = f"{api()}/_sim/environment"
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - `api` checks the scheme
-            said = json.load(answer)
-        return {variable: str(said[name]) for variable, name in VARIABLES.items()}
-    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
-        reason = getattr(error, "reason", error) if isinstance(error, OSError) else "something else answers there"
-        fail(_nobody(reason))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from snapkeep import messages
+from snapkeep import commands
 from snapkeep.cli import target
 from snapkeep.cli.output import Output
 from snapkeep.views import PERIODS
@@ -14,10 +14,13 @@ from snapkeep.views import PERIODS
 @click.argument("function", type=click.Choice(sorted(PERIODS)))
 @click.pass_obj
 def tick(output: Output, function: str) -> None:
-    """Publish the message that Cloud Scheduler publishes to FUNCTION, which then looks for due work."""
-    topic = f"snapkeep-{function}"
-    target.ports().bus.publish(topic, messages.encode(messages.Tick()))
+    """Publish the message that Cloud Scheduler publishes to FUNCTION, which then looks for due work.
+
+    \b
+    snapkeep tick plan
+    """
+    answer = target.send(commands.TickAnswer, f"/ticks/{function}", commands.TickAsk())
     if output.as_json:
-        output.json({"topic": topic})
+        output.json(answer)
     else:
-        output.line(f"published to {topic}; `snapkeep fleet health` shows when it was carried out")
+        output.line(f"published to {answer.topic}; `snapkeep fleet health` shows when it was carried out")

@@ -6,7 +6,7 @@ from typing import Final
 
 from google.api_core import exceptions as errors
 from google.api_core.retry import Retry, if_exception_type
-from google.auth.exceptions import GoogleAuthError, TransportError
+from google.auth.exceptions import TransportError
 
 from snapkeep.ports import Transient
 
@@ -50,17 +50,3 @@ def transient(fault: BaseException, what: str = "") -> Transient:
     # Those without a code: nobody who could give one answered.
     code = int(getattr(lasting, "code", None) or 503)
     return Transient(f"{what}: {fault}" if what else str(fault), code=code)
-
-
-def refusal(fault: BaseException) -> str | None:
-    """What Google refused, in one line for whoever typed the command; None for what is not Google's."""
-    said = " ".join(str(fault).split())
-    match fault:
-        case errors.PermissionDenied() | errors.Forbidden() | errors.Unauthenticated():
-            return f"Google Cloud refused ({said}): your identity lacks a role in Snapkeep's project"
-        case errors.GoogleAPICallError():
-            return f"Google Cloud refused: {said}"
-        case GoogleAuthError():
-            return f"no identity for Google Cloud ({said}): `gcloud auth application-default login` gives one"
-        case _:
-            return None

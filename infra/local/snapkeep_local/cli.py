@@ -10,7 +10,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from snapkeep import fleet as fleet_file
 from snapkeep.cli import target
 from snapkeep.cli.output import Output, fail
+from snapkeep.cli.typed import Moment
 from snapkeep.wording import moment, size
 
 if TYPE_CHECKING:
@@ -86,23 +87,6 @@ class Duration(click.ParamType[timedelta]):
         if not duration:
             self.fail(f"{value!r} is no time at all", param, ctx)
         return duration
-
-
-class Moment(click.ParamType[datetime]):
-    """An instant: `2026-11-22T00:00:00Z`."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        try:
-            at = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a time such as 2026-11-22T00:00:00Z", param, ctx)
-        if at.tzinfo is None:
-            self.fail(f"{value!r} has no time zone; {value}Z would be UTC", param, ctx)
-        return at.astimezone(UTC)
 
 
 class Setting(click.ParamType[tuple[str, Any]]):

@@ -1,0 +1,60 @@
+"""`snapkeep access show`."""
+
+from __future__ import annotations
+
+import click
+import msgspec
+
+from snapkeep import views
+from snapkeep.cli import target
+from snapkeep.cli.output import Output
+
+UNVERIFIED = "not verified: a local cloud believes whoever asks"
+
+
+@click.group()
+def access() -> None:
+    """Who may do what."""
+
+
+@access.command()
+@click.pass_obj
+def show(output: Output) -> None:
+    """Who you are here, the table of actions by role, and whose work is what.
+
+    \b
+    SNAPKEEP_USER=auditor@vendor.example snapkeep access show
+    """
+    me = target.ask(views.MeView, "/me")
+    tables = target.ask(views.AccessView, "/access")
+    if output.as_json:
+        output.json({"me": msgspec.to_builtins(me), **msgspec.to_builtins(tables)})
+        return
+    of = f" of {me.tenant}" if me.tenant else ""
+    output.line(f"{me.email}, {me.role}{of}" + ("" if me.verified else f" ({UNVERIFIED})"))
+    output.line("")
+    output.table(
+        ("ACTION", "YOU", "OF A SAAS TENANT", "OF A PRIVATE_SAAS TENANT", "WHAT IT IS"),
+        [
+            (right.action, _mine(right, me), _roles(right.saas), _roles(right.private_saas), right.words)
+            for right in tables.rights
+        ],
+        text=("OF A SAAS TENANT", "OF A PRIVATE_SAAS TENANT", "WHAT IT IS"),
+        spare=("WHAT IT IS",),
+    )
+    output.line("")
+    output.table(("ROLE", "WHAT IT IS"), list(tables.roles.items()), text=("WHAT IT IS",))
+    output.line("")
+    output.table(
+        ("WHOSE WORK", "SAAS", "PRIVATE_SAAS"),
+        [(duty.what, duty.saas, duty.private_saas) for duty in tables.responsibility],
+    )
+
+
+def _mine(right: views.RightLine, me: views.MeView) -> str:
+    both = (right.action in me.saas, right.action in me.private_saas)
+    return {(True, True): "yes", (False, True): "private_saas", (True, False): "saas"}.get(both, "no")
+
+
+def _roles(roles: list[str]) -> str:
+    return ", ".join(roles) or "nobody"

@@ -1,0 +1,127 @@
+"""`snapkeep hold add | release | list`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from urllib.parse import quote
+
+import click
+
+from snapkeep import commands, views
+from snapkeep.cli import target
+from snapkeep.cli.output import Output, fail
+from snapkeep.cli.typed import Moment
+from snapkeep.wording import moment
+
+
+@click.group()
+def hold() -> None:
+    """Named reasons not to delete: one point, all of an instance, all of a tenant."""
+
+
+@hold.command()
+@click.option("--tenant", required=True)
+@click.option("--instance", help="All that is stored of this instance, by its name or numeric id.")
+@click.option("--zone", help="Needed where the tenant has two instances of that name.")
+@click.option("--point", help="This one point, by its id.")
+@click.option("--reason", required=True, help="What it is held for; every plan shows it.")
+@click.option("--until", type=Moment(), help="When it ends by itself.  [default: when it is released]")
+@click.option("--id", "key", help="An idempotency key: the same one twice makes one hold.  [default: a new one]")
+@click.pass_obj
+def add(
+    output: Output,
+    tenant: str,
+    instance: str | None,
+    zone: str | None,
+    point: str | None,
+    reason: str,
+    until: datetime | None,
+    key: str | None,
+) -> None:
+    """Hold a point, an instance or, with neither, the whole tenant. What is expiring comes back.
+
+    \b
+    snapkeep hold add --tenant acme --reason "case 4711"
+    snapkeep hold add --tenant acme --instance acme-pam-1 --reason "migration" --until 2027-01-31
+    snapkeep hold add --tenant acme --point 20261122-s-acme-pam-1-6a39d0ed --reason "known good"
+    """
+    if point and instance:
+        raise click.UsageError("--point or --instance, not both: a hold is on one of them, or on the tenant")
+    ask = commands.HoldAsk(point=point, instance=instance, zone=zone, reason=reason, until=until)
+    answer = target.act(commands.HoldAnswer, tenant, "holds", ask, key=key)
+    if output.as_json:
+        output.json(answer)
+        return
+    one = answer.hold
+    output.line(f"{_on(answer)} is held {_term(one.until)}: {one.reason}")
+    output.line(f"`snapkeep hold release --tenant {tenant} {one.id} --reason ...` ends it")
+
+
+@hold.command()
+@click.argument("id")
+@click.option("--tenant", required=True)
+@click.option("--reason", required=True, help="Why it ends; it stands in the audit chain.")
+@click.pass_obj
+def release(output: Output, id: str, tenant: str, reason: str) -> None:
+    """End the hold ID. What no other reason keeps then goes after its 24 hours of grace.
+
+    \b
+    snapkeep hold release --tenant acme 5f3a9c1e --reason "case closed"
+    """
+    path = f"holds/{quote(id, safe='')}/release"
+    what = f"hold {id!r} of {tenant!r}"
+    answer = target.act(commands.HoldAnswer, tenant, path, commands.ReleaseAsk(reason=reason), what=what)
+    if output.as_json:
+        output.json(answer)
+    else:
+        output.line(f"{_on(answer)} is no longer held for: {answer.hold.reason}")
+        output.line(f"`snapkeep retention plan --tenant {tenant}` shows what keeps its points now")
+
+
+@hold.command("list")
+@click.option("--tenant", help="Only this tenant's.")
+@click.pass_obj
+def list_(output: Output, tenant: str | None) -> None:
+    """Every hold, and what it is on."""
+    view = target.look_for(views.HoldsView, "/holds", {"tenant": tenant})
+    if view is None:
+        fail(f"{tenant!r} is not a tenant; `snapkeep fleet list` names them")
+    if output.as_json:
+        output.json(view)
+        return
+    if not view.holds:
+        output.line("nothing is held")
+        return
+    output.table(
+        ("HOLD", "TENANT", "ON", "NAME", "REASON", "UNTIL", "BY", "SINCE"),
+        [
+            (
+                line.hold.id,
+                line.tenant,
+                kind(line.subject),
+                line.name,
+                line.hold.reason,
+                (moment(line.hold.until) if line.hold.until else "released") + ("" if line.stands else " (over)"),
+                line.hold.by,
+                moment(line.hold.at),
+            )
+            for line in view.holds
+        ],
+        text=("REASON",),
+        spare=("SINCE", "BY", "ON"),
+    )
+    if view.more:
+        click.echo("there are more; --tenant shows one tenant's", err=True)
+
+
+def kind(subject: str) -> str:
+    """What a hold is on, from the document that it stands in."""
+    return {"points": "point", "instances": "instance"}.get(subject.split("/")[0], "tenant")
+
+
+def _on(answer: commands.HoldAnswer) -> str:
+    return f"{kind(answer.subject)} {answer.name}"
+
+
+def _term(until: datetime | None) -> str:
+    return f"until {moment(until)}" if until else "until it is released"

@@ -1,0 +1,39 @@
+"""What is typed for a time: an instant or a local day."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+import click
+
+
+class Moment(click.ParamType[datetime]):
+    """An instant: `2026-11-22T00:00:00Z`; a day alone is its beginning in UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            at = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a time such as 2026-11-22T00:00:00Z", param, ctx)
+        if at.tzinfo is None and "T" not in value and " " not in value:
+            return at.replace(tzinfo=UTC)
+        if at.tzinfo is None:
+            self.fail(f"{value!r} has no time zone; {value}Z would be UTC", param, ctx)
+        return at.astimezone(UTC)
+
+
+class Day(click.ParamType[str]):
+    """A local day: `2026-11-22`."""
+
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return date.fromisoformat(value).isoformat()
+        except ValueError:
+            self.fail(f"{value!r} is not a day such as 2026-11-22", param, ctx)

@@ -1,0 +1,125 @@
+"""`fleet apply` through the API: what changes, what a policy gives up, and that its number has to be named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.cli.typing_in import done, local_cloud, read, refused, run
+from tests.makers import World, instance
+from tests.web.fleets import put_stored
+from tests.web.people import put_people
+
+from snapkeep import documents as d
+
+ALPHA = """\
+tenants:
+  - id: alpha
+    name: Alpha
+    project: acme-prod
+    timezone: UTC
+    instances: [{name: alpha-app, zone: southamerica-east1-a}]
+    retention: {keep_last: 0, keep_daily: DAILY, keep_weekly: 0, keep_monthly: 0, lock_days: 0}
+"""
+
+
+@pytest.fixture
+def world() -> World:
+    one = World()
+    put_people(one)
+    return one
+
+
+@pytest.fixture
+def api(world: World) -> Iterator[str]:
+    with local_cloud(world) as url:
+        yield url
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Path:
+    return written(tmp_path, 14)
+
+
+def written(folder: Path, daily: int, more: str = "") -> Path:
+    path = folder / "fleet.yaml"
+    path.write_text(ALPHA.replace("DAILY", str(daily)) + more)
+    return path
+
+
+@pytest.fixture
+def stored(api: str, world: World, fleet: Path) -> World:
+    """Alpha is applied, and has ten points."""
+    done(api, "fleet", "apply", fleet)
+    world.put(("tenants/alpha/instances/77", instance(id="77", name="alpha-app")))
+    put_stored(world, "alpha", 10, lock_until=None)
+    return world
+
+
+def test_a_new_tenant_is_applied_by_whoever_is_signed_in(api: str, world: World, fleet: Path) -> None:
+    assert done(api, "fleet", "apply", fleet) == "alpha: new\n1 tenant changed, 0 unchanged\n"
+    assert world.read(d.Tenant, "tenants/alpha").applied_by == "admin@vendor.example"
+    assert world.records("alpha")[0]["detail"]["file"] == str(fleet)
+    assert done(api, "fleet", "apply", fleet) == "0 tenants changed, 1 unchanged\n"
+
+
+def test_a_dry_run_changes_nothing(api: str, world: World, fleet: Path) -> None:
+    before = world.memory.dump()
+    assert done(api, "fleet", "apply", fleet, "--dry-run") == "alpha: new\n1 tenant would change, 0 unchanged\n"
+    assert world.memory.dump() == before
+    said = read(api, "fleet", "apply", fleet, "--dry-run")
+    assert (said["dry_run"], said["applied"], said["deletions"]) == (True, False, {})
+
+
+def test_a_policy_that_gives_points_up_is_refused_until_their_number_is_named(
+    api: str, stored: World, tmp_path: Path
+) -> None:
+    path = written(tmp_path, 3)
+    change = "alpha: retention.keep_daily: 14 -> 3\n"
+    assert done(api, "fleet", "apply", path, "--dry-run") == (
+        f"{change}1 tenant would change, 0 unchanged\n7 points would be given up: 7 of alpha\n"
+    )
+    before = stored.memory.dump()
+    for more in ((), ("--accept-deletions", "6"), ("--accept-deletions", "8")):
+        line = refused(api, "fleet", "apply", path, *more)
+        assert "7 points would be given up, so nothing was applied; --accept-deletions 7 accepts it" in line
+        assert f"`snapkeep retention plan --tenant alpha --policy {path}` shows which of alpha" in line
+    assert stored.memory.dump() == before
+    assert done(api, "fleet", "apply", path, "--accept-deletions", "7") == (
+        f"{change}1 tenant changed, 0 unchanged\n7 points are given up: 7 of alpha\n"
+    )
+    assert stored.read(d.Tenant, "tenants/alpha").retention.keep_daily == 3
+
+
+def test_a_number_where_nothing_is_given_up_is_a_mistake(api: str, stored: World, tmp_path: Path) -> None:
+    line = refused(api, "fleet", "apply", written(tmp_path, 20), "--accept-deletions", "7")
+    assert line == "--accept-deletions 7: no point would be given up, so nothing was applied; leave it out"
+    assert "1 tenant changed" in done(api, "fleet", "apply", written(tmp_path, 20), "--accept-deletions", "0")
+
+
+def test_the_refusal_as_json_names_the_number_of_each_tenant(api: str, stored: World, tmp_path: Path) -> None:
+    result = run(api, "--json", "fleet", "apply", written(tmp_path, 3))
+    assert result.exit_code == 1
+    said = json.loads(result.stdout)
+    assert (said["deletions"], said["applied"]) == ({"alpha": 7}, False)
+
+
+def test_the_valid_tenants_of_a_file_with_mistakes_are_applied_when_told_to_keep_going(
+    api: str, world: World, tmp_path: Path
+) -> None:
+    path = written(tmp_path, 14, "  - {id: Bad}\n")
+    assert run(api, "fleet", "apply", path).exit_code == 1
+    assert world.documents_in("tenants/") == []
+    result = run(api, "fleet", "apply", path, "--keep-going")
+    assert result.exit_code == 1
+    assert result.stdout == "alpha: new\n1 tenant changed, 0 unchanged\n"
+    assert "1 valid tenant was applied (--keep-going)" in result.stderr.splitlines()[-1]
+
+
+def test_who_may_not_apply_is_told_and_nothing_is_applied(api: str, world: World, fleet: Path) -> None:
+    line = refused(api, "fleet", "apply", fleet, user="operator@vendor.example")
+    assert line == "tenant.apply is not for operator: it needs admin"
+    assert world.documents_in("tenants/alpha") == []
+    assert [record["action"] for record in world.records("_system")] == ["access.refused"]
