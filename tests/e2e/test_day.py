@@ -81,7 +81,7 @@ def test_the_fleets_health_says_so(day: Day, google: Google) -> None:
     assert (fleet["rejected"], fleet["dead_letters"]) == (0, 0)
     assert fleet["counts"]["verified"] == points
     assert fleet["counts"]["failed"] == fleet["counts"]["missed"] == 0
-    ticking = {"discover", "plan", "reconcile", "audit", "health"}
+    ticking = {"discover", "plan", "reconcile", "audit", "health", "retention"}
     assert set(fleet["ticks"]) == ticking
     assert all(END - at <= timedelta(minutes=20) for at in fleet["ticks"].values())
 
