@@ -26,6 +26,7 @@ from snapkeep.wording import moment, size
 
 if TYPE_CHECKING:
     from snapkeep_local import demo as demos
+    from snapkeep_local.stocktaking import Stock
     from snapkeep_local.timekeeper import Mode
 
 EXAMPLE: Final = Path(__file__).parents[3] / "examples" / "fleet.yaml"
@@ -36,6 +37,22 @@ POLL_S: Final = 0.2
 
 UNITS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1), "s": timedelta(seconds=1)}
 DURATION: Final = re.compile(r"(?:\d{1,6}[dhms])+")
+
+RULES_SHOWN: Final = {
+    "last": "last",
+    "daily": "daily",
+    "weekly": "weekly",
+    "monthly": "monthly",
+    "yearly": "yearly",
+    "within": "within",
+    "newest": "newest verified",
+    "locked": "locked",
+    "held": "held",
+}
+"""Columns of the demo's second table, and the rules that they count."""
+
+WRONG_SHOWN: Final = 20
+"""Findings of a demo that are printed."""
 
 CHANGES: Final = (
     "add_disk",
@@ -166,12 +183,16 @@ def demo(output: Output, days: int, seed: int, fleet: Path, audit_folder: Path, 
             f"The fleet page: http://{demos.HOST}:{listening.getsockname()[1]}/ until Ctrl-C", err=output.as_json
         )
         demos.serve(system.ports, listening)
+    if report.wrong:
+        for line in report.wrong[:WRONG_SHOWN]:
+            click.echo(line, err=True)
+        fail(f"what is stored is not what the policies keep: {len(report.wrong)} finding(s), the first of them above")
     if not report.protected:
         fail("a vendor-managed tenant did not end protected, or a chain is broken: see the table")
 
 
 def _print_demo(output: Output, report: demos.Report) -> None:
-    columns = ("TENANT", "STATE", "NEWEST VERIFIED", "INSTANCES", "POINTS", "FAILED", "MISSED", "BYTES", "FAULTS MET",
+    columns = ("TENANT", "STATE", "NEWEST VERIFIED", "INSTANCES", "VERIFIED", "FAILED", "MISSED", "BYTES", "FAULTS MET",
                "AUDIT RECORDS", "CHAIN")  # fmt: skip
     output.table(
         columns,
@@ -195,6 +216,8 @@ def _print_demo(output: Output, report: demos.Report) -> None:
         spare=("AUDIT RECORDS", "INSTANCES", "BYTES", "NEWEST VERIFIED"),
     )
     output.line("")
+    _print_stock(output, report)
+    output.line("")
     calls = ", ".join(f"{count} {method}" for method, count in report.calls.items())
     events = ", ".join(f"{count} {name}" for name, count in report.events.items())
     output.line(f"{report.days} days until {moment(report.ended_at)}. Compute Engine calls: {calls}.")
@@ -202,6 +225,38 @@ def _print_demo(output: Output, report: demos.Report) -> None:
     output.line(f"Audit chains: {report.audit_folder}")
     output.line(f"Verify them: snapkeep audit verify --from {report.audit_folder}")
     output.line(f"Seed {report.seed}, digest {report.digest}")
+
+
+def _print_stock(output: Output, report: demos.Report) -> None:
+    """Which rule keeps how many points; after the slash what the policy's counters add up to."""
+    output.line("Points that are stored, and how many of them each rule of the policy keeps:")
+    columns = ("TENANT", "TAKEN", "KEPT", *(name.upper() for name in RULES_SHOWN), "OTHER", "EXPIRING", "DELETING",
+               "DELETED")  # fmt: skip
+    output.table(
+        columns,
+        [
+            (
+                stock.tenant,
+                stock.taken,
+                stock.kept,
+                *(_kept(stock, name) for name in RULES_SHOWN.values()),
+                ", ".join(f"{n} {rule}" for rule, n in stock.kept_by.items() if rule not in RULES_SHOWN.values()),
+                stock.expiring,
+                stock.deleting,
+                stock.deleted,
+            )
+            for stock in report.stock
+        ],
+        right=[column for column in columns if column not in ("TENANT", "OTHER")],
+        spare=("OTHER", "WITHIN", "HELD", "DELETING", "YEARLY", "TAKEN", "LOCKED"),
+    )
+    if not report.wrong:
+        output.line("That is exactly what the policies keep, and of all else that was taken no snapshot is left.")
+
+
+def _kept(stock: Stock, rule: str) -> str:
+    kept, wanted = stock.kept_by.get(rule, 0), stock.wanted.get(rule, 0)
+    return f"{kept}/{wanted}" if wanted and stock.taken else str(kept or "")
 
 
 # --- up -----------------------------------------------------------------------------------------------------------

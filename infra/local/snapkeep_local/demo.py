@@ -30,9 +30,10 @@ from snapkeep.local_sign_in import LocalSignIn
 from snapkeep.ports import Ports
 from snapkeep.store import Fleet
 from snapkeep.web import create_app
-from snapkeep_local import faults
+from snapkeep_local import faults, stocktaking
 from snapkeep_local.people import invite
 from snapkeep_local.sim import System
+from snapkeep_local.stocktaking import Stock
 
 EXAMPLE: Final = Path(__file__).parents[3] / "examples" / "fleet.yaml"
 HOST: Final = "127.0.0.1"
@@ -71,11 +72,17 @@ class Report:
     events: dict[str, int]
     digest: str
     audit_folder: str
+    stock: tuple[Stock, ...]
 
     @property
     def protected(self) -> bool:
         """Whether every vendor-managed tenant ended protected, with its chain intact."""
         return all(row.state in ("protected", "client_managed") and row.chain_intact for row in self.tenants)
+
+    @property
+    def wrong(self) -> list[str]:
+        """What is stored, or gone, though the policies do not say so."""
+        return [line for stock in self.stock for line in stock.wrong]
 
 
 def run(
@@ -170,6 +177,7 @@ def _report(system: System, *, days: int, planted: dict[int, str], audit_folder:
         events=dict(sorted(events.items())),
         digest=system.digest(),
         audit_folder=str(audit_folder),
+        stock=tuple(stocktaking.take(system.documents, system.cloud)),
     )
 
 
