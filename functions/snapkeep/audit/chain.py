@@ -53,14 +53,15 @@ def append(head: Head, bodies: Sequence[bytes]) -> list[AuditRecord]:
     records = []
     for body in bodies:
         fields = json.loads(body)
+        at = instant(fields["at"])
         hashed = link(bytes.fromhex(head.hash), body).hex()
         record = AuditRecord(
-            updated_at=instant(fields["at"]),
+            updated_at=at,
             seq=head.seq + 1,
             bytes=body,
             prev=head.hash,
             hash=hashed,
-            at=instant(fields["at"]),
+            at=at,
             actor=fields["actor"],
             action=fields["action"],
             subject=fields["subject"],
@@ -120,4 +121,8 @@ def _problems(record: AuditRecord, tenant: str) -> Iterable[str]:
 
 
 def instant(text: str) -> datetime:
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    """What `store.timestamp` wrote. Raises ValueError for the same instant in any other form."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is not UTC or f"{at.replace(tzinfo=None).isoformat(timespec='microseconds')}Z" != text:
+        raise ValueError(f"{text!r} is not written as YYYY-MM-DDTHH:MM:SS.ffffffZ")
+    return at

@@ -80,6 +80,7 @@ def slot_of(day: date, instance_id: str, tenant: Tenant) -> Slot | None:
     return Slot(day=day.isoformat(), at=at + timedelta(seconds=spread_s(instance_id, tenant.schedule.spread_minutes)))
 
 
+@lru_cache(maxsize=4096)
 def spread_s(instance_id: str, spread_minutes: int) -> int:
     """Seconds after the hour of the schedule at which this instance's slot starts: stable, and even over a fleet."""
     if spread_minutes == 0:

@@ -40,6 +40,9 @@ DOCUMENT_BYTES_MAX: Final = 1_048_576
 COMMIT_BYTES_MAX: Final = 10_485_760
 """Firestore's bound on one request: 10 MiB."""
 
+KINDS_OF_QUERIES_MAX: Final = 10_000
+"""Of how many kinds of queries, each over its own collection, the index is remembered."""
+
 MAP_DEPTH_MAX: Final = 20
 """Firestore's bound on maps and lists within one another."""
 
@@ -50,15 +53,15 @@ INT_MAX: Final = 2**63 - 1
 
 _PLAIN: Final = frozenset({str, bool, float, bytes, type(None)})
 
-Where = str | tuple["Where", str]
+Place = str | tuple["Place", str]
 """A document's path, or a place in it: that of the map around it, and the field. It becomes words only in an error."""
 
 
-def _at(where: Where) -> str:
+def _at(where: Place) -> str:
     return where if isinstance(where, str) else f"{_at(where[0])}.{where[1]}"
 
 
-def _check_map(data: Mapping[str, Any], where: Where, depth: int) -> None:
+def _check_map(data: Mapping[str, Any], where: Place, depth: int) -> None:
     if depth > MAP_DEPTH_MAX:
         raise ValueError(f"{_at(where)}: maps and lists lie more than {MAP_DEPTH_MAX} deep in one another")
     wrong = _wrong_name(tuple(data))
@@ -84,7 +87,7 @@ def _wrong_name(names: tuple[Any, ...]) -> TypeError | ValueError | None:
     return None
 
 
-def _check(value: Any, where: Where, key: str, depth: int) -> None:
+def _check(value: Any, where: Place, key: str, depth: int) -> None:
     """Raise TypeError or ValueError for a value that Firestore would not keep exactly as it is."""
     kind = type(value)
     if kind is int:
@@ -127,8 +130,7 @@ def ordered(value: Any) -> bytes:
     if isinstance(value, bool):
         return b"\x02\x01" if value else b"\x02\x00"
     if isinstance(value, datetime):
-        micros: int = (value - _YEAR_ONE) // _MICROSECOND
-        return _TIME + micros.to_bytes(8, "big")
+        return _ordered_time(value)
     if isinstance(value, str):
         return _STRING + _terminated(value.encode())
     if isinstance(value, int | float):
@@ -140,6 +142,12 @@ def ordered(value: Any) -> bytes:
     if isinstance(value, dict):
         return _MAP + b"".join(ordered(key) + ordered(value[key]) for key in sorted(value)) + _END
     raise TypeError(f"{type(value).__name__} is not a Firestore value")
+
+
+@lru_cache(maxsize=4096)  # the time that it is now is asked for again and again
+def _ordered_time(value: datetime) -> bytes:
+    micros: int = (value - _YEAR_ONE) // _MICROSECOND
+    return _TIME + micros.to_bytes(8, "big")
 
 
 def _terminated(raw: bytes) -> bytes:
@@ -189,7 +197,12 @@ def _ordered_path(path: str) -> bytes:
 
 # --- documents ---------------------------------------------------------------------------------------------------
 
-Shape = tuple[str, bool, tuple[str, ...], tuple[tuple[str, Direction], ...]]
+Where = tuple[tuple[str, str], ...]
+"""Fields and how they are compared."""
+
+Order = tuple[tuple[str, Direction], ...]
+
+Shape = tuple[str, bool, tuple[str, ...], Order]
 """What one index serves: collection id, group or not, the fields compared for equality, the fields ordered by."""
 
 
@@ -200,9 +213,9 @@ class _Index:
     """
 
     def __init__(self, shape: Shape) -> None:
-        _, self._group, self._equal, self._order = shape
-        self._descending = bool(self._order) and self._order[-1][1] == "desc"
-        self._named = (*self._equal, *(name for name, _ in self._order))
+        _, self._group, self._equal, self.order = shape
+        self._descending = bool(self.order) and self.order[-1][1] == "desc"
+        self._named = (*self._equal, *(name for name, _ in self.order))
         self.keys: list[bytes] = []
         self.paths: dict[bytes, str] = {}
         self._key_of: dict[str, tuple[tuple[Any, ...], bytes]] = {}  # with the values that it is made of
@@ -251,7 +264,7 @@ class _Index:
         """The rest of a key, after the prefix. Raises KeyError for a field that the document lacks."""
         parts = [
             ordered(data[name]) if direction == "asc" else ordered(data[name]).translate(_INVERT)
-            for name, direction in self._order
+            for name, direction in self.order
         ]
         at = _ordered_path(path)
         parts.append(at.translate(_INVERT) if self._descending else at)
@@ -267,8 +280,7 @@ def _same(values: Sequence[Any], others: Sequence[Any]) -> bool:
     return values == others and all(type(value) in _SIMPLE for value in values)
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
+class _Stored(msgspec.Struct, frozen=True):
     raw: bytes  # packed: unpacking is the deep copy
     version: int
 
@@ -305,13 +317,7 @@ def _unpacking(kind: type[V]) -> Callable[[bytes], V]:
     return msgspec.msgpack.Decoder(kind).decode
 
 
-@lru_cache(maxsize=1024)
-def _shape(
-    collection: str,
-    group: bool,
-    where: tuple[tuple[str, str], ...],
-    order: tuple[tuple[str, Direction], ...],
-) -> Shape:
+def _shape(collection: str, group: bool, where: Where, order: Order) -> Shape:
     parts = _segments(collection)
     if group and len(parts) != 1:
         raise ValueError(f"{collection!r}: a collection group is named by an id, not by a path")
@@ -340,6 +346,7 @@ class MemoryDocuments:
         self._stored: dict[str, _Stored] = {}
         self._groups: dict[str, set[str]] = {}
         self._indexes: dict[Shape, _Index] = {}
+        self._index_for: dict[tuple[str, bool, Where, Order], _Index] = {}  # what many kinds of queries have come to
         self._indexes_of: dict[str, list[_Index]] = {}
         self._commits = 0
         self._committed_at = datetime.min.replace(tzinfo=UTC)
@@ -385,12 +392,11 @@ class MemoryDocuments:
         """Read one page. Raises ValueError for a query that Firestore would refuse."""
         if query.limit < 1:
             raise ValueError(f"limit {query.limit}, expected 1 or more")
-        where = tuple([(name, operator) for name, operator, _ in query.where])
-        shape = _shape(query.collection, query.group, where, query.order)
+        asked = (query.collection, query.group, tuple([one[:2] for one in query.where]), query.order)
         with self._lock:
-            index = self._indexes.get(shape) or self._build(shape)
+            index = self._index_for.get(asked) or self._find_index(*asked)
             prefix = index.prefix(query.collection, [ordered(value) for _, op, value in query.where if op == "=="])
-            low, high, rest = _range(prefix, query, shape[3])
+            low, high, rest = _range(prefix, query, index.order)
             start = bisect_left(index.keys, low)
             if query.after is not None:
                 try:
@@ -407,11 +413,17 @@ class MemoryDocuments:
                         break
             return found
 
-    def _build(self, shape: Shape) -> _Index:
-        index = self._indexes[shape] = _Index(shape)
-        group = shape[0]
-        index.fill((path, self._doc(path).data) for path in self._groups.get(group, ()))
-        self._indexes_of.setdefault(group, []).append(index)
+    def _find_index(self, collection: str, group: bool, where: Where, order: Order) -> _Index:
+        """The index that serves such queries; made with the first of them. Raises ValueError."""
+        shape = _shape(collection, group, where, order)
+        index = self._indexes.get(shape)
+        if index is None:
+            index = self._indexes[shape] = _Index(shape)
+            index.fill((path, self._doc(path).data) for path in self._groups.get(shape[0], ()))
+            self._indexes_of.setdefault(shape[0], []).append(index)
+        if len(self._index_for) == KINDS_OF_QUERIES_MAX:
+            self._index_for.clear()
+        self._index_for[collection, group, where, order] = index
         return index
 
     def remove_expired(self, group: str, name: str) -> int:
@@ -460,9 +472,7 @@ def _prepare(write: Write, at: datetime) -> tuple[Data, bytes]:
     return data, raw
 
 
-def _range(
-    prefix: bytes, query: Query, order: tuple[tuple[str, Direction], ...]
-) -> tuple[bytes, bytes, list[tuple[str, str, Any]]]:
+def _range(prefix: bytes, query: Query, order: Order) -> tuple[bytes, bytes, list[tuple[str, str, Any]]]:
     """The range of an index, upper end exclusive, and the inequalities that it does not decide."""
     low, high = prefix, prefix + _ABOVE
     rest: list[tuple[str, str, Any]] = []
