@@ -525,8 +525,10 @@ def _set_paused(
             after = replace(kind, fleet=stop)
         controls = d.Controls(updated_at=now, paused=replace(paused, **{what: after}))
         write = seen.replaced(controls) if seen else created("system/controls", controls)
-        where = {"tenant": tenant, "project": project} if tenant or project else {"fleet": True}
-        detail = {"what": what, "reason": reason, "before": msgspec.to_builtins(kind)} | where
+        # Whose chain it is, is told of nobody else.
+        before = tenant in kind.tenants if tenant else project in kind.projects if project else kind.fleet
+        of = {"tenant": tenant} if tenant else {"project": project} if project else {"fleet": True}
+        detail = {"what": what, "reason": reason, "before": before} | of
         answer = PauseAnswer(what=what, paused=_of_tenant(after, tenant))
         return answer, Act(_record(now, asked, f"{what}.{done}", "system/controls", detail), [write])
 

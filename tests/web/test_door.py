@@ -75,6 +75,14 @@ def test_a_principal_that_cannot_be_read_may_nothing(world: World) -> None:
     assert "is not known here" in detail(get(world, "/fleet", "odd@vendor.example"), 403)
 
 
+@pytest.mark.parametrize("tenant", [None, "", "_system", "../acme"])
+def test_a_client_admin_of_no_tenant_may_nothing(world: World, tenant: str | None) -> None:
+    principal = d.Principal(updated_at=world.clock.now(), role="client_admin", tenant=tenant)
+    world.put(("principals/lost@alpha.example", principal))
+    for path in ("/me", "/fleet", "/points", "/audit/_system"):
+        assert "is not known here" in detail(get(world, path, "lost@alpha.example"), 403)
+
+
 def test_a_right_that_is_taken_away_is_gone_at_once(world: World) -> None:
     client = client_of(world.ports, OPERATOR)
     assert client.get("/api/v1/orphans").status_code == 200

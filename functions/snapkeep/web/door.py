@@ -20,6 +20,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, NotFound, Unauthorized, U
 from snapkeep import access
 from snapkeep.access import Action, Allowed, Caller, Denied
 from snapkeep.commands import Asked
+from snapkeep.documents import TENANT_ID_WORD, Principal
 from snapkeep.messages import plain
 from snapkeep.ports import Conflict, Identities, Ports, Transient, Unidentified
 from snapkeep.store import Fleet, Record, canonical
@@ -70,7 +71,7 @@ class Door:
             self._refused(UNVERIFIED, action, nobody.reason)
             raise Unauthorized(f"{nobody.reason}: sign in") from None
         principal = Fleet(self._ports.documents).principal(email)
-        if principal is None:
+        if principal is None or not _is_whole(principal):
             self._refused(email, action, "no principal")
             raise Forbidden(f"{email} is not known here: principals/{email} does not say what he may do")
         return Caller(email, principal.role, principal.tenant)
@@ -137,6 +138,11 @@ class Door:
         except Transient as fault:
             self._audited.pop(key, None)
             log.warning("a refusal was not audited: %s %s: %s: %s", who, what, why, fault)
+
+
+def _is_whole(principal: Principal) -> bool:
+    """A client_admin has a tenant: without one he would be the client of nobody, or of everybody."""
+    return principal.role != "client_admin" or re.fullmatch(TENANT_ID_WORD, principal.tenant or "") is not None
 
 
 def present() -> Caller:
