@@ -23,6 +23,7 @@ from snapkeep.access import DEPLOYMENTS, RIGHTS, ROLES, Deployment
 from snapkeep.documents import Role
 from snapkeep.gcp.identity import HEADER, IapIdentities
 from snapkeep.web import create_app
+from snapkeep.web.door import FORM_COOKIE, FORM_FIELD, KEY_FIELD, OPEN
 from snapkeep.web.routes import ROUTES, Route
 
 HOLD: Final = d.Hold(id="h-0123456789ab", reason="case 4711", by="somebody", at=THEN)
@@ -155,6 +156,57 @@ def test_whom_iap_has_signed_for_comes_in() -> None:
     assert (me["email"], me["verified"]) == ("admin@vendor.example", True)
 
 
+# --- pages --------------------------------------------------------------------------------------------------------
+
+
+def rules(client: FlaskClient) -> list[tuple[str, str]]:
+    """Method and path of all that the application answers, but for what is open to everybody."""
+    return [
+        (method, re.sub(r"<[^>]+>", "alpha", rule.rule))
+        for rule in client.application.url_map.iter_rules()
+        if rule.endpoint not in OPEN
+        for method in sorted(rule.methods or ())
+    ]
+
+
+def test_nothing_is_open_but_assets_and_a_local_clouds_sign_in() -> None:
+    _, client = behind_iap()
+    asked = rules(client)
+    assert len(asked) > 60
+    for method, path in asked:
+        assert client.open(path, method=method).status_code == 401, (method, path)
+        stranger = client.open(path, method=method, headers={HEADER: token(claims(email="eve@evil.example"))})
+        assert stranger.status_code == 403, (method, path)
+    for path in ("/sign-in", "/sign-out"):
+        assert client.post(path).status_code == 404
+    assert client.get("/assets/logo.svg", buffered=True).status_code == 200
+
+
+def forms(client: FlaskClient) -> list[str]:
+    """Paths that a form is sent to, with a place for the tenant."""
+    found = client.application.url_map.iter_rules()
+    return [rule.rule for rule in found if rule.endpoint.startswith("pages.") and "<id>" in rule.rule
+            and "POST" in (rule.methods or ())]  # fmt: skip
+
+
+FIELDS: Final = {"reason": "r", "what": "deletion", "on": "true", "instance": "alpha-app", "hold": HOLD.id}
+
+
+@pytest.mark.parametrize("id", ["zebra", "nobody", "_system", "__zebra__", "..", "x" * 2_000, "%C3%BC"])
+def test_a_form_for_what_is_not_his_is_answered_as_for_what_is_not_there(id: str) -> None:
+    world = marked("private_saas")
+    for person in ("anna@alpha.example", *(("admin@vendor.example",) if id != "zebra" else ())):
+        client = client_of(world.ports, person)
+        fields = FIELDS | {FORM_FIELD: "mine", KEY_FIELD: "key-1"}
+        client.set_cookie(FORM_COOKIE, "mine")
+        assert len(forms(client)) >= 6
+        for path in forms(client):
+            answer = client.post(path.replace("<id>", id), data=fields)
+            # The schedule is a client's alone: that is said before anybody looks for the tenant.
+            assert answer.status_code in ((404,) if id == "zebra" else (403, 404)), (path, answer.status_code)
+            assert MARK not in answer.get_data(as_text=True) or MARK in id
+
+
 # --- a marker in tenant B -----------------------------------------------------------------------------------------
 
 MARK: Final = "zebra"
@@ -223,7 +275,8 @@ def questions(world: World) -> Iterator[str]:
         "at": ["2026-12-01T00:00:00Z"],
         "from": ["1", "2"],
     }
-    yield from ("/", "/fleet", "/fleet?seen=x", "/?after=0%7Czebra", "/nonsense")
+    yield from ("/", "/fleet", "/fleet?seen=x", "/?after=0%7Czebra", "/nonsense", "/orphans")
+    yield from ("/tenants/alpha", "/tenants/zebra", "/tenants/nobody", "/tenants/alpha?did=zebra")
     for route in ROUTES:
         if route.method == "GET":
             for tenant in ("alpha", "zebra", "_system"):

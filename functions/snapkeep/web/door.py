@@ -87,7 +87,9 @@ class Door:
         right = access.RIGHTS[action]
         deployment: access.Deployment | None = None
         if tenant is not None and caller.sees(tenant) and right.saas != right.private_saas:
-            owner = Fleet(self._ports.documents).tenants_by_id([tenant]).get(tenant)
+            # No path of a document is made of what could not be a tenant's id.
+            known = [tenant] if re.fullmatch(TENANT_ID_WORD, tenant) else []
+            owner = Fleet(self._ports.documents).tenants_by_id(known).get(tenant)
             if owner is None:
                 raise NotFound
             deployment = owner.value.deployment

@@ -74,7 +74,7 @@ def add_tenants(pages: flask.Blueprint, ports: Ports, way_in: door.Door, looking
         try:
             way_in.enter(action, id)
             ask = _asked_for(kind)
-            path = {"tenant": id}
+            path = {"tenant": id, "hold": flask.request.form.get("hold", "")}
             carry_out(ports, door.asked(door.present(), _key(), action, ask, path), id, ask)
         except Forbidden as error:
             return show(id, error.description), 403
