@@ -38,6 +38,7 @@ from snapkeep_local.stocktaking import Stock
 EXAMPLE: Final = Path(__file__).parents[3] / "examples" / "fleet.yaml"
 HOST: Final = "127.0.0.1"
 START: Final = datetime(2026, 10, 1, tzinfo=UTC)
+HOUR: Final = timedelta(hours=1)
 QUIET: Final = timedelta(days=1)
 """The last day goes without new faults, so that the end shows what was recovered."""
 
@@ -99,17 +100,15 @@ def run(
     projects = {entry.id: str(entry.normal["project"]) for entry in reading.valid}
     vaults = {entry.id: str(entry.normal["vault_project"]) for entry in reading.valid}
     planted: dict[int, str] = {}
-    minutes = days * 24 * 60
+    hours = days * 24
     with _few_collections():
-        for minute in range(minutes):
-            if minute % 60 == 0:
-                progress(minute / minutes)
-                quiet = minute > minutes - QUIET // timedelta(minutes=1)
-                if not quiet and chance.random() < FAULTS_PER_DAY / 24:
-                    tenant = chance.choice(tenants)
-                    number = system.cloud.add_fault(_fault(chance, (projects[tenant], vaults[tenant])))
-                    planted[number] = tenant
-            system.minute()
+        for hour in range(hours):
+            progress(hour / hours)
+            if hour <= hours - QUIET // HOUR and chance.random() < FAULTS_PER_DAY / 24:
+                tenant = chance.choice(tenants)
+                number = system.cloud.add_fault(_fault(chance, (projects[tenant], vaults[tenant])))
+                planted[number] = tenant
+            system.fast_forward(HOUR)
         progress(1.0)
         return system, _report(system, days=days, planted=planted, audit_folder=audit_folder)
 

@@ -75,6 +75,11 @@ def every_min(cron: str | None) -> int | None:
     return int(period)
 
 
-def ticking(at: datetime) -> list[Function]:
+def ticking(at: datetime) -> tuple[Function, ...]:
     """The functions that are woken at this minute (UTC)."""
-    return [f for f in functions() if f.every_min is not None and at.minute % f.every_min == 0]
+    return _ticking(at.minute)
+
+
+@lru_cache(maxsize=60)
+def _ticking(minute: int) -> tuple[Function, ...]:
+    return tuple(f for f in functions() if f.every_min is not None and minute % f.every_min == 0)
