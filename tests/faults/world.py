@@ -199,6 +199,7 @@ class World:
                 self._ask_for(one.project, one.zone, one.name)
         self._pass(AGEING, step=LARGE_STEP)
         self.faulty = True
+        self._lasting_faults()
         steps = FAULTY // STEP
         silence = self._silence(steps)
         for step in range(steps):
@@ -216,6 +217,15 @@ class World:
     def kept(self) -> dict[str, Any]:
         """What is stored of tenants, their instances and points, and the controls."""
         return self.system.documents.dump(leaving_out={"audit", "inbox", "requests", "health", "rejected"})
+
+    def _lasting_faults(self) -> None:
+        """What every seed meets: a deletion that lies; and one in three, a tenant none of whose points succeed."""
+        lies = faults.Fault(effect=faults.DeletionLies(), method="snapshots.delete", count=self.rng.randint(1, 3))
+        self.system.cloud.add_fault(lies)
+        if self.rng.random() < 1 / 3:
+            tenant = self.rng.choice(("alpha", "beta"))
+            fails = faults.Fault(effect=faults.SnapshotFails(), method="snapshots.insert", resource=f"{tenant}-prod/")
+            self.system.cloud.add_fault(fails)
 
     def summary(self) -> str:
         """What this seed was like, for a person who replays it."""
@@ -395,6 +405,17 @@ class World:
         if self.rng.random() < (0.05 if self._paused() else 0.01):
             self._pause()
 
+    def in_the_last_moment(self, path: str) -> None:
+        """Someone holds what is to go, between the plan and the commit that begins its deletion."""
+        if not self.faulty or self.depth or self.rng.random() >= 0.05:
+            return
+        _, tenant, _, point = path.split("/")
+        until = self.system.clock.now() + timedelta(hours=self.rng.choice((1, 6)))
+        wanted = commands.HoldAsk(reason="wait", until=until, point=self.rng.choice((point, None)))
+        self.depth += 1
+        self._command(partial(commands.add_hold, tenant=tenant, ask=wanted))
+        self.depth -= 1
+
     def _hold(self) -> None:
         """Hold a point, an instance or a tenant; most holds end within the day."""
         stored = self.kept()
@@ -477,7 +498,10 @@ class _Documents:
 
     def commit(self, *writes: Write) -> None:
         self._world.before("commit")
-        stored = self._world.kept() if any(map(_begins_deletion, writes)) else {}
+        begins = [write for write in writes if _begins_deletion(write)]
+        if begins:
+            self._world.in_the_last_moment(begins[0].path)
+        stored = self._world.kept() if begins else {}
         self._inner.commit(*writes)
         trace = self._world.trace
         trace.commits.append((trace.next(), writes))
