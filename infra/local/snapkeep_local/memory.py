@@ -12,6 +12,7 @@ import itertools
 import struct
 import threading
 from bisect import bisect_left, bisect_right, insort
+from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -216,7 +217,8 @@ class _Index:
         _, self._group, self._equal, self.order = shape
         self._descending = bool(self.order) and self.order[-1][1] == "desc"
         self._named = (*self._equal, *(name for name, _ in self.order))
-        self.keys: list[bytes] = []
+        self._keys: defaultdict[str, list[bytes]] = defaultdict(list)
+        """Sorted, by collection: a list of all would grow long, and what is put into it moves all that follows."""
         self.paths: dict[bytes, str] = {}
         self._key_of: dict[str, tuple[tuple[Any, ...], bytes]] = {}  # with the values that it is made of
 
@@ -227,7 +229,13 @@ class _Index:
                 key = self._key(path, data)
                 self._key_of[path] = values, key
                 self.paths[key] = path
-        self.keys = sorted(self.paths)
+                self.keys(_place(path)[1]).append(key)
+        for keys in self._keys.values():
+            keys.sort()
+
+    def keys(self, collection: str) -> list[bytes]:
+        """In order, what a query of this collection can find; of a group it is one list, whatever the collection."""
+        return self._keys["" if self._group else collection]
 
     def put(self, path: str, data: Data | None) -> None:
         """Keep the document's place true; None: it is gone."""
@@ -235,14 +243,15 @@ class _Index:
         values = None if data is None else self._values(data)
         if before is None and values is None:
             return
+        keys = self.keys(_place(path)[1])
         if before is not None:
             if values is not None and _same(values, before[0]):
                 return
-            del self.keys[bisect_left(self.keys, before[1])]
+            del keys[bisect_left(keys, before[1])]
             del self.paths[before[1]], self._key_of[path]
         if data is not None and values is not None:
             key = self._key(path, data)
-            insort(self.keys, key)
+            insort(keys, key)
             self.paths[key] = path
             self._key_of[path] = values, key
 
@@ -397,16 +406,17 @@ class MemoryDocuments:
             index = self._index_for.get(asked) or self._find_index(*asked)
             prefix = index.prefix(query.collection, [ordered(value) for _, op, value in query.where if op == "=="])
             low, high, rest = _range(prefix, query, index.order)
-            start = bisect_left(index.keys, low)
+            keys = index.keys(query.collection)
+            start = bisect_left(keys, low)
             if query.after is not None:
                 try:
                     last = prefix + index.position(query.after.path, query.after.data)
                 except KeyError as missing:
                     raise ValueError(f"{query.after.path} lacks {missing}, so no page can follow it") from None
-                start = max(start, bisect_right(index.keys, last))
+                start = max(start, bisect_right(keys, last))
             found: list[Doc] = []
-            for at in range(start, bisect_left(index.keys, high, lo=start)):
-                doc = self._doc(index.paths[index.keys[at]])
+            for at in range(start, bisect_left(keys, high, lo=start)):
+                doc = self._doc(index.paths[keys[at]])
                 if not rest or all(_holds(doc.data[name], op, value) for name, op, value in rest):
                     found.append(doc)
                     if len(found) == query.limit:
