@@ -83,9 +83,25 @@ def test_the_fleets_health_tells_of_ticks_and_bad_messages(api: str) -> None:
         "reconcile": True,
         "retention": True,
     }
+    assert said["paused"]["deletion"]["fleet"] is False
     table = run(api, "fleet", "health").stdout
     assert "not yet" in table
+    assert "0 points (0 B) will go in the next 7 days" in table
     assert "1 rejected messages" in table
+
+
+def test_what_is_paused_stands_in_the_fleets_health(api: str) -> None:
+    assert run(api, "pause", "deletion", "--reason", "looking").exit_code == 0
+    assert "paused: deletion everywhere" in run(api, "fleet", "health").stdout
+
+
+def test_whoever_sees_one_tenant_alone_is_shown_that_one(api: str, world: World) -> None:
+    put_people(world, anna="alpha")
+    runner = CliRunner(env={"SNAPKEEP_API": api, "SNAPKEEP_USER": "anna@alpha.example"})
+    shown = runner.invoke(root, ["fleet", "health"])
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert "alpha" in shown.stdout
+    assert "beta" not in shown.stdout
 
 
 def test_a_tenant_is_shown(api: str) -> None:

@@ -34,12 +34,12 @@ def show(output: Output) -> None:
     output.line(f"{me.email}, {me.role}{of}" + ("" if me.verified else f" ({UNVERIFIED})"))
     output.line("")
     output.table(
-        ("ACTION", "YOU", "OF A SAAS TENANT", "OF A PRIVATE_SAAS TENANT", "WHAT IT IS"),
+        ("ACTION", "YOU", "WHO", "PRIVATE_SAAS ALSO", "WHAT IT IS"),
         [
-            (right.action, _mine(right, me), _roles(right.saas), _roles(right.private_saas), right.words)
+            (right.action, _mine(right, me), _who(right.saas, len(tables.roles)), _more(right), right.words)
             for right in tables.rights
         ],
-        text=("OF A SAAS TENANT", "OF A PRIVATE_SAAS TENANT", "WHAT IT IS"),
+        text=("WHO", "WHAT IT IS"),
         spare=("WHAT IT IS",),
     )
     output.line("")
@@ -56,5 +56,10 @@ def _mine(right: views.RightLine, me: views.MeView) -> str:
     return {(True, True): "yes", (False, True): "private_saas", (True, False): "saas"}.get(both, "no")
 
 
-def _roles(roles: list[str]) -> str:
-    return ", ".join(roles) or "nobody"
+def _who(roles: list[str], all_roles: int) -> str:
+    return "everyone" if len(roles) == all_roles else ", ".join(roles) or "nobody"
+
+
+def _more(right: views.RightLine) -> str:
+    """Who may it to a tenant of this deployment, besides those who may it to any."""
+    return ", ".join(role for role in right.private_saas if role not in right.saas)

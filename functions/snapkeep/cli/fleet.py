@@ -307,9 +307,9 @@ def offboard(output: Output, tenant: str, day: str | None, cancel: bool, reason:
 @fleet.command("health")
 @click.pass_obj
 def health_(output: Output) -> None:
-    """The fleet at a glance: totals, breaches first, the last tick of each function, bad messages."""
+    """The fleet at a glance: totals, breaches first, what is paused, what goes, the last tick of each function."""
     view = _view()
-    if view.totals is None:
+    if view.totals is None and view.ticks:  # whoever sees one tenant alone has neither
         fail("health has not been computed yet: the function `health` runs every 5 minutes once it is deployed")
     tenants = list(_every_tenant(view))
     paused = target.ask(views.ControlsView, "/controls").paused
@@ -324,13 +324,12 @@ def health_(output: Output) -> None:
             }
         )
         return
-    now, f = view.at, view.totals
-    output.line(
-        f"{f.tenants} tenants, {f.instances} instances: {f.breached} breached, {f.unprotected} unprotected, "
-        f"{f.client_managed} client-managed; {f.running} points running; {size(f.bytes)}"
-    )
-    output.line(f"{f.going} points ({size(f.going_bytes)}) go within 7 days")
-    output.line(f"{f.rejected} rejected messages, {f.dead_letters} dead letters in 7 days")
+    now = view.at
+    if view.totals:
+        _print_totals(output, view.totals)
+    for what in get_args(commands.Kind):
+        if where := paused_words(getattr(paused, what)):
+            output.line(f"paused: {what} {where}")
     output.line("")
     output.table(
         ("TENANT", "STATE", "NEWEST VERIFIED", "RUNNING", "GOING", "LAST DAYS", "UNPROTECTED"),
@@ -350,6 +349,27 @@ def health_(output: Output) -> None:
         text=("UNPROTECTED",),
         spare=("LAST DAYS", "GOING", "RUNNING"),
     )
+    if view.ticks:
+        _print_ticks(output, view.ticks, now)
+    if view.bad_messages:
+        output.line("")
+        output.table(
+            ("BAD MESSAGE AT", "KIND", "FUNCTION", "REASON"),
+            [(moment(b.at), b.kind, b.function, b.reason) for b in view.bad_messages],
+            text=("REASON",),
+        )
+
+
+def _print_totals(output: Output, f: d.FleetHealth) -> None:
+    output.line(
+        f"{f.tenants} tenants, {f.instances} instances: {f.breached} breached, {f.unprotected} unprotected, "
+        f"{f.client_managed} client-managed; {f.running} points running; {size(f.bytes)}"
+    )
+    output.line(f"{f.rejected} rejected messages, {f.dead_letters} dead letters in 7 days")
+    output.line(f"{count(f.going, 'point')} ({size(f.going_bytes)}) will go in the next 7 days, as far as can be told")
+
+
+def _print_ticks(output: Output, ticks: list[views.LastTick], now: datetime) -> None:
     output.line("")
     output.table(
         ("FUNCTION", "LAST TICK", ""),
@@ -359,13 +379,6 @@ def health_(output: Output) -> None:
                 f"{age(t.at, now)} ago" if t.at else "never",
                 "" if not t.silent else "silent" if t.at else "not yet",
             )
-            for t in view.ticks
+            for t in ticks
         ],
     )
-    if view.bad_messages:
-        output.line("")
-        output.table(
-            ("BAD MESSAGE AT", "KIND", "FUNCTION", "REASON"),
-            [(moment(b.at), b.kind, b.function, b.reason) for b in view.bad_messages],
-            text=("REASON",),
-        )

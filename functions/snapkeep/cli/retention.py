@@ -88,7 +88,8 @@ def _print(output: Output, view: RetentionView) -> None:
     kept = ", ".join(f"{number} {rule}" for rule, number in view.kept_by.items()) or "nothing"
     whole = f"{count(len(lines), 'point')} of {count(len(view.instances), 'instance')}" if several else None
     output.line(f"{whole or count(len(lines), 'point')}, {size(sum(line.bytes for _, line in lines))}; kept by: {kept}")
-    output.line(f"{count(view.going, 'point')} {'goes' if view.going == 1 else 'go'}: {size(view.going_bytes)} freed")
+    goes = f"{count(view.going, 'point')} {'goes' if view.going == 1 else 'go'}: {size(view.going_bytes)} freed"
+    output.line(goes if view.going else "nothing goes")
     if view.left_out:
         output.line(
             f"{count(view.left_out, 'instance')} not weighed, as there are too many points; --instance names one"

@@ -22,7 +22,7 @@ from snapkeep.web.door import Door, present
 from snapkeep.web.passing import passing
 from snapkeep.web.people import Looking, add_sign_in, form_fields, sign_in_page
 from snapkeep.web.tenants import add_tenants
-from snapkeep.wording import age, moment, size
+from snapkeep.wording import age, count, moment, size
 
 POLICY: Final = "; ".join(
     (
@@ -117,6 +117,7 @@ def blueprint(ports: Ports, door: Door) -> flask.Blueprint:
     pages.add_app_template_filter(age, "age")
     pages.add_app_template_filter(moment, "moment")
     pages.add_app_template_filter(size, "size")
+    pages.add_app_template_filter(count, "count_of")
     pages.add_app_template_filter(fleet_page.cut, "cut")
     pages.add_app_template_global(asset)
     return pages
