@@ -331,6 +331,21 @@ def test_a_long_chain_is_verified_to_its_end_though_a_query_is_bounded() -> None
     assert {finding.seq for finding in verdict(one).findings} == {10_050}
 
 
+def test_a_chain_is_read_in_parts_that_meet_and_pass_over_nothing() -> None:
+    one = World()
+    records = chain.append(chain.EMPTY, [body(n) for n in range(450)])
+    for start in range(0, 450, 150):
+        part = records[start : start + 150]
+        one.memory.commit(*(Create(f"tenants/acme/audit/{r.seq:012d}", d.to_data(r)) for r in part))
+    parts = list(audit.pages(one.store()))
+    assert [record.seq for part in parts for record in part.records] == list(range(1, 451))
+    assert [part.next for part in parts] == [200, 399, None]
+    # What carries the number of the last one that was read, and is stored elsewhere.
+    one.memory.commit(Create("tenants/acme/audit/forged", d.to_data(records[199])))
+    assert [finding.seq for finding in audit.verify(one.store()).findings] == [200]
+    assert audit.judge("acme", audit.pages(one.store())) == audit.verify(one.store())
+
+
 def test_every_tenant_and_the_acts_of_none_have_a_chain_to_verify() -> None:
     one = stored()
     one.hand("create", b"not JSON")

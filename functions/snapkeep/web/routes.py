@@ -207,7 +207,10 @@ def _planned(
 
 
 def holds(call: Call) -> views.HoldsView:
-    return views.holds(call.ports, call.of_tenant())
+    of = call.of_tenant()
+    if of is not None and not Fleet(call.ports.documents).tenants_by_id([of]):
+        raise NotFound
+    return views.holds(call.ports, of)
 
 
 def orphans(call: Call) -> views.OrphansView:
