@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from werkzeug.test import TestResponse
 
 from snapkeep import commands
 from snapkeep import documents as d
+from snapkeep.ports import Documents, Transient, Write
 from snapkeep.web.door import BODY_BYTES_MAX
 
 OPERATOR = "operator@vendor.example"
@@ -128,6 +130,34 @@ def test_a_flood_of_refusals_is_one_record_a_minute(world: World) -> None:
     world.clock.move(minutes=1)
     get(world, "/nothing", "")
     assert len(refusals(world)) == 2
+
+
+class ReadOnly:
+    """A database that answers questions and takes nothing."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+        self.get, self.find = documents.get, documents.find
+
+    def commit(self, *writes: Write) -> None:
+        raise Transient("no answer")
+
+
+def test_a_refusal_that_cannot_be_audited_is_a_refusal_and_is_audited_with_the_next(world: World) -> None:
+    client = client_of(replace(world.ports, documents=ReadOnly(world.documents)), "viewer@vendor.example")
+    for _ in range(2):
+        answer = client.post("/api/v1/controls/pause", json=PAUSE, headers={"Idempotency-Key": "k"})
+        assert answer.status_code == 403
+    assert refusals(world) == []
+    post(world, "/controls/pause", PAUSE, "viewer@vendor.example")
+    assert len(refusals(world)) == 1
+
+
+def test_an_act_that_cannot_be_committed_is_said_and_asked_for_again_under_its_key(world: World) -> None:
+    client = client_of(replace(world.ports, documents=ReadOnly(world.documents)))
+    answer = client.post("/api/v1/controls/pause", json=PAUSE, headers={"Idempotency-Key": "key-1"})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert post(world, "/controls/pause", PAUSE).status_code == 200
 
 
 # --- that he meant it ---------------------------------------------------------------------------------------------
