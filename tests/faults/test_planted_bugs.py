@@ -213,8 +213,8 @@ BUGS = [
     Bug(
         "the controls are not read before snapshots go",
         EXPIRE,
-        "        self.controls = self.fleet.controls()\n        return",
-        "        return",
+        "if run.compute.nobody_answers or run.stopped(instance.id, change.project):",
+        "if run.compute.nobody_answers:",
         "nobody looked whether deletion is paused",
     ),
     Bug(

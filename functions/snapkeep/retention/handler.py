@@ -16,6 +16,7 @@ from dataclasses import replace as replaced
 from datetime import date, datetime, timedelta
 from typing import Any, Final, assert_never
 
+import msgspec
 from msgspec.structs import replace
 
 from snapkeep import cloud, hints
@@ -49,6 +50,10 @@ POSTPONED: Final = timedelta(minutes=20)
 
 PAUSED: Final = timedelta(hours=1)
 """The same where deletion is paused; resuming it sends a nudge."""
+
+STUCK_ATTEMPTS: Final = 8
+"""Times that a point's snapshots were asked to go, in about 17 hours, after which people are told once. It is asked
+for every six hours from then on: what stands in the way (a missing permission, a snapshot in use) may pass any day."""
 
 AHEAD: Final = timedelta(days=7)
 """How far ahead `health` shows what is going to go."""
@@ -122,10 +127,24 @@ class _Run:
             controls.paused.deletion.covers(project=project, tenant=self.tenant.value.id) for project in projects
         )
 
-    def paused_now(self, *projects: str) -> bool:
-        """The same, from what the controls say at this moment."""
-        self.controls = self.fleet.controls()
-        return self.paused(*projects)
+    def held(self, instance: d.Instance) -> bool:
+        """Whether a hold stands on the instance or the tenant, as they were read."""
+        return any(hold.stands(self.now) for hold in (*instance.holds, *self.tenant.value.holds))
+
+    def stopped(self, instance: str, vault: str) -> bool:
+        """Whether somebody has stopped what was to be asked for, by what is stored at this very moment: a pause, or a
+        hold on the instance or the tenant that came after the beginning. What cannot be read stops it too."""
+        paths = ("system/controls", self.store.path(), self.store.path("instances", instance))
+        controls, tenant, holder = self.ports.documents.get(*paths)
+        if tenant is None or holder is None:
+            return True
+        try:
+            self.controls = d.from_data(d.Controls, controls.data) if controls else None
+            found = d.from_data(d.Instance, holder.data)
+            holds = (*found.holds, *d.from_data(d.Tenant, tenant.data).holds)
+        except msgspec.ValidationError:
+            return True
+        return self.paused(found.project, vault) or any(hold.stands(self.now) for hold in holds)
 
     def find(self, vault: str, names: Iterable[str]) -> dict[str, Snapshot] | None:
         """The snapshots of a vault project that carry these names, by name; None if it gave no answer."""
@@ -206,12 +225,13 @@ def _carry_on(run: _Run, instance: Held[d.Instance], begun: _Begun) -> tuple[Hel
         if not deletion.has_begun(point.value):
             continue  # another run has ended it
         found = begun.found[point.value.vault_project]
-        paused = run.paused(instance.value.project, point.value.vault_project)
+        paused = run.paused(instance.value.project, point.value.vault_project) or run.held(instance.value)
         step = None
         if found is not None:
-            step = deletion.read_back(point.value, store.tenant, found, now, may_ask=not paused)
+            step = deletion.read_back(point.value, store.tenant, found, now, may_ask=not paused and run.budget > 0)
         if step is not None:
             steps.append((point, step))
+            run.budget -= len(step.asks)
         if step is None or step.point.state != "deleted":
             living.append(point.value.id)
             looks.append(
@@ -271,16 +291,21 @@ def _step_record(run: _Run, before: d.Point, step: Step) -> Record:
     detail = _detail(after)
     attempts = before.expiry.attempts if before.expiry else 0
     detail["outcomes"] = [_outcome(outcome, attempts) for outcome in step.outcomes]
-    if step.asks:
-        detail["changes"] = list(deletion.changes_of(step.asks))
-        return Record(run.now, ACTOR, "point.deletion_repeated", f"points/{after.id}", "requested", detail)
-    data = {
+    data: dict[str, Any] = {
         "point": after.id,
         "instance": after.instance.name,
         "zone": after.instance.zone,
         **({"day": after.slot.day} if after.slot else {}),
         "reason": after.expiry.reason if after.expiry else "",
     }
+    if step.asks:
+        detail["changes"] = list(deletion.changes_of(step.asks))
+        stuck = None
+        if attempts == STUCK_ATTEMPTS:
+            failure = before.expiry.failure if before.expiry else None
+            data["failure"] = {"code": failure.code, "message": failure.message} if failure else None
+            stuck = Event("point.deletion_stuck", f"{after.id}|stuck", data)
+        return Record(run.now, ACTOR, "point.deletion_repeated", f"points/{after.id}", "requested", detail, stuck)
     event = Event("point.deleted", f"{after.id}|deleted", data)
     return Record(run.now, ACTOR, "point.deleted", f"points/{after.id}", "succeeded", detail, event)
 
@@ -311,6 +336,8 @@ def _weigh(run: _Run, instance: Held[d.Instance], look_at: datetime | None) -> N
         if look_at is None:
             _note(run, instance, instance.value, look_at)
         return
+    if run.budget <= 0:
+        return  # it is due still, and unread
     points = {point.value.id: point for point in run.store.walk(d.Point, "instance_points", instance.value.id)}
     if not points:
         _note(run, instance, replace(instance.value, retention=d.RetentionWork(), override=None), look_at)
@@ -320,18 +347,29 @@ def _weigh(run: _Run, instance: Held[d.Instance], look_at: datetime | None) -> N
     try:
         plan = rules.plan(stored, known, now)
         then = rules.forecast(stored, known, now, now + AHEAD, scheduled=_slots(run.tenant.value, instance.value))
-    except rules.UnsafePlan as unsafe:
+    except (rules.UnsafePlan, ValueError) as unsafe:
+        # ValueError: a document that says what cannot be. It stops its own instance, and nobody else's.
         _refuse(run, instance, str(unsafe), look_at)
         return
     paused = {vault for vault in {p.vault_project for p in stored} if run.paused(instance.value.project, vault)}
+    forgotten = {one.point.id for one in plan.decisions if isinstance(one.decision, rules.Deleting)} - {*work.deleting}
+    if forgotten:  # its document could not be read for a while
+        work = replace(work, deleting=[*work.deleting, *sorted(forgotten)])
+        look_at = _earliest(look_at, now + deletion.FIRST_LOOK)
     marks, deletes = _sorted_out(plan, known, now, paused)
     settled = _mark(run, instance.value, points, marks, known)
-    chosen = _chosen(run, instance.value, [points[id] for id in deletes])
-    plan_at = plan.next_change if settled and len(chosen) == len(deletes) else now + NEXT_TICK
+    chosen = _chosen(run, work, [points[id] for id in deletes])
+    plan_at = plan.next_change
     if marks:
         plan_at = min(plan_at, now + rules.EXPIRY_GRACE)  # when the grace of what expires now is over
+    if not settled or len(chosen) < len(deletes) or any(_lets_go_next(mark, now) for mark in marks):
+        # With as many under way as may be, there is no use in weighing before one of them is gone.
+        full = len(work.deleting) + len(chosen) >= POINTS_AT_ONCE
+        plan_at = (look_at if full else None) or now + (POSTPONED if run.silent else NEXT_TICK)
     if paused:
         plan_at = min(plan.next_change, now + PAUSED)
+    if chosen and not _newest_is_there(run, plan, known):
+        chosen, plan_at = [], now + PAUSED
     going = [one.point for one in then.decisions if not isinstance(one.decision, rules.Keep | rules.Undo)]
     after = replace(
         instance.value,
@@ -384,11 +422,11 @@ def _sorted_out(
                     override=override,
                 )
                 marks.append(replace(point, state="expiring", expiry=expiry, updated_at=now))
+            case rules.Wait() | rules.Delete() if override and point.expiry and point.expiry.override is None:
+                # Without it the breach would call it back at the next look, when the override is used up.
+                marks.append(replace(point, expiry=replace(point.expiry, override=override), updated_at=now))
             case rules.Wait():
-                assert point.expiry is not None
-                if override is not None and point.expiry.override is None:
-                    # Without it the breach would call it back at the next look, when the override is used up.
-                    marks.append(replace(point, expiry=replace(point.expiry, override=override), updated_at=now))
+                pass
             case rules.Delete():
                 deletes.append(point.id)
             case _:
@@ -427,9 +465,33 @@ def _mark(
     return settled
 
 
-def _chosen(run: _Run, instance: d.Instance, points: Sequence[Held[d.Point]]) -> list[tuple[Held[d.Point], d.Point]]:
+def _lets_go_next(mark: d.Point, now: datetime) -> bool:
+    """Whether a mark that is being set is of a point that may go at the next look: its grace is over."""
+    return mark.expiry is not None and mark.expiry.delete_after <= now
+
+
+def _newest_is_there(run: _Run, plan: rules.RetentionPlan, known: rules.Situation) -> bool:
+    """Whether Compute Engine holds the newest point that can be restored, right before older ones go because of it.
+
+    What nobody has read since it was verified may have been deleted behind our back. Of a lost instance it does not
+    matter (nothing there is kept for being the newest), nor where none can be restored.
+    """
+    newest = next((one.point for one in plan.decisions if rules.restorable(one.point)), None)
+    if newest is None or known.lost_at is not None:
+        return True
+    refs = [disk.snapshot for disk in newest.disks]
+    found = run.find(newest.vault_project, [ref.name for ref in refs])
+    there = found is not None and all(
+        ref.name in found and found[ref.name].id == ref.id and found[ref.name].status == "READY" for ref in refs
+    )
+    if not there:
+        log.warning("%s: nothing older goes: it cannot be read to be whole", newest.id)
+    return there
+
+
+def _chosen(run: _Run, work: d.RetentionWork, points: Sequence[Held[d.Point]]) -> list[tuple[Held[d.Point], d.Point]]:
     """Those of the points to delete that this run begins with, as they were read and with every id that is known."""
-    points = points[: max(POINTS_AT_ONCE - len(instance.retention.deleting), 0)]
+    points = points[: max(POINTS_AT_ONCE - len(work.deleting), 0)]
     missing: dict[str, set[str]] = defaultdict(set)
     for point in points:
         missing[point.value.vault_project] |= set(deletion.names_without_id(point.value))
@@ -546,11 +608,15 @@ def _refuse(run: _Run, instance: Held[d.Instance], why: str, look_at: datetime |
 
 
 def _ask_for(run: _Run, instance: d.Instance, steps: Sequence[Step]) -> None:
-    """Ask for the deletions of committed steps, point by point, and note what stood in the way."""
+    """Ask for the deletions of committed steps, and note what stood in the way. Each is asked for only if nobody has
+    stopped it in this moment."""
     for step in steps:
-        if run.compute.nobody_answers or run.paused_now(instance.project, step.point.vault_project):
-            return  # they are still there at the next look, which asks again
-        faults = [fault for change in step.asks if (fault := _ask(run, change))]
+        faults = []
+        for change in step.asks:
+            if run.compute.nobody_answers or run.stopped(instance.id, change.project):
+                break  # what is still there at the next look is asked for again
+            if fault := _ask(run, change):
+                faults.append(fault)
         if faults:
             _note_fault(run, step.point.id, faults[0])
 

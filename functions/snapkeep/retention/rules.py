@@ -64,10 +64,14 @@ def situation(tenant: Tenant, instance: Instance, now: datetime, policy: Retenti
     Whether it is in breach is computed afresh: `health`, which notes it, may not have looked yet.
     """
     due = breach_due(instance, tenant)
+    lost_at = instance.lost_at
+    if lost_at is not None and instance.lost_reason == "offboarded":
+        # Until discovery finds it again, the tenant's word counts: one that stays, or leaves later, has lost nothing.
+        lost_at = max(lost_at, tenant.offboarding.at) if tenant.offboarding and tenant.has_left(now) else None
     return Situation(
         policy=policy or tenant.retention,
         timezone=tenant.timezone,
-        lost_at=instance.lost_at,
+        lost_at=lost_at,
         in_breach=instance.lost_at is None and (instance.breach_at is not None or (due is not None and due <= now)),
         override=instance.override.id if instance.override else None,
         instance_holds=instance.holds,
@@ -368,7 +372,7 @@ def _facts(points: Sequence[Point], situation: Situation, now: datetime) -> Fact
     return Facts(
         points=[point for _, point in timed],
         moments=[moment for moment, _ in timed],
-        candidates=[place for place, (_, point) in enumerate(timed) if _restorable(point)],
+        candidates=[place for place, (_, point) in enumerate(timed) if restorable(point)],
         situation=situation,
         now=now,
     )
@@ -454,7 +458,7 @@ def _refuse_unsafe(weighed: Sequence[_Weighed], situation: Situation) -> None:
     """Law 6, held apart from the rule that votes for it: whatever the rules say, the newest verified point stays."""
     if situation.lost_at is not None:
         return
-    newest = next((one for one in weighed if _restorable(one.point)), None) or next(
+    newest = next((one for one in weighed if restorable(one.point)), None) or next(
         (one for one in weighed if _settled_as(one.point) == "verified" and not _going(one.point)), None
     )
     if newest is not None and isinstance(newest.decision, Expire | Wait | Delete):
@@ -508,7 +512,7 @@ def _going(point: Point) -> bool:
     return point.expiry is not None and point.expiry.begun_at is not None
 
 
-def _restorable(point: Point) -> bool:
+def restorable(point: Point) -> bool:
     """May fill a bucket: verified, complete and usable. A point in its grace still may, as it can be called back."""
     return _settled_as(point) == "verified" and point.usable and not point.gone and not _going(point)
 
