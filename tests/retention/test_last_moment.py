@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from msgspec.structs import replace
 from tests.retention.scene import DAY, HOUR, INSTANCE_ID, VAULT, Scene
 from tests.retention.test_handler import over_grace, pause
@@ -13,9 +14,7 @@ from snapkeep.discovery.rules import let_go
 from snapkeep.ports import Refused, Replace, Transient
 from snapkeep.retention import handler
 
-KEEP_FIVE = d.Retention(
-    keep_last=5, keep_daily=0, keep_weekly=0, keep_monthly=0, lock_days=0, keep_after_gone_days=90
-)
+KEEP_FIVE = d.Retention(keep_last=5, keep_daily=0, keep_weekly=0, keep_monthly=0, lock_days=0, keep_after_gone_days=90)
 COURT = "court order"
 
 
@@ -38,19 +37,23 @@ def test_a_pause_stops_the_snapshots_of_a_point_that_were_not_asked_for_yet() ->
     assert scene.states == ["deleted", "verified"]
 
 
-def test_a_hold_on_the_tenant_or_the_instance_stops_what_was_not_asked_for_yet() -> None:
-    for kind, path in ((d.Tenant, ()), (d.Instance, ("instances", INSTANCE_ID))):
-        scene, ids = over_grace(4)
-        scene.effects.after = lambda e, s=scene: pause(s, fleet=True) if e.startswith("commit point.deleting") else None
-        scene.tick()
-        scene.effects.after = lambda _: None
-        hold(scene, kind, *path)
-        pause(scene)
-        scene.wait(12 * HOUR)
-        assert (scene.deletions, [scene.there(id) for id in ids]) == ([], [True] * 4), kind
-        scene.change(kind, *path, holds=[])
-        scene.wait(12 * HOUR)
-        assert scene.states == ["deleted", "deleted", "deleted", "verified"], kind
+@pytest.mark.parametrize(("kind", "path"), [(d.Tenant, ()), (d.Instance, ("instances", INSTANCE_ID))])
+def test_a_hold_on_the_tenant_or_the_instance_stops_what_was_not_asked_for_yet(
+    kind: type[d.Tenant] | type[d.Instance], path: tuple[str, ...]
+) -> None:
+    scene, ids = over_grace(4)
+    scene.effects.after = lambda effect: (
+        pause(scene, fleet=True) if effect.startswith("commit point.deleting") else None
+    )
+    scene.tick()
+    scene.effects.after = lambda _: None
+    hold(scene, kind, *path)
+    pause(scene)
+    scene.wait(12 * HOUR)
+    assert (scene.deletions, [scene.there(id) for id in ids]) == ([], [True] * 4)
+    scene.change(kind, *path, holds=[])
+    scene.wait(12 * HOUR)
+    assert scene.states == ["deleted", "deleted", "deleted", "verified"]
 
 
 def test_a_hold_between_two_calls_stops_the_second() -> None:
@@ -77,7 +80,9 @@ def offboarded(days_ago: int) -> tuple[Scene, list[str]]:
     leaving = d.Offboarding(at=scene.cloud.now, by="admin@vendor.example", reason="contract ended")
     scene.change(d.Tenant, offboarding=leaving)
     instance = scene.held(d.Instance, "instances", INSTANCE_ID)
-    scene.memory.commit(instance.replaced(let_go(instance.value, scene.cloud.now).after))
+    found = let_go(instance.value, scene.cloud.now)
+    assert found is not None
+    scene.memory.commit(instance.replaced(found.after))
     scene.cloud.advance(scene.cloud.now + timedelta(days=days_ago))
     scene.tick()
     assert scene.states == ["verified"] * 3
