@@ -257,13 +257,13 @@ class TenantStore:
         """The page of one of the tenant's own queries that follows `after`, as it is stored."""
         return self._documents.find(query(name, *values, parent=f"{self._root}/", after=after))
 
-    def walk(self, kind: type[T], name: str, *values: Any) -> Iterator[Held[T]]:
-        """Every readable document of one of the tenant's own queries, page by page, at most PAGES_MAX pages."""
-        yield from readable(kind, self.walk_docs(name, *values))
+    def walk(self, kind: type[T], name: str, *values: Any, pages: int = PAGES_MAX) -> Iterator[Held[T]]:
+        """Every readable document of one of the tenant's own queries, page by page, at most so many pages."""
+        yield from readable(kind, self.walk_docs(name, *values, pages=pages))
 
-    def walk_docs(self, name: str, *values: Any) -> Iterator[Doc]:
+    def walk_docs(self, name: str, *values: Any, pages: int = PAGES_MAX) -> Iterator[Doc]:
         """The same as they are stored, for whoever must not trust that they are what they should be."""
-        yield from _walk(self._documents, name, *values, parent=f"{self._root}/")
+        yield from _walk(self._documents, name, *values, parent=f"{self._root}/", pages=pages)
 
     def commit(self, record: Record | None, *writes: Write) -> None:
         """All writes and the record that tells of them, or nothing. Without a record: only what is bookkeeping.
@@ -315,6 +315,12 @@ class Fleet:
         unique = sorted(set(ids))
         docs = self._documents.get(*(f"tenants/{id}" for id in unique)) if unique else []
         return {tenant.tenant: tenant for tenant in readable(d.Tenant, filter(None, docs))}
+
+    def points(self, ids: Iterable[tuple[str, str]]) -> dict[tuple[str, str], d.Point]:
+        """The points that exist among these (tenant, id) and are readable, in one round trip."""
+        paths = [f"tenants/{tenant}/points/{id}" for tenant, id in sorted(set(ids))]
+        docs = self._documents.get(*paths) if paths else []
+        return {(one.tenant, one.path.rsplit("/", 1)[1]): one.value for one in readable(d.Point, filter(None, docs))}
 
     def changed_since(self, since: datetime) -> tuple[set[str], datetime | None]:
         """Tenants whose own document or an instance's was written since then.

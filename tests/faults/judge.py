@@ -295,7 +295,11 @@ def _tallies(stored: Mapping[str, Any]) -> Iterator[str]:
         if expected.tally != instance.tally:
             yield f"{owner}: {id}: tally {instance.tally} should be {expected.tally}"
         mine = instance.newest_verified
-        verified = {point.id: taken_at(point) for point in points if point.state == "verified" and point.id not in gone}
+        verified = {
+            point.id: taken_at(point)
+            for point in points
+            if point.state == "verified" and point.id not in gone and point.usable and not point.gone
+        }
         newest_at = max(verified.values(), default=None)
         # Of two points of one instant either is the newest: the one that ended first.
         if (mine and (mine.at, verified.get(mine.point))) != (newest_at and (newest_at, newest_at)):

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.retention.scene import DAY, HOUR, INSTANCE_ID, NOW, PROJECT, REGION, VAULT, ZONE, Scene
+from tests.retention.scene import DAY, HOUR, INSTANCE_ID, NOW, PROJECT, REGION, VAULT, ZONE, Death, Scene
 
 from snapkeep import documents as d
 from snapkeep.retention import orphans
@@ -219,3 +219,157 @@ def test_an_instance_whose_point_is_incomplete_is_weighed_anew() -> None:
     assert one.read(d.Instance, "instances", INSTANCE_ID).retention.plan_at is not None
     (record,) = one.records("point.incomplete")
     assert record["detail"]["gone"] == [name]
+
+
+def test_an_instance_whose_newest_point_is_gone_is_in_breach_by_the_one_before() -> None:
+    one = scene(d.Retention(keep_last=1, keep_daily=0, keep_weekly=0, keep_monthly=0, lock_days=0))
+    one.change(d.Tenant, rpo_hours=26)
+    ids = []
+    for _ in range(3):
+        one.cloud.advance(one.cloud.now + timedelta(hours=30))
+        ids.append(one.take())
+    took_s = newest(one).took_s
+    taken_at = one.point(ids[1]).disks[0].snapshot.created_at
+    assert taken_at is not None
+    one.cloud.remove_snapshot(link(one.names(ids[2])[0]))
+    orphans.look(one.ports)
+    assert newest(one) == d.Newest(point=ids[1], at=taken_at, took_s=took_s)
+    assert one.instance.breach_due_at == taken_at + timedelta(hours=26), "which is over: health tells it"
+    assert one.instance.updated_at == one.cloud.now, "so that health looks"
+    one.tick()
+    one.wait(DAY + HOUR)
+    assert one.states == ["verified"] * 3, "in breach nothing goes"
+
+
+def test_one_that_is_there_again_is_the_newest_again() -> None:
+    one = scene()
+    one.change(d.Tenant, rpo_hours=26)
+    one.take()
+    one.cloud.advance(one.cloud.now + HOUR)
+    id = one.take()
+    before = one.instance
+    (name,) = one.names(id)
+    ours = one.cloud._snapshots[link(name)]
+    one.cloud.remove_snapshot(link(name))
+    one.tick()
+    assert newest(one).point != id
+    one.cloud._store_snapshot(ours)
+    one.wait(DAY + HOUR)
+    assert (newest(one), one.instance.breach_due_at) == (before.newest_verified, before.breach_due_at)
+
+
+def test_an_instance_whose_only_point_is_gone_has_none_and_a_breach_that_stands_is_healths_to_end() -> None:
+    one = scene()
+    id = one.take()
+    one.change(d.Instance, "instances", INSTANCE_ID, breach_at=NOW, breach_due_at=None)
+    (name,) = one.names(id)
+    ours = one.cloud._snapshots[link(name)]
+    one.cloud.remove_snapshot(link(name))
+    one.tick()
+    assert (one.instance.newest_verified, one.instance.breach_at, one.instance.breach_due_at) == (None, NOW, None)
+    one.cloud._store_snapshot(ours)
+    one.wait(DAY + HOUR)
+    assert (newest(one).point, newest(one).took_s) == (id, one.point(id).expected_s)
+    assert (one.instance.breach_at, one.instance.breach_due_at) == (NOW, None)
+
+
+def test_of_a_whole_vault_that_is_gone_every_point_is_noted() -> None:
+    one = scene()
+    ids = [one.take() for _ in range(orphans.NOTED_AT_ONCE + 5)]
+    for id in ids:
+        one.cloud.remove_snapshot(link(one.names(id)[0]))
+    one.tick()
+    assert [len(one.point(id).gone) for id in ids] == [1] * len(ids)
+    assert (one.instance.newest_verified, len(one.events())) == (None, len(ids))
+
+
+def newest(one: Scene) -> d.Newest:
+    assert one.instance.newest_verified is not None
+    return one.instance.newest_verified
+
+
+def test_strangers_are_looked_up_together_and_those_that_are_known_to_be_strangers_not_again() -> None:
+    one = scene()
+    for number in range(250):
+        plant(one, f"sk-{number}", {"snapkeep-tenant": f"t-{number}", "snapkeep-point": f"p-{number}"})
+    lookups: list[str] = []
+    one.effects.before = lambda effect: lookups.append(effect) if effect.startswith("get tenants/t-") else None
+    orphans.look(one.ports)
+    assert [effect.count("/points/") for effect in lookups] == [100, 100, 50]
+    assert vault(one).orphans_total == 250
+    lookups.clear()
+    plant(one, "sk-new", {"snapkeep-tenant": "t-new", "snapkeep-point": "p-new"})
+    one.wait(DAY + HOUR)
+    assert lookups == ["get tenants/t-new/points/p-new"]
+    assert vault(one).orphans_total == 251
+
+
+def test_one_listing_looks_up_so_many_strangers_and_counts_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orphans, "STRANGERS_MAX", 3)
+    one = scene()
+    for number in range(5):
+        plant(one, f"sk-{number}", {"snapkeep-tenant": "acme"})
+    one.tick()
+    assert ([orphan.snapshot for orphan in vault(one).orphans], vault(one).orphans_total) == (
+        ["sk-0", "sk-1", "sk-2"],
+        5,
+    )
+    one.wait(DAY + HOUR)
+    assert len(vault(one).orphans) == 5
+
+
+def plant(one: Scene, name: str, labels: dict[str, str]) -> None:
+    one.cloud.plant_snapshot(project=VAULT, name=name, labels=labels)
+
+
+def test_a_vault_that_kills_every_run_keeps_no_other_waiting() -> None:
+    one = scene()
+    one.put("vaults/other", d.Vault(updated_at=NOW, project="other", tenants=[], next_at=NOW + timedelta(seconds=1)))
+    one.cloud.advance(NOW + HOUR)
+
+    def dies(effect: str) -> None:
+        if effect == f"compute.find {VAULT}":
+            raise Death
+
+    one.effects.before = dies
+    with pytest.raises(Death):
+        orphans.look(one.ports)
+    orphans.look(one.ports)
+    (other,) = one.memory.get("vaults/other")
+    assert other is not None
+    assert other.data["listed_at"] == one.cloud.now
+    assert vault(one).next_at == one.cloud.now + orphans.AGAIN
+
+
+def test_a_vault_that_another_run_has_taken_on_is_left_to_it() -> None:
+    one = scene()
+    lists: list[str] = []
+
+    def other_run(effect: str) -> None:
+        if effect.startswith("compute.find"):
+            lists.append(effect)
+        if effect == f"commit vaults/{VAULT}" and not lists:
+            one.effects.before = lambda effect: None
+            orphans.look(one.ports)
+            one.effects.before = other_run
+
+    one.effects.before = other_run
+    orphans.look(one.ports)
+    assert lists == []
+    assert vault(one).listed_at == one.cloud.now
+
+
+def test_of_more_points_than_are_compared_the_vault_says_so_and_makes_no_strangers(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(orphans, "STORED_PAGES_MAX", 1)
+    one = scene()
+    for _ in range(101):
+        one.take()
+    one.tick()
+    failure = vault(one).failure
+    assert failure is not None
+    assert failure.code == "too_many_points"
+    assert "acme: more than 100 stored points" in failure.message
+    assert failure.message in caplog.text
+    assert found(one) == []

@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 from snapkeep import cloud
 from snapkeep.cloud import DeleteSnapshot, Snapshot
-from snapkeep.creation.rules import CLOCK_SKEW, SnapshotOutcome, snapshot_name, taken_at
-from snapkeep.documents import Failure, Instance, Newest, Point, PointDisk, SnapshotRef
+from snapkeep.creation.rules import CLOCK_SKEW, SnapshotOutcome, breach_due, snapshot_name, taken_at
+from snapkeep.documents import Failure, Instance, Newest, Point, PointDisk, SnapshotRef, Tenant
 
 GONE: Final = "GONE"
 """The `status` of a snapshot that Snapkeep deleted, or found to be gone when it was to delete it."""
@@ -203,16 +203,31 @@ def after_deletion(instance: Instance, deleted: Sequence[Point], stored: Sequenc
     return replace(after, newest_verified=newest_of(stored, newest.took_s))
 
 
-def newest_of(points: Sequence[Point], took_s: int) -> Newest | None:
-    """The newest of these points that was verified and is not on its way out."""
-    verified = [(taken_at(point), point.id) for point in points if _is_verified(point)]
+def with_newest(instance: Instance, tenant: Tenant, stored: Sequence[Point]) -> Instance:
+    """The instance by its points as they are now, where one of them is no longer complete, or is again.
+
+    Its newest verified point, and when it is in breach unless another one comes. A breach that stands is ended, and
+    one that has come is told, by `health`.
+    """
+    before = instance.newest_verified
+    after = replace(instance, newest_verified=newest_of(stored, before.took_s if before else None))
+    if after.breach_at is not None or after.lost_at is not None:
+        return after
+    return replace(after, breach_due_at=breach_due(after, tenant))
+
+
+def newest_of(points: Sequence[Point], took_s: int | None) -> Newest | None:
+    """The newest of these points that can be restored and is not on its way out. `took_s`: of the newest before."""
+    verified = [(taken_at(point), point.id, point.expected_s) for point in points if _is_verified(point)]
     if not verified:
         return None
-    at, id = max(verified)
-    return Newest(point=id, at=at, took_s=took_s)
+    at, id, expected_s = max(verified)
+    return Newest(point=id, at=at, took_s=expected_s if took_s is None else took_s)
 
 
 def _is_verified(point: Point) -> bool:
+    if not point.usable or point.gone:
+        return False
     if point.state == "expiring" and point.expiry is not None:
         return point.expiry.was == "verified" and point.expiry.begun_at is None
     return point.state == "verified"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -21,7 +22,7 @@ from snapkeep.cloud import Snapshot
 from snapkeep.creation.rules import to_be_weighed
 from snapkeep.ports import Conflict, Ports, Refused, Transient, Write
 from snapkeep.retention import deletion
-from snapkeep.store import SYSTEM, Event, Fleet, Held, Record, TenantStore, readable
+from snapkeep.store import QUERIES, SYSTEM, Event, Fleet, Held, Record, TenantStore, readable
 
 log: Final = logging.getLogger(__name__)
 
@@ -39,6 +40,19 @@ VAULTS_PER_RUN: Final = 100
 ORPHANS_MAX: Final = 500
 """Orphans that a vault's document holds. Further ones are counted, and told only when their number has grown."""
 
+STRANGERS_MAX: Final = 1_000
+"""Unknown snapshots that one listing looks up, besides those that its vault's document holds. Anybody may give labels:
+the others are counted as they are."""
+
+LOOKED_UP_AT_ONCE: Final = 100
+"""Points that one round trip reads for them."""
+
+STORED_PAGES_MAX: Final = 500
+"""Pages of 100 stored points that are compared with a listing, for one tenant. With more, the vault says so."""
+
+NOTED_AT_ONCE: Final = 20
+"""Points of one instance that one commit changes: below its 10 MiB."""
+
 NAMED_MAX: Final = 50
 """Snapshots that one record, or one event, names."""
 
@@ -54,19 +68,32 @@ def look(ports: Ports) -> None:
     compute = Breaker(ports.compute)
     fleet = Fleet(ports.documents)
     changed: set[str] = set()
-    for count, vault in enumerate(readable(d.Vault, fleet.due("vaults_due", ports.clock.now(), pages=1))):
+    for count, due in enumerate(readable(d.Vault, fleet.due("vaults_due", ports.clock.now(), pages=1))):
         if count == VAULTS_PER_RUN or compute.nobody_answers:
             break
         now = ports.clock.now()
+        vault = _taken_on(ports, fleet, due, now)
+        if vault is None:
+            continue
         try:
             listed = {s.name: s for s in compute.find(Snapshot, vault.value.project)}
         except (Transient, Refused) as fault:
             log.warning("%s cannot be listed now: %r", vault.value.project, fault)
             failure = d.Failure(code=fault.reason or str(fault.code), message=str(fault)[:500])
-            _write(fleet, vault, replace(vault.value, failure=failure, next_at=now + AGAIN), [], now)
+            _write(fleet, vault, replace(vault.value, failure=failure), [], now)
             continue
         changed |= _compare(ports, fleet, vault, listed, now)
-    hints.nudge(ports.bus, changed, "audit")
+    hints.nudge(ports.bus, changed, "audit", "health")
+
+
+def _taken_on(ports: Ports, fleet: Fleet, due: Held[d.Vault], now: datetime) -> Held[d.Vault] | None:
+    """The vault, put off before it is listed, so that one that no run ever finishes keeps none of the others waiting.
+
+    None where another run has taken it on.
+    """
+    if not _write(fleet, due, replace(due.value, next_at=now + AGAIN), [], now):
+        return None
+    return next(readable(d.Vault, filter(None, ports.documents.get(due.path))), None)
 
 
 def _compare(
@@ -76,38 +103,64 @@ def _compare(
     changed: set[str] = set()
     orphans: list[d.Orphan] = []
     known: set[str] = set()  # numeric ids, of snapshots that a point is made of
+    cut_off: list[str] = []  # tenants with more points than are compared
     for tenant in vault.value.tenants:
         store = fleet.tenant(tenant)
-        for point in store.walk(d.Point, "stored_points", ""):
-            if point.value.vault_project != vault.value.project:
-                continue
-            known.update(_known(point.value, listed))
-            gone = _gone(point.value, listed, now)
-            if gone is None:
-                continue
-            orphans += [_missing(tenant, point.value, ref, now) for ref in gone]
-            if _note(store, point, [ref.name for ref in gone], now):
-                changed.add(tenant)
+        count = 0
+        stored = store.walk(d.Point, "stored_points", "", pages=STORED_PAGES_MAX)
+        for instance, points in groupby(stored, key=lambda point: point.value.instance.id):
+            news: list[tuple[Held[d.Point], list[str]]] = []
+            for point in points:
+                count += 1
+                if point.value.vault_project != vault.value.project:
+                    continue
+                known.update(_known(point.value, listed))
+                gone = _gone(point.value, listed, now)
+                if gone is None:
+                    continue
+                orphans += [_missing(tenant, point.value, ref, now) for ref in gone]
+                names = [ref.name for ref in gone]
+                if names != point.value.gone:
+                    news.append((point, names))
+            for start in range(0, len(news), NOTED_AT_ONCE):
+                if _note(store, instance, news[start : start + NOTED_AT_ONCE], now):
+                    changed.add(tenant)
+        if count >= STORED_PAGES_MAX * QUERIES["stored_points"].limit:
+            cut_off.append(tenant)
+    before = {(one.kind, one.snapshot, one.id): one for one in vault.value.orphans}
     claims = [s for s in listed.values() if TENANT_LABEL in s.labels or POINT_LABEL in s.labels]
     strangers = [s for s in claims if s.id not in known and s.status != "DELETING"]
-    orphans += [_stranger(s, now) for s in _unknown(fleet, strangers, now)]
-    before = {(one.kind, one.snapshot, one.id): one for one in vault.value.orphans}
+    told = [s for s in strangers if ("unknown_snapshot", s.name, s.id) in before]
+    others = sorted((s for s in strangers if ("unknown_snapshot", s.name, s.id) not in before), key=lambda s: s.name)
+    unknown = [*told, *_unknown(fleet, others[:STRANGERS_MAX], now)]
+    orphans += [_stranger(s, now) for s in unknown]
     orphans = [before.get((one.kind, one.snapshot, one.id), one) for one in orphans]
     orphans.sort(key=lambda one: (one.found_at, one.snapshot))
+    total = len(orphans) + len(others[STRANGERS_MAX:])
     fresh = [one for one in orphans if one.kind == "unknown_snapshot" and one.found_at == now]
-    if ORPHANS_MAX < len(orphans) <= vault.value.orphans_total:
+    if ORPHANS_MAX < total <= vault.value.orphans_total:
         fresh = []
     after = replace(
         vault.value,
         listed_at=now,
         next_at=now + EVERY,
         orphans=orphans[:ORPHANS_MAX],
-        orphans_total=len(orphans),
-        failure=None,
+        orphans_total=total,
+        failure=_cut_off(cut_off) if cut_off else None,
     )
     if _write(fleet, vault, after, fresh, now) and fresh:
         changed.add(SYSTEM)
     return changed
+
+
+def _cut_off(tenants: list[str]) -> d.Failure:
+    """What is not known where a tenant has more points than are compared; whose snapshots are still no strangers."""
+    most = STORED_PAGES_MAX * QUERIES["stored_points"].limit
+    message = (
+        f"{', '.join(tenants)}: more than {most} stored points; whether snapshots of the others are gone is not known"
+    )
+    log.error("%s", message)
+    return d.Failure(code="too_many_points", message=message[:500])
 
 
 def _known(point: d.Point, listed: Mapping[str, Snapshot]) -> Iterator[str]:
@@ -130,50 +183,64 @@ def _gone(point: d.Point, listed: Mapping[str, Snapshot], now: datetime) -> list
     return [ref for ref in refs if ref.name not in listed or listed[ref.name].id != ref.id]
 
 
-def _note(store: TenantStore, point: Held[d.Point], gone: list[str], now: datetime) -> bool:
-    """Commit what of a point is gone, or there again, and have its instance weighed. True if that was news."""
-    if gone == point.value.gone:
-        return False
-    instance = store.get(d.Instance, "instances", point.value.instance.id)
-    fresh = [name for name in gone if name not in point.value.gone]
-    data: dict[str, Any] = {
-        "kind": "snapshot_gone",
-        "point": point.value.id,
-        "instance": point.value.instance.name,
-        "zone": point.value.instance.zone,
-        "project": point.value.vault_project,
-        "snapshots": fresh[:NAMED_MAX],
-    }
-    record = Record(
-        at=now,
-        actor=ACTOR,
-        action="point.incomplete" if gone else "point.complete",
-        subject=f"points/{point.value.id}",
-        outcome="observed",
-        detail={"instance": point.value.instance.name, "gone": gone},
-        event=Event("orphan.found", f"{point.value.id}|{','.join(gone)}|{now.isoformat()}", data) if fresh else None,
-    )
-    writes: list[Write] = [point.replaced(replace(point.value, gone=gone, updated_at=now))]
-    if instance is not None:
-        # Its points are to be weighed without this one.
-        writes.append(instance.replaced(to_be_weighed(instance.value, now)))
+def _note(store: TenantStore, id: str, news: Sequence[tuple[Held[d.Point], list[str]]], now: datetime) -> bool:
+    """Commit what of an instance's points is gone, or there again, and what follows for it. False on a Conflict."""
+    # Before its points: what becomes of one of them meanwhile changes the instance too.
+    instance = store.get(d.Instance, "instances", id)
+    tenant = store.get(d.Tenant)
+    noted = [(point, replace(point.value, gone=gone, updated_at=now)) for point, gone in news]
+    writes: list[Write] = [point.replaced(after) for point, after in noted]
+    if instance is not None and tenant is not None:
+        stored = {point.value.id: point.value for point in store.walk(d.Point, "instance_points", id)}
+        stored |= {after.id: after for _, after in noted}
+        after = deletion.with_newest(instance.value, tenant.value, list(stored.values()))
+        # Its points are to be weighed anew, without those that are incomplete.
+        writes.append(instance.replaced(replace(to_be_weighed(after, now), updated_at=now)))
     try:
-        store.commit(record, *writes)
+        store.commit_all([_incomplete(point.value, after, now) for point, after in noted], *writes)
     except Conflict:
-        log.info("%s: someone else changed it; the next listing says again what is gone", point.path)
+        log.info("instances/%s: someone else changed it; the next listing says again what is gone", id)
         return False
     return True
 
 
-def _unknown(fleet: Fleet, strangers: Iterable[Snapshot], now: datetime) -> Iterator[Snapshot]:
+def _incomplete(before: d.Point, after: d.Point, now: datetime) -> Record:
+    """The record of what is gone of a point, or there again; with an event of what was not told before."""
+    fresh = [name for name in after.gone if name not in before.gone]
+    data: dict[str, Any] = {
+        "kind": "snapshot_gone",
+        "point": after.id,
+        "instance": after.instance.name,
+        "zone": after.instance.zone,
+        "project": after.vault_project,
+        "snapshots": fresh[:NAMED_MAX],
+    }
+    return Record(
+        at=now,
+        actor=ACTOR,
+        action="point.incomplete" if after.gone else "point.complete",
+        subject=f"points/{after.id}",
+        outcome="observed",
+        detail={"instance": after.instance.name, "gone": after.gone},
+        event=Event("orphan.found", f"{after.id}|{','.join(after.gone)}|{now.isoformat()}", data) if fresh else None,
+    )
+
+
+def _unknown(fleet: Fleet, strangers: Sequence[Snapshot], now: datetime) -> Iterator[Snapshot]:
     """Those that no point knows, not even one that was deleted, or that moved to another vault, since the listing."""
-    for snapshot in strangers:
-        tenant, point = snapshot.labels.get(TENANT_LABEL, ""), snapshot.labels.get(POINT_LABEL, "")
-        if _ID.fullmatch(tenant) and _ID.fullmatch(point):
-            claimed = next(iter(fleet.tenant(tenant).get_all(d.Point, "points", [point])), None)
-            if claimed is not None and _accounts_for(claimed.value, snapshot, now):
-                continue
-        yield snapshot
+    for start in range(0, len(strangers), LOOKED_UP_AT_ONCE):
+        some = strangers[start : start + LOOKED_UP_AT_ONCE]
+        points = fleet.points([claim for snapshot in some if (claim := _claimed(snapshot))])
+        for snapshot in some:
+            claimed = points.get(_claimed(snapshot) or ("", ""))
+            if claimed is None or not _accounts_for(claimed, snapshot, now):
+                yield snapshot
+
+
+def _claimed(snapshot: Snapshot) -> tuple[str, str] | None:
+    """The tenant and the point that its labels name; None where they name none."""
+    tenant, point = snapshot.labels.get(TENANT_LABEL, ""), snapshot.labels.get(POINT_LABEL, "")
+    return (tenant, point) if _ID.fullmatch(tenant) and _ID.fullmatch(point) else None
 
 
 def _accounts_for(point: d.Point, snapshot: Snapshot, now: datetime) -> bool:
