@@ -236,7 +236,7 @@ BUGS = [
         "functions/snapkeep/cloud.py",
         'what += f":{change.id}:{change.attempt}"',
         'what += f":{change.id}"',
-        "still expiring",
+        "as the same request",
     ),
 ]
 

@@ -36,10 +36,10 @@ from snapkeep_local.sim import System
 
 R = TypeVar("R", bound=Resource)
 
-START: Final = datetime(2026, 3, 26, 16, 0, tzinfo=UTC)  # Madrid changes its clocks on the 29th
+START: Final = datetime(2026, 3, 26, 18, 0, tzinfo=UTC)  # Madrid changes its clocks on the 29th
 STEP: Final = timedelta(minutes=5)
-AGEING: Final = timedelta(hours=26)
-"""Before the faults: what was taken at the start is past its grace when they begin."""
+AGEING: Final = timedelta(hours=24)
+"""Before the faults: the grace of what was taken at the start ends soon after they begin."""
 LARGE_STEP: Final = timedelta(minutes=30)
 FAULTY: Final = timedelta(days=2)
 SETTLING: Final = timedelta(hours=38)
@@ -100,6 +100,7 @@ class Trace:
 
     commits: list[tuple[int, tuple[Write, ...]]] = field(default_factory=list)
     starts: list[tuple[int, Change]] = field(default_factory=list)
+    requests: dict[str, Change] = field(default_factory=dict)  # by request id
     broken: list[str] = field(default_factory=list)  # laws seen broken while it ran
     order: int = 0
     # When the controls were last looked at and a deletion last begun: by the run, and by the one that goes between.
@@ -527,6 +528,8 @@ class _Compute:
         self._world.before("compute.start")
         trace = self._world.trace
         trace.starts.append((trace.next(), change))
+        if trace.requests.setdefault(request_id, change) != change:
+            trace.broken.append(f"{change.name}: {change} is asked for as the same request as another")
         if isinstance(change, DeleteSnapshot):
             stored, cloud = self._world.kept(), self._world.system.cloud
             paused = trace.saw_paused.get(self._world.depth, {})
