@@ -6,7 +6,7 @@ asking again is answered alike and acts once. Whether the asker may, is decided 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Final, Literal, TypeVar
@@ -23,11 +23,12 @@ from snapkeep.audit.chain import Head
 from snapkeep.audit.handler import Verdict
 from snapkeep.creation import rules as creation
 from snapkeep.creation.slots import first_instant
-from snapkeep.fleet import Difference, Entry, Reading, diff
+from snapkeep.fleet import Entry, Reading, diff
 from snapkeep.messages import Name, PointId, PointRef, Text, Tick
 from snapkeep.ports import Conflict, Ports, Transient, Write
 from snapkeep.retention import rules as retention
 from snapkeep.store import (
+    QUERIES,
     REQUEST_KEPT,
     SYSTEM,
     Fleet,
@@ -45,6 +46,9 @@ HOLDS_MAX: Final = 50
 
 PAUSED_MAX: Final = 500
 """Projects, and tenants, that one kind of change is stopped for one by one; for more there is the whole fleet."""
+
+POINTS_READ_MAX: Final = 20_000
+"""Stored points that one request weighs: about a minute of reading. What would need more is refused."""
 
 Kind = Literal["creation", "deletion", "restore"]
 
@@ -133,7 +137,7 @@ class ApplyAsk(Ask, frozen=True, kw_only=True):
 
     entry: dict[str, Any]
     file: Text = "the request"  # where it was written, for the audit record
-    accept_deletions: Annotated[int, msgspec.Meta(ge=0)] = 0  # how many points its policy lets go, as a dry run counts
+    accept_deletions: Annotated[int, msgspec.Meta(ge=0)] = 0  # how many points it gives up, as a dry run counts
     dry_run: bool = False
 
 
@@ -147,7 +151,8 @@ class FieldChange(Answer, frozen=True, kw_only=True):
 class ApplyAnswer(Answer, frozen=True, kw_only=True):
     tenant: str
     changes: list[FieldChange]  # none: it was as the entry says
-    deletions: int  # points that the old policy keeps and the new one does not, whatever still delays their end
+    deletions: int  # points that it gives up, whatever still delays their end: by its policy, or with their instance
+    deselected: list[str] = []  # NAME in ZONE: instances that it no longer selects, as far as the documents tell
     warnings: list[str]
     dry_run: bool
 
@@ -680,122 +685,196 @@ def tick(ports: Ports, asked: Asked, function: str) -> TickAnswer:
 
 def apply_tenant(ports: Ports, asked: Asked, tenant: str, ask: ApplyAsk) -> ApplyAnswer:
     """Store one tenant as its entry of the fleet file says. Raises Wrong with every mistake, Clash, Transient."""
-    now = ports.clock.now()
-    fleet = Fleet(ports.documents)
-    store = fleet.tenant(tenant)
     reading = fleet_file.parse({ask.file: msgspec.json.encode({"tenants": [ask.entry]})})
     if reading.mistakes:
         raise Wrong("\n".join(str(mistake) for mistake in reading.mistakes))
     (entry,) = reading.valid
     if entry.id != tenant:
         raise Wrong(f"{ask.file}: tenants[0].id: {entry.id!r} is not the tenant {tenant!r} that it is sent for")
-
-    def decide() -> tuple[ApplyAnswer, Act | None]:
-        before = store.get(d.Tenant)
-        after, differences = _applied(before, entry, asked.by, now)
-        deletions = _given_up(store, before.value, after, now) if before else 0
-        answer = ApplyAnswer(
-            tenant=tenant,
-            deletions=deletions,
-            changes=[FieldChange(field=one.field, old=one.old, new=one.new, text=str(one)) for one in differences],
-            warnings=[str(warning) for warning in reading.warnings],
-            dry_run=ask.dry_run,
-        )
-        if ask.dry_run or not differences:
-            return answer, None
-        if deletions != ask.accept_deletions:
-            raise Clash(
-                f"{tenant}: by this entry {deletions} points are no longer kept, and {ask.accept_deletions} are "
-                "accepted: look at the plan (`snapkeep retention plan`), then accept exactly as many"
-            )
-        detail = {"file": ask.file, "changes": [str(difference) for difference in differences], "deletions": deletions}
-        record = _record(now, asked, "tenant.applied", ".", detail)
-        return answer, Act(record, [before.replaced(after) if before else created(store.path(), after)])
-
-    answer = _once(ports, tenant, asked, ApplyAnswer, decide)
+    answer = _apply(ports, asked, entry, ask, [str(warning) for warning in reading.warnings])
     if answer.changes and not ask.dry_run:
-        hints.send(ports.bus, "discover", Tick())
-        hints.nudge(ports.bus, [tenant], "audit", "health", "retention")
+        _tell_of_applied(ports, [tenant])
     return answer
-
-
-def _given_up(store: TenantStore, before: d.Tenant, after: d.Tenant, now: datetime) -> int:
-    """How many points the tenant as it was keeps, and as it will be does not. Reads them where that could be any."""
-    if (before.retention, before.timezone) == (after.retention, after.timezone):
-        return 0
-    count = 0
-    for instance in store.walk(d.Instance, "tenant_instances"):
-        points = [point.value for point in store.walk(d.Point, "instance_points", instance.value.id)]
-        then, later = (retention.situation(tenant, instance.value, now) for tenant in (before, after))
-        count += len(retention.gives_up(points, then, later, now))
-    return count
-
-
-def _applied(before: Held[d.Tenant] | None, entry: Entry, by: str, now: datetime) -> tuple[d.Tenant, list[Difference]]:
-    """The document that applying stores, and what it changes."""
-    after = entry.tenant(applied_at=now, applied_by=by, before=before.value if before else None)
-    return replace(after, discover_at=now), diff(before.value if before else None, after)
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What applying a fleet file changed, or with `dry_run` would change."""
 
-    changes: tuple[Difference, ...]
-    unchanged: tuple[str, ...]  # tenants that were as the file says
+    changes: tuple[ApplyAnswer, ...]  # of the tenants that were not as the file says
+    unchanged: tuple[str, ...]  # of those that were
     left_out: tuple[str, ...]  # valid tenants of files with a mistake
 
 
 def apply_fleet(
-    ports: Ports, reading: Reading, actor: str, *, dry_run: bool = False, keep_going: bool = False
+    ports: Ports,
+    reading: Reading,
+    actor: str,
+    *,
+    accept_deletions: int = 0,
+    dry_run: bool = False,
+    keep_going: bool = False,
 ) -> Applied:
-    """Store the tenants of a fleet file; one commit and one audit record for each that changes.
+    """Store the tenants of a fleet file, each as `apply_tenant` does, for a cloud that is this process's own.
 
     Of a file with a mistake nothing is applied, unless `keep_going`: then its valid tenants are. Applying twice
-    changes nothing the second time, and no tenant is ever deleted. Raises Transient.
+    changes nothing the second time, and no tenant is ever deleted. Raises Clash, before anything is stored, unless
+    the points that it gives up are exactly `accept_deletions` in all; Transient.
     """
     entries = reading.valid if keep_going else reading.clean
     chosen = {entry.id for entry in entries}
-    fleet = Fleet(ports.documents)
+    foreseen = [_apply(ports, _by(ports, actor, one), one, _whole(one, 0, dry_run=True), []) for one in entries]
+    changed = [(entry, seen) for entry, seen in zip(entries, foreseen, strict=True) if seen.changes]
+    deletions = sum(seen.deletions for _, seen in changed)
+    if not dry_run:
+        if deletions != accept_deletions:
+            raise Clash(_not_accepted("the fleet file", deletions, accept_deletions))
+        for entry, seen in changed:
+            _apply(ports, _by(ports, actor, entry), entry, _whole(entry, seen.deletions, dry_run=False), [])
+        if changed:
+            _tell_of_applied(ports, [entry.id for entry, _ in changed])
+    return Applied(
+        changes=tuple(seen for _, seen in changed),
+        unchanged=tuple(seen.tenant for seen in foreseen if not seen.changes),
+        left_out=tuple(entry.id for entry in reading.valid if entry.id not in chosen),
+    )
+
+
+def _by(ports: Ports, actor: str, entry: Entry) -> Asked:
+    # A key of its own: a person may apply one thing, another, and the first again within one instant.
+    key = f"apply|{entry.id}|{ports.clock.token()}"
+    return Asked(by=actor, key=key, sha256=digest(key))
+
+
+def _whole(entry: Entry, accept: int, *, dry_run: bool) -> ApplyAsk:
+    return ApplyAsk(entry=dict(entry.normal), file=entry.file, accept_deletions=accept, dry_run=dry_run)
+
+
+def _tell_of_applied(ports: Ports, tenants: Sequence[str]) -> None:
+    hints.send(ports.bus, "discover", Tick())
+    hints.nudge(ports.bus, tenants, "audit", "health", "retention")
+
+
+def _apply(ports: Ports, asked: Asked, entry: Entry, ask: ApplyAsk, warnings: list[str]) -> ApplyAnswer:
+    """Store what one entry changes, once for one key, if it gives up as many points as are accepted."""
     now = ports.clock.now()
-    changes: list[Difference] = []
-    unchanged: list[str] = []
-    for entry in entries:
-        # A key of its own: a person may apply one thing, another, and the first again within one instant.
-        key = f"apply|{entry.id}|{ports.clock.token()}"
-        differences = _apply(fleet.tenant(entry.id), entry, actor, now, key=key, dry_run=dry_run)
-        changes += differences
-        if not differences:
-            unchanged.append(entry.id)
-    changed = {change.tenant for change in changes}
-    if changed and not dry_run:
-        hints.send(ports.bus, "discover", Tick())
-        hints.nudge(ports.bus, changed, "audit", "health")
-    left_out = tuple(entry.id for entry in reading.valid if entry.id not in chosen)
-    return Applied(tuple(changes), tuple(unchanged), left_out)
+    store = Fleet(ports.documents).tenant(entry.id)
+    counted: list[tuple[_Stake, _Given]] = []  # of a try before, which met a Conflict
 
+    def given_up(before: d.Tenant, after: d.Tenant) -> _Given:
+        stake = (_at_stake(before), _at_stake(after))
+        known = next((given for those, given in counted if those == stake), None)
+        given = known or _given_up(store, before, after, now)
+        counted.append((stake, given))
+        return given
 
-def _apply(store: TenantStore, entry: Entry, actor: str, now: datetime, *, key: str, dry_run: bool) -> list[Difference]:
-    for _ in range(CONFLICTS_MAX):
+    def decide() -> tuple[ApplyAnswer, Act | None]:
         before = store.get(d.Tenant)
-        after, differences = _applied(before, entry, actor, now)
-        if not differences or dry_run:
-            return differences
-        record = Record(
-            at=now,
-            actor=actor,
-            action="tenant.applied",
-            subject=".",
-            outcome="succeeded",
-            detail={"file": entry.file, "changes": [str(difference) for difference in differences]},
-            key=key,
+        after = entry.tenant(applied_at=now, applied_by=asked.by, before=before.value if before else None)
+        after = replace(after, discover_at=now)
+        differences = diff(before.value if before else None, after)
+        given = given_up(before.value, after) if before else _Given(0, [])
+        answer = ApplyAnswer(
+            tenant=entry.id,
+            deletions=given.points,
+            deselected=given.deselected,
+            changes=[FieldChange(field=one.field, old=one.old, new=one.new, text=str(one)) for one in differences],
+            warnings=warnings,
+            dry_run=ask.dry_run,
         )
-        try:
-            store.commit(record, before.replaced(after) if before else created(store.path(), after))
-        except Conflict:
-            continue  # discovery wrote what it keeps about the tenant meanwhile, or another apply was faster
-        return differences
-    raise Transient(f"{store.tenant}: others kept changing it; apply again")
+        if ask.dry_run or not differences:
+            return answer, None
+        if given.points != ask.accept_deletions:
+            raise Clash(_not_accepted(f"{entry.id}: this entry", given.points, ask.accept_deletions))
+        detail: dict[str, Any] = {"file": ask.file, "changes": [str(one) for one in differences]}
+        detail |= {"deletions": given.points, "deselected": given.deselected}
+        record = _record(now, asked, "tenant.applied", ".", detail)
+        return answer, Act(record, [before.replaced(after) if before else created(store.path(), after)])
+
+    return _once(ports, entry.id, asked, ApplyAnswer, decide)
+
+
+def _not_accepted(what: str, deletions: int, accepted: int) -> str:
+    return (
+        f"{what} gives up {deletions} points, and {accepted} are accepted: look at the plan (`snapkeep retention "
+        "plan`) and at the instances that it no longer selects, then accept exactly as many"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What applying an entry gives up."""
+
+    points: int
+    deselected: list[str]
+
+
+_Stake = tuple[tuple[object, ...], tuple[object, ...]]
+
+
+def _at_stake(tenant: d.Tenant) -> tuple[object, ...]:
+    """All of a tenant that decides which points are given up when it changes."""
+    return tenant.project, tenant.instances, tenant.retention, tenant.timezone
+
+
+def _given_up(store: TenantStore, before: d.Tenant, after: d.Tenant, now: datetime) -> _Given:
+    """What the tenant as it was keeps, and as it will be does not. Reads points only where that could be any.
+
+    Raises Clash where they are more than POINTS_READ_MAX.
+    """
+    if _at_stake(before) == _at_stake(after):
+        return _Given(0, [])
+    policy_stays = (before.retention, before.timezone) == (after.retention, after.timezone)
+    points = 0
+    deselected: list[str] = []
+
+    def matters(instance: d.Instance) -> bool:
+        return not policy_stays or _deselects(before, after, instance)
+
+    for instance, stored in _stored_of(store, matters):
+        if _deselects(before, after, instance):
+            points += len(stored)
+            deselected.append(f"{instance.name} in {instance.zone}")
+        else:
+            then, later = (retention.situation(tenant, instance, now) for tenant in (before, after))
+            points += len(retention.gives_up(stored, then, later, now))
+    return _Given(points, deselected)
+
+
+def _deselects(before: d.Tenant, after: d.Tenant, instance: d.Instance) -> bool:
+    """Whether the instance loses its protection, and its points so in the end. One that was lost before does not.
+
+    No document says which labels an instance has: where another label selects, or one takes the place of names, none
+    of those that are known is sure to be found again.
+    """
+    if instance.lost_at is not None:
+        return False
+    if instance.project != after.project:
+        return True
+    if after.instances.by_label is not None:
+        return after.instances.by_label != before.instances.by_label
+    return not any(one.name == instance.name and one.zone == instance.zone for one in after.instances.by_name)
+
+
+def _stored_of(store: TenantStore, wanted: Callable[[d.Instance], bool]) -> Iterator[tuple[d.Instance, list[d.Point]]]:
+    """These instances of a tenant, each with its stored points. Raises Clash beyond POINTS_READ_MAX points in all."""
+    room = POINTS_READ_MAX
+    for instance in store.walk(d.Instance, "tenant_instances"):
+        if not wanted(instance.value):
+            continue
+        points = []
+        # One page more than may be: what does not fit is met, and not left out.
+        pages = room // QUERIES["instance_points"].limit + 1
+        for point in store.walk(d.Point, "instance_points", instance.value.id, pages=pages):
+            points.append(point.value)
+            if len(points) > room:
+                raise Clash(
+                    f"{store.tenant}: more than {POINTS_READ_MAX} stored points would have to be weighed, which is "
+                    "more than one request may. Take instances out of the entry a few at a time; for a policy over so "
+                    "many points, have whoever runs Snapkeep raise POINTS_READ_MAX"
+                )
+        room -= len(points)
+        yield instance.value, points
 
 
 def verify_audit(ports: Ports, tenants: Iterable[str], noted: Mapping[str, Head]) -> list[Verdict]:

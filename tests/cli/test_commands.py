@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.makers import INSTANCE_ID, World, disk, machine
+from tests.web.fleets import put_stored
 
 from snapkeep import commands, fleet
 from snapkeep import documents as d
@@ -78,6 +79,23 @@ def test_a_tenant_that_the_file_no_longer_names_is_kept(tmp_path: Path) -> None:
     assert tenants(one) == ["acme", "beta"]
 
 
+def test_a_file_that_gives_points_up_is_stored_only_for_exactly_as_many(tmp_path: Path) -> None:
+    one = world()
+    two = ACME.replace("instances: [", "instances: [{name: acme-pam-2, zone: southamerica-east1-a}, ")
+    commands.apply_fleet(one.ports, reading(tmp_path, two), ACTOR)
+    one.deliver()
+    put_stored(one, "acme", 3)
+    before = one.memory.dump()
+    other = reading(tmp_path, two.replace("name: acme-pam-1", "name: acme-pma-1"))
+    for accepted in (0, 2, 4):
+        with pytest.raises(commands.Clash, match=f"gives up 3 points, and {accepted} are accepted"):
+            commands.apply_fleet(one.ports, other, ACTOR, accept_deletions=accepted)
+    assert one.memory.dump() == before
+    applied = commands.apply_fleet(one.ports, other, ACTOR, accept_deletions=3)
+    assert [change.deletions for change in applied.changes] == [3]
+    assert "snapkeep-retention" in [message.topic for message in one.bus.pending()]
+
+
 def test_a_file_with_a_mistake_changes_nothing_unless_told_to_keep_going(tmp_path: Path) -> None:
     one = world()
     text = ACME + "  - {id: Bad}\n"
@@ -126,5 +144,5 @@ def test_an_edit_that_never_gets_through_says_so(tmp_path: Path) -> None:
     commands.apply_fleet(one.ports, reading(tmp_path), ACTOR)
     one.clock.move(minutes=1)
     one.documents = Meanwhile(one, 100)
-    with pytest.raises(Transient, match="apply again"):
+    with pytest.raises(Transient, match="ask again"):
         commands.apply_fleet(one.ports, reading(tmp_path, ACME.replace("Acme Bank", "Acme")), ACTOR)

@@ -63,11 +63,13 @@ class Between:
     def __init__(self, world: World, happens: Callable[[], object]) -> None:
         self._documents: Documents = world.documents
         self._happens: Callable[[], object] | None = happens
+        self.found: list[str] = []  # collections that were asked for
 
     def get(self, *paths: str) -> list[Doc | None]:
         return self._documents.get(*paths)
 
     def find(self, query: Query) -> list[Doc]:
+        self.found.append(query.collection)
         return self._documents.find(query)
 
     def commit(self, *writes: Write) -> None:
@@ -443,7 +445,7 @@ def test_a_policy_that_lets_points_go_is_stored_only_for_exactly_as_many(world: 
     told = commands.apply_tenant(world.ports, asked("dry"), "acme", ApplyAsk(entry=less, dry_run=True))
     assert (told.deletions, [one.text for one in told.changes]) == (5, ["acme: retention.keep_daily: 7 -> 2"])
     for number, accepted in enumerate((0, 4, 6)):
-        with pytest.raises(Clash, match=f"5 points are no longer kept, and {accepted} are accepted"):
+        with pytest.raises(Clash, match=f"gives up 5 points, and {accepted} are accepted"):
             commands.apply_tenant(
                 world.ports, asked(f"w{number}"), "acme", ApplyAsk(entry=less, accept_deletions=accepted)
             )
@@ -456,10 +458,88 @@ def test_a_policy_that_lets_points_go_is_stored_only_for_exactly_as_many(world: 
 def test_a_policy_that_keeps_more_needs_no_number_and_one_that_is_given_is_wrong(world: World) -> None:
     put_stored(world, "acme", 20, lock_until=None)
     more = entry(retention=entry()["retention"] | {"keep_daily": 9})
-    with pytest.raises(Clash, match="0 points are no longer kept, and 3 are accepted"):
+    with pytest.raises(Clash, match="gives up 0 points, and 3 are accepted"):
         commands.apply_tenant(world.ports, asked("w"), "acme", ApplyAsk(entry=more, accept_deletions=3))
     assert commands.apply_tenant(world.ports, asked("a"), "acme", ApplyAsk(entry=more)).deletions == 0
     assert the(world).retention.keep_daily == 9
+
+
+APP = {"name": "acme-app", "zone": "southamerica-east1-a"}
+
+
+@pytest.mark.parametrize(
+    ("edit", "deletions"),
+    [
+        ({"instances": [APP, {"name": "acme-new", "zone": "southamerica-east1-a"}]}, 0),
+        ({"name": "Acme & Sons"}, 0),
+        ({"instances": [APP | {"name": "acme-pap"}]}, 20),
+        ({"instances": [APP | {"zone": "southamerica-east1-b"}]}, 20),
+        ({"instances": [{"label": "app=acme"}]}, 20),
+        ({"project": "acme-porod"}, 20),
+        ({"instances": [APP | {"name": "acme-pap"}], "retention": {"keep_last": 1000, "lock_days": 0}}, 20),
+    ],
+    ids=str,
+)
+def test_an_edit_that_ends_an_instances_protection_gives_up_all_its_points(
+    world: World, edit: dict[str, Any], deletions: int
+) -> None:
+    put_stored(world, "acme", 20)
+    ask = ApplyAsk(entry=entry(**edit))
+    told = commands.apply_tenant(world.ports, asked("dry"), "acme", replace(ask, dry_run=True))
+    assert told.deletions == deletions
+    assert told.deselected == (["acme-app in southamerica-east1-a"] if deletions else [])
+    if deletions:
+        with pytest.raises(Clash, match="gives up 20 points, and 0 are accepted"):
+            commands.apply_tenant(world.ports, asked("w"), "acme", ask)
+    commands.apply_tenant(world.ports, asked("a"), "acme", replace(ask, accept_deletions=deletions))
+    assert world.records()[-1]["detail"]["deselected"] == told.deselected
+
+
+def test_the_same_label_selects_the_same_instances_and_another_one_may_select_none(world: World) -> None:
+    by_label = d.Selected(by_label=d.ByLabel(label="app=acme"))
+    world.put(("tenants/acme", replace(the(world), instances=by_label)))
+    put_stored(world, "acme", 4)
+    same = commands.apply_tenant(
+        world.ports, asked(), "acme", ApplyAsk(entry=entry(name="A", instances=[{"label": "app=acme"}]), dry_run=True)
+    )
+    other = commands.apply_tenant(
+        world.ports, asked(), "acme", ApplyAsk(entry=entry(instances=[{"label": "app=acem"}]), dry_run=True)
+    )
+    assert (same.deletions, other.deletions) == (0, 4)
+
+
+def test_an_instance_that_is_lost_already_is_not_given_up_once_more(world: World) -> None:
+    put_stored(world, "acme", 20)
+    lost = replace(machine(world), lost_at=world.clock.now(), lost_reason="gone")
+    world.put((f"tenants/acme/instances/{lost.id}", lost))
+    ask = ApplyAsk(entry=entry(instances=[APP | {"name": "acme-app-2"}]))
+    assert commands.apply_tenant(world.ports, asked(), "acme", ask).deletions == 0
+
+
+def test_an_edit_for_which_too_many_points_would_be_read_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_stored(world, "acme", 20)
+    less = ApplyAsk(entry=entry(retention=entry()["retention"] | {"keep_daily": 2}), dry_run=True)
+    monkeypatch.setattr(commands, "POINTS_READ_MAX", 20)
+    assert commands.apply_tenant(world.ports, asked("a"), "acme", less).deletions == 5
+    monkeypatch.setattr(commands, "POINTS_READ_MAX", 19)
+    with pytest.raises(Clash, match="more than 19 stored points would have to be weighed"):
+        commands.apply_tenant(world.ports, asked("b"), "acme", less)
+
+
+def test_points_are_counted_once_however_often_others_are_faster(world: World) -> None:
+    put_stored(world, "acme", 20)
+
+    def changes() -> None:
+        world.put(("tenants/acme", replace(the(world), unmatched=["ghost"])))
+
+    between = Between(world, changes)
+    world.documents = between
+    less = ApplyAsk(entry=entry(retention=entry()["retention"] | {"keep_daily": 2}), accept_deletions=5)
+    commands.apply_tenant(world.ports, asked("a"), "acme", less)
+    assert between.found.count("tenants/acme/points") == 1
+    assert (the(world).retention.keep_daily, the(world).unmatched) == (2, ["ghost"])
 
 
 def test_another_time_zone_counts_too(world: World) -> None:

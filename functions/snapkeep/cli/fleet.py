@@ -81,6 +81,7 @@ def apply(output: Output, path: Path, dry_run: bool, keep_going: bool, accept_de
                 "mistakes": [str(mistake) for mistake in reading.mistakes],
                 "warnings": [str(warning) for warning in reading.warnings],
                 "deletions": giving_up,
+                "deselected": {seen.tenant: seen.deselected for seen in foreseen if seen.deselected},
                 "applied": may and not dry_run,
                 "dry_run": dry_run,
             }
@@ -114,6 +115,8 @@ def _apply(entry: fleet_file.Entry, *, dry_run: bool, accept_deletions: int = 0)
 def _print_changes(output: Output, seen: commands.ApplyAnswer) -> None:
     for change in seen.changes:
         output.line(change.text)
+    for instance in seen.deselected:
+        output.line(f"{seen.tenant}: {instance} is no longer selected: all its points count as given up")
 
 
 def _numbers(giving_up: Mapping[str, int]) -> str:

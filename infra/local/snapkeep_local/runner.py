@@ -194,7 +194,11 @@ class LocalCloud:
         broker.start(schedule.functions(), schedule.document())
         if not self._is_own("Pub/Sub"):
             self._stack.callback(broker.hold)
-        commands.apply_fleet(ports, reading, ACTOR)
+        try:
+            commands.apply_fleet(ports, reading, ACTOR)
+        except commands.Clash as clash:
+            # A cloud that is gone on with, and a file that has changed since: nobody is asked here.
+            log.error("the fleet file is not applied: %s (`snapkeep fleet apply --accept-deletions`)", clash)
         invite(ports.documents, (tenant.value for tenant in Fleet(ports.documents).tenants()), ports.clock.now())
         hints.send(broker, "health", Tick())  # so that the first page has totals
         late = broker.ledger.wait_quiet(FIRST_MESSAGES_TIMEOUT_S)
