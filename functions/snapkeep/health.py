@@ -155,7 +155,8 @@ def compute(tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime) ->
     days: dict[str, str] = {}
     for instance in instances:
         for day, ended in instance.tally.days.items():
-            days[day] = max(days.get(day, "verified"), ended, key=_WORST.index)
+            if day not in days or _WORST.index(ended) > _WORST.index(days[day]):
+                days[day] = ended
     stands = d.TenantHealth(
         updated_at=now,
         worst_first="",
