@@ -118,13 +118,12 @@ def query(name: str, *values: Any, parent: str = "", after: Doc | None = None) -
 # --- what was read ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Held(Generic[T]):
+class Held(msgspec.Struct, Generic[T], frozen=True, eq=False):
     """A document as it was read: its value, and the version that a Replace must still find."""
 
     path: str
     value: T
-    version: object = field(compare=False)
+    version: object
 
     @property
     def tenant(self) -> str:

@@ -165,7 +165,7 @@ def demo(output: Output, days: int, seed: int, fleet: Path, audit_folder: Path, 
     # What the functions log would only interrupt the bar; it is all in the audit chains.
     logging.getLogger("snapkeep").addHandler(logging.NullHandler())
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
         task = progress.add_task(f"{days} days of {len(reading.valid)} tenants", total=1.0)
         system, report = demos.run(
             reading,

@@ -499,16 +499,12 @@ def _range(prefix: bytes, query: Query, order: Order) -> tuple[bytes, bytes, lis
         up = order[0][1] == "asc"
         if not up:
             bound, of_type = bound.translate(_INVERT), 255 - of_type
+        edge = prefix + bound if (operator in (">=", "<")) == up else prefix + bound + _ABOVE
         # An inequality finds values of its own type only.
-        low = max(low, prefix + bytes([of_type]))
-        high = min(high, prefix + bytes([of_type + 1]))
-        edge = prefix + bound if operator in (">=", "<") else prefix + bound + _ABOVE
-        if not up:
-            edge = prefix + bound + _ABOVE if operator in (">=", "<") else prefix + bound
         if (operator in (">", ">=")) == up:
-            low = max(low, edge)
+            low, high = max(low, edge), min(high, prefix + bytes((of_type + 1,)))
         else:
-            high = min(high, edge)
+            low, high = max(low, prefix + bytes((of_type,))), min(high, edge)
     return low, high, rest
 
 
@@ -564,8 +560,7 @@ class Message:
     _order: int = field(default=0, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """What became of one delivery. `fault` is what the handler raised; None: acknowledged."""
 
     message: Message
