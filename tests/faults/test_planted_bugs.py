@@ -194,7 +194,7 @@ BUGS = [
         RETENTION,
         'return _settled_as(point) == "verified" and point.usable and not point.gone and not _going(point)',
         'return _settled_as(point) == "verified" and point.usable and not _going(point)',
-        "a rule wants it|is the newest verified|it is incomplete",
+        "a rule wants it|is the newest verified|it is incomplete|still expiring",
     ),
     Bug(
         "nobody compares the numeric id before a snapshot goes",
