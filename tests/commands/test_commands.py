@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.makers import World, point
+from tests.makers import World, point, tenant
 from tests.web.fleets import put_stored, put_tenant
 
 from snapkeep import commands
@@ -408,6 +408,31 @@ def test_a_clients_schedule_is_switched_on_and_off(world: World) -> None:
     assert the(world, "priv").vendor_managed
     commands.switch_schedule(world.ports, asked("b"), "priv", SwitchAsk(on=False, reason="we do it"))
     assert not the(world, "priv").vendor_managed
+
+
+def test_the_schedule_takes_points_from_the_switch_on_and_none_from_the_switch_off() -> None:
+    world = World()
+    world.set_up(of=tenant(deployment="private_saas"))
+    assert world.the_instance().next_slot_at is None
+    for key, on in (("a", True), ("b", False)):
+        commands.switch_schedule(world.ports, asked(key), "acme", SwitchAsk(on=on, reason="r"))
+        world.deliver()  # the hint to discovery
+        assert (world.the_instance().next_slot_at is not None) == on
+        assert (world.the_instance().breach_due_at is not None) == on
+
+
+def test_a_tenant_that_has_left_is_served_no_more_and_one_that_stays_after_all_is_again() -> None:
+    world = World()
+    world.set_up()
+    commands.offboard(world.ports, asked("a"), "acme", OffboardAsk(day="2026-11-02", reason="leaves"))
+    world.deliver()
+    assert world.the_instance().lost_at is None
+    world.clock.move(hours=30)
+    world.tick("discover")
+    assert (world.the_instance().lost_reason, world.the_instance().next_slot_at) == ("offboarded", None)
+    commands.offboard(world.ports, asked("b"), "acme", OffboardAsk(reason="stays"))
+    world.deliver()
+    assert world.the_instance().lost_at is None
 
 
 def test_a_saas_tenants_schedule_is_nobodys_to_switch(world: World) -> None:

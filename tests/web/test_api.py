@@ -140,4 +140,5 @@ def test_every_answer_has_the_strict_headers(client: FlaskClient, path: str) -> 
     assert headers["Content-Security-Policy"] == POLICY
     assert "unsafe" not in POLICY
     assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
     assert headers["Cache-Control"] == "no-store"

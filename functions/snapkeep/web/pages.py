@@ -180,6 +180,7 @@ def harden(response: flask.Response) -> flask.Response:
     """The headers of every answer."""
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
     response.headers["Referrer-Policy"] = "same-origin"  # with less, a form does not say where it comes from
     if flask.request.endpoint == "static" and response.status_code in (200, 304):
         name = (flask.request.view_args or {}).get("filename", "")
