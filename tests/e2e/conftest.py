@@ -40,6 +40,7 @@ NOT_OURS = (
     "FIRESTORE_EMULATOR_HOST",
     "PUBSUB_EMULATOR_HOST",
     "SNAPKEEP_API",
+    "SNAPKEEP_USER",
     "SNAPKEEP_PROJECT",
     "GOOGLE_CLOUD_PROJECT",
 )
@@ -66,9 +67,11 @@ class Up:
     addresses: dict[str, Any]
     folder: Path
 
-    def snapkeep(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> subprocess.CompletedProcess[str]:
-        """Run a command of the command line against this local cloud."""
-        return run(*arguments, timeout_s=timeout_s, SNAPKEEP_API=self.addresses["sim"])
+    def snapkeep(
+        self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S, **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of the command line against this local cloud; `more` variables may say who asks."""
+        return run(*arguments, timeout_s=timeout_s, SNAPKEEP_API=self.addresses["sim"], **more)
 
     def json(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Any:
         done = self.snapkeep("--json", *arguments, timeout_s=timeout_s)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_the_page_and_the_api_are_at_the_printed_addresses(cloud: Up) -> None:
 
 def test_a_function_is_woken_by_hand(cloud: Up) -> None:
     before = cloud.json("sim", "status")["functions"]["plan"]["delivered"]
-    assert cloud.json("tick", "plan") == {"topic": "snapkeep-plan"}
+    assert cloud.json("tick", "plan") == {"function": "plan", "topic": "snapkeep-plan"}
     until(lambda: cloud.json("sim", "status")["functions"]["plan"]["delivered"] == before + 1, "its tick is delivered")
 
 
@@ -105,6 +106,45 @@ def test_a_point_is_asked_for_and_listed(cloud: Up) -> None:
     shown = cloud.snapkeep("points", "show", point["id"])
     assert all(disk["snapshot"]["name"] in shown.stdout for disk in point["disks"])
     assert point["disks"]
+
+
+def test_a_hold_is_set_shown_and_released_by_whoever_may(cloud: Up) -> None:
+    held = cloud.json("hold", "add", "--tenant", "brightwater", "--reason", "case 4711")
+    assert held["hold"]["by"] == "admin@vendor.example"
+    assert [line["hold"]["id"] for line in cloud.json("hold", "list")["holds"]] == [held["hold"]["id"]]
+    assert "held: all of it until it is released: case 4711" in cloud.snapkeep("fleet", "show", "brightwater").stdout
+    release = ("hold", "release", held["hold"]["id"], "--tenant", "brightwater", "--reason", "closed")
+    refused = cloud.snapkeep(*release, SNAPKEEP_USER="operator@vendor.example")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "it needs admin" in refused.stderr
+    assert cloud.snapkeep(*release).returncode == 0
+    assert cloud.json("hold", "list")["holds"] == []
+
+
+def test_each_of_the_invented_people_is_known(cloud: Up) -> None:
+    for email in ("viewer", "operator", "admin", "auditor"):
+        shown = cloud.snapkeep("access", "show", SNAPKEEP_USER=f"{email}@vendor.example")
+        assert shown.stdout.startswith(f"{email}@vendor.example, {email} (not verified")
+    client = cloud.snapkeep("--json", "fleet", "list", SNAPKEEP_USER="client@estrelinha.example")
+    assert [tenant["id"] for tenant in json.loads(client.stdout)] == ["estrelinha"]
+    nobody = cloud.snapkeep("fleet", "list", SNAPKEEP_USER="nobody@vendor.example")
+    assert (nobody.returncode, len(nobody.stderr.splitlines())) == (1, 1)
+
+
+def test_whoever_opens_the_dashboard_is_asked_who_he_is(cloud: Up) -> None:
+    with pytest.raises(urllib.error.HTTPError) as asked:
+        urllib.request.urlopen(cloud.addresses["dashboard"], timeout=COMMAND_TIMEOUT_S)  # noqa: S310 - our own
+    with asked.value as answer:
+        page = answer.read().decode()
+    assert answer.code == 401
+    assert "admin@vendor.example" in page
+    assert "Identities are not verified here" in page
+
+
+def test_a_file_that_was_applied_changes_nothing_the_second_time(cloud: Up) -> None:
+    example = Path(__file__).parents[2] / "examples" / "fleet.yaml"
+    done = cloud.snapkeep("fleet", "apply", str(example))
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "0 tenants changed, 12 unchanged")
 
 
 @pytest.mark.parametrize("duration", ["26", "h", "1w", "-5m", "0h", "1.5h", ""])
