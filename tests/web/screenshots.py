@@ -19,6 +19,7 @@ from snapkeep import documents as d
 from snapkeep import fleet
 from snapkeep.store import Fleet, put
 from snapkeep_local import demo, faults
+from snapkeep_local.people import invite
 from snapkeep_local.sim import System
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
@@ -26,6 +27,9 @@ WIDTH: Final = 1440
 HEIGHT: Final = 900
 MARGIN: Final = 32
 SEED: Final = 1
+SHOWN: Final = "dunaria"
+"""The tenant whose page is shown, as far down as TENANT_HEIGHT."""
+TENANT_HEIGHT: Final = 1150
 REJECTED: Final = (
     b'{"schema":1,"type":"create.requested","id":"ci-7781","tenant":"acme","claimed_actor":"ci@vendor.example",'
     b'"reason":"before import","data":{"instance":"acme-pam-9"}}'
@@ -72,7 +76,9 @@ def pause(system: System, *tenants: str) -> None:
 
 
 def main() -> None:
-    site = Site(troubled().ports)
+    system = troubled()
+    invite(system.documents, (tenant.value for tenant in Fleet(system.documents).tenants()), system.clock.now())
+    site = Site(system.ports)
     with browser() as chromium:
         for scheme in SCHEMES:
             page = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme)
@@ -83,6 +89,8 @@ def main() -> None:
             down_to = table["y"] + table["height"] + MARGIN
             clip: FloatRect = {"x": 0, "y": 0, "width": WIDTH, "height": down_to}
             page.screenshot(path=DOCS / f"fleet-{scheme}.png", clip=clip, full_page=True)
+            page.goto(f"{site.url}tenants/{SHOWN}")
+            page.screenshot(path=DOCS / f"tenant-{scheme}.png", clip=clip | {"height": TENANT_HEIGHT}, full_page=True)
     site.stop()
 
 
