@@ -25,6 +25,9 @@ from snapkeep_local.cloud import Cloud
 from snapkeep_local.compute import LocalCompute
 from snapkeep_local.memory import MemoryBus, MemoryDocuments
 
+WITH_TTL: Final = ("inbox", "requests", "rejected")
+"""Collections whose documents Firestore removes after `expire_at`; here at midnight."""
+
 MINUTE: Final = timedelta(minutes=1)
 PROJECT: Final = "local"
 EVENTS: Final = "snapkeep-events"
@@ -134,10 +137,14 @@ class System:
 
     def minute(self) -> None:
         """Let one minute pass: the clock, the scheduler's ticks of that minute, and every delivery that is due."""
-        self.cloud.advance(self.cloud.now + MINUTE)
-        for function in schedule.ticking(self.cloud.now):
+        now = self.cloud.now + MINUTE
+        self.cloud.advance(now)
+        for function in schedule.ticking(now):
             self.bus.publish(function.topic, schedule.TICK)
         self.bus.pump()
+        if (now.hour, now.minute) == (0, 0):
+            for collection in WITH_TTL:
+                self.documents.remove_expired(collection, "expire_at")
 
     def run(self, duration: timedelta) -> None:
         end = self.cloud.now + duration
