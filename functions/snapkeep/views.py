@@ -153,11 +153,14 @@ def fleet_version(ports: Ports, *, only: str | None = None) -> str:
 
     What it may miss until the next change or the end of the minute: what a run that began earlier writes after a
     newer change (it carries the instant at which the run began), a tick, which the totals tell of later, and one of
-    more than 50 changes of the same instant. For whoever sees one tenant alone (`only`) it is of that one's health.
+    more than 50 changes of the same instant. For whoever sees one tenant alone (`only`) it is of that one's health,
+    and of what is paused of it: it tells of nothing that happens to others.
     """
     whole, now = Fleet(ports.documents), ports.clock.now()
     if only is not None:
-        return _version(filter(None, ports.documents.get(f"health/{only}", CONTROLS)), now)
+        paused = msgspec.to_builtins(controls(ports, only=only).paused)
+        health = list(filter(None, ports.documents.get(f"health/{only}")))
+        return _version([*health, Doc(CONTROLS, paused, None)], now)
     docs = list(filter(None, ports.documents.get("health/_fleet", CONTROLS)))
     for newest, all_at, field in (("health_newest", "health_at", "updated_at"), ("rejected_last", "rejected_at", "at")):
         last = whole.page_docs(newest)

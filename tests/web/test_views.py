@@ -134,6 +134,23 @@ def test_the_version_changes_with_the_totals_of_a_run_that_began_before_the_newe
     assert views.fleet_version(world.ports) != first
 
 
+def test_the_version_of_one_tenant_tells_of_its_own_pauses_and_of_no_others() -> None:
+    world = World()
+    for id in ("alpha", "beta"):
+        put_tenant(world, id)
+
+    def pause(stopped: d.Paused) -> None:
+        world.put(("system/controls", d.Controls(updated_at=THEN, paused=d.PausedKinds(deletion=stopped))))
+
+    before = views.fleet_version(world.ports, only="alpha")
+    whole = views.fleet_version(world.ports)
+    pause(d.Paused(tenants=["beta"], projects=["beta-prod"]))
+    assert views.fleet_version(world.ports, only="alpha") == before
+    assert views.fleet_version(world.ports) != whole
+    pause(d.Paused(tenants=["alpha"]))
+    assert views.fleet_version(world.ports, only="alpha") != before
+
+
 def test_the_version_at_one_instant_costs_a_page_of_each_at_the_most() -> None:
     world = World()
     for number in range(70):
