@@ -321,6 +321,7 @@ class InstanceRetention(Shown, frozen=True, kw_only=True):
     holds: list[d.Hold]
     points: list[PointRetention]  # newest first
     kept_by: dict[str, int]  # rule -> points that it keeps
+    failure: str | None  # why there is no plan of it, and so nothing of it is deleted
 
 
 class RetentionView(Shown, frozen=True, kw_only=True):
@@ -363,7 +364,7 @@ def retention(
 
     Now, or at a later moment; by the tenant's policy, or by another. None where there is no such tenant, or no such
     instance. Reads the tenant, its instances (at most a page of 200) and their stored points, instance by instance
-    until `points_max` are read. Raises BadMoment, rules.UnsafePlan.
+    until `points_max` are read. Raises BadMoment.
     """
     whole, now = Fleet(ports.documents), ports.clock.now()
     found = whole.tenants_by_id([id]).get(id)
@@ -395,7 +396,7 @@ def retention(
         policy=policy or owner.retention,
         proposed=policy is not None,
         assumed=_assumptions(owner, at),
-        instances=[one for one in planned if one.points or one.lost_at is None],
+        instances=[one for one in planned if one.points or one.failure or one.lost_at is None],
         left_out=len(wanted) - len(planned),
         kept_by=_summed(one.kept_by for one in planned),
         going=len(going),
@@ -411,15 +412,12 @@ def _planned(
     at: datetime | None,
     policy: d.Retention | None,
 ) -> InstanceRetention:
-    known = rules.situation(owner, one, now, policy)
-    if at is None:
-        plan = rules.plan(points, known, now)
-    else:
-        leaves = owner.offboarding is not None and owner.offboarding.at <= at
-        if leaves and known.lost_at is None and owner.offboarding is not None:
-            known = dataclasses.replace(known, lost_at=owner.offboarding.at, in_breach=False)
-        scheduled = partial(_slot_at, one.id, owner) if owner.vendor_managed else None
-        plan = rules.forecast(points, known, now, at, scheduled=scheduled)
+    plan: rules.RetentionPlan | None = None
+    failure: str | None = None
+    try:
+        plan = _plan_of(owner, one, points, now, at, policy)
+    except (rules.UnsafePlan, ValueError) as unsafe:  # as function `expire` does: the others have theirs
+        failure = str(unsafe)
     return InstanceRetention(
         id=one.id,
         name=one.name,
@@ -428,9 +426,27 @@ def _planned(
         breach_at=one.breach_at,
         override=one.override,
         holds=one.holds,
-        points=[_line_of(decided) for decided in plan.decisions],
-        kept_by=dict(plan.kept_by),
+        points=[_line_of(decided) for decided in plan.decisions] if plan else [],
+        kept_by=dict(plan.kept_by) if plan else {},
+        failure=failure,
     )
+
+
+def _plan_of(
+    owner: d.Tenant,
+    one: d.Instance,
+    points: list[d.Point],
+    now: datetime,
+    at: datetime | None,
+    policy: d.Retention | None,
+) -> rules.RetentionPlan:
+    known = rules.situation(owner, one, now, policy)
+    if at is None:
+        return rules.plan(points, known, now)
+    if owner.offboarding is not None and owner.offboarding.at <= at and known.lost_at is None:
+        known = dataclasses.replace(known, lost_at=owner.offboarding.at, in_breach=False)
+    scheduled = partial(_slot_at, one.id, owner) if owner.vendor_managed else None
+    return rules.forecast(points, known, now, at, scheduled=scheduled)
 
 
 def _slot_at(instance: str, owner: d.Tenant, day: date) -> datetime | None:

@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 from tests.makers import World, instance
 from tests.web.fleets import Counting, put_stored, put_tenant
+from tests.web.people import client_of, put_people
 
 from snapkeep import documents as d
 from snapkeep import views
@@ -17,6 +18,7 @@ WEEKS = d.Retention(keep_last=0, keep_daily=7, keep_weekly=0, keep_monthly=0, lo
 @pytest.fixture
 def world() -> World:
     one = World()
+    put_people(one)
     put_tenant(one, "alpha", retention=WEEKS)
     put_stored(one, "alpha", 20, lock_until=None)
     return one
@@ -104,3 +106,16 @@ def test_a_point_whose_deletion_has_begun_says_since_when(world: World) -> None:
     world.put((path, replace(world.read(d.Point, path), state="expiring", expiry=gone)))
     line = next(line for line in seen(world).instances[0].points if line.decision == "deleting")
     assert line.reasons == ["no rule keeps it", "its deletion began 2026-11-01 00:00 UTC"]
+
+
+def test_an_instance_that_cannot_be_planned_says_why_and_the_others_are_planned(world: World) -> None:
+    # A point that is expiring, and nobody knows what it was.
+    damaged = min(path for path, _ in world.documents_in("tenants/alpha/points/"))
+    world.put((damaged, replace(world.read(d.Point, damaged), state="expiring", expiry=None)))
+    world.put(("tenants/alpha/instances/77", instance(id="77", name="alpha-db")))
+    first, second = seen(world).instances
+    assert (first.points, second.failure) == ([], None)
+    assert first.failure is not None
+    assert "is expiring without `expiry`" in first.failure
+    shown = client_of(world.ports).get("/tenants/alpha").text
+    assert "Cannot be planned, and so nothing of it is deleted" in shown

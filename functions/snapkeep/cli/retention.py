@@ -129,7 +129,9 @@ def _about(one: InstanceRetention, view: RetentionView) -> str:
     if one.override:
         said.append(f"overridden once: {one.override.reason}")
     said += [f"held: {hold.reason}" for hold in one.holds if hold.stands(view.planned_for)]
-    if not one.points:
+    if one.failure:
+        said.append(f"cannot be planned, and so nothing of it is deleted: {one.failure}")
+    elif not one.points:
         said.append("nothing is stored")
     return "; ".join(said)
 

@@ -58,6 +58,7 @@ class OfInstance:
     goes: int
     lines: tuple[Line, ...]
     left_out: int  # older ones
+    failure: str | None  # why there is no plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,7 @@ def _plan(one: InstanceRetention) -> OfInstance:
         goes=goes,
         lines=lines,
         left_out=len(one.points) - len(lines),
+        failure=one.failure,
     )
 
 

@@ -16,6 +16,7 @@ from snapkeep.access import Action
 from snapkeep.commands import Asked
 from snapkeep.documents import TENANT_ID_WORD
 from snapkeep.ports import Ports
+from snapkeep.retention.rules import UnsafePlan
 from snapkeep.web import door, tenant_page
 from snapkeep.web.fleet_page import STATE_WORDS
 from snapkeep.web.people import Looking
@@ -80,7 +81,7 @@ def add_tenants(pages: flask.Blueprint, ports: Ports, way_in: door.Door, looking
             return show(id, error.description), 403
         except (msgspec.ValidationError, commands.Wrong) as error:
             return show(id, _plainly(error)), 422
-        except commands.Clash as error:
+        except (commands.Clash, UnsafePlan) as error:
             return show(id, str(error)), 409
         except commands.NoTenant:
             raise NotFound from None
