@@ -23,7 +23,7 @@ from snapkeep.creation.slots import slot_of
 from snapkeep.documents import TENANT_ID_WORD
 from snapkeep.health import State, state
 from snapkeep.ports import Doc, Ports
-from snapkeep.retention import rules
+from snapkeep.retention import deletion, rules
 from snapkeep.store import QUERIES, SYSTEM, Fleet, Held, TenantStore, canonical, digest, readable, timestamp
 
 T = TypeVar("T", bound=d.Stored)
@@ -308,7 +308,7 @@ class PointRetention(Shown, frozen=True, kw_only=True):
     reasons: list[str]  # keep, undo: every one; of the others the one why it goes
     until: datetime | None  # wait: the end of its grace
     lock_until: datetime | None
-    bytes: int  # what its deletion frees
+    bytes: int  # of the snapshots that make it
 
 
 class InstanceRetention(Shown, frozen=True, kw_only=True):
@@ -457,7 +457,6 @@ def _slot_at(instance: str, owner: d.Tenant, day: date) -> datetime | None:
 def _line_of(decided: rules.Decided) -> PointRetention:
     point = decided.point
     word, why, until = _said(point, decided.decision)
-    held = [snapshot for disk in point.disks for snapshot in (disk.snapshot, *disk.superseded)]
     return PointRetention(
         point=point.id,
         trigger=point.trigger,
@@ -467,7 +466,7 @@ def _line_of(decided: rules.Decided) -> PointRetention:
         reasons=[reason for reason in why if reason],
         until=until,
         lock_until=point.lock_until,
-        bytes=sum(snapshot.bytes for snapshot in held),
+        bytes=deletion.bytes_of(point),
     )
 
 

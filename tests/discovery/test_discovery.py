@@ -640,10 +640,19 @@ def test_an_instance_that_is_lost_or_returns_is_weighed_anew() -> None:
     assert one.the_instance().retention_at == one.the_instance().retention.plan_at == one.clock.at
 
 
+def test_an_instance_of_which_nothing_is_stored_is_not_made_due_again_and_again() -> None:
+    one = world()
+    path = f"tenants/acme/instances/{INSTANCE_ID}"
+    # One point failed before it had a snapshot, another was verified once and has been deleted.
+    one.put((path, replace(one.the_instance(), tally=d.Tally(failed=1, verified=1))))
+    later(one)
+    assert one.the_instance().retention_at is None
+
+
 def test_an_instance_with_points_that_nobody_was_asked_to_weigh_is_weighed() -> None:
     one = world()
     path = f"tenants/acme/instances/{INSTANCE_ID}"
     assert one.the_instance().retention_at is None, "it has no points"
-    one.put((path, replace(one.the_instance(), tally=d.Tally(verified=1))))
+    one.put((path, replace(one.the_instance(), tally=d.Tally(verified=1, bytes=1000))))
     later(one)
     assert one.the_instance().retention_at == one.clock.at

@@ -45,6 +45,14 @@ def test_every_stored_point_has_its_decision_and_reasons_newest_first(world: Wor
     assert (view.proposed, view.assumed) == (False, [])
 
 
+def test_the_bytes_of_a_point_are_those_that_its_tally_counts(world: World) -> None:
+    one = world.points("alpha")[0]
+    (disk,) = one.disks
+    outdated = replace(disk.snapshot, name="sk-outdated", id="4711", bytes=1 << 40)
+    world.put((f"tenants/alpha/points/{one.id}", replace(one, disks=[replace(disk, superseded=[outdated])])))
+    assert {line.bytes for line in seen(world).instances[0].points} == {2 << 30}
+
+
 def test_another_policy_is_tried_and_nothing_is_stored(world: World) -> None:
     before = world.memory.dump()
     view = seen(world, policy=replace(WEEKS, keep_daily=2))

@@ -115,8 +115,8 @@ def _still_there(
         # Its slots begin anew: what was due while it was away, or its client's to take, was never due.
         after = replace(after, seen_at=now)
     after = _with_dates(tenant, after, now)
-    if after.retention_at is None and (after.tally.verified or after.tally.failed):
-        # Points of it may be stored, and nobody has been asked to weigh them.
+    if after.retention_at is None and after.tally.bytes:
+        # Points of it are stored, and nobody has been asked to weigh them.
         after = to_be_weighed(after, now)
     return None if after == before else Finding(what, before, replace(after, updated_at=now), detail)
 
