@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from itertools import islice
 from typing import Annotated, Any, Final, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -43,6 +44,9 @@ CONFLICTS_MAX: Final = 5
 
 HOLDS_MAX: Final = 50
 """Holds on one point, one instance or one tenant."""
+
+GOING_MAX: Final = 1_000
+"""Points that the answer to a hold names as going in spite of it."""
 
 PAUSED_MAX: Final = 500
 """Projects, and tenants, that one kind of change is stopped for one by one; for more there is the whole fleet."""
@@ -107,6 +111,8 @@ class HoldAnswer(Answer, frozen=True, kw_only=True):
     subject: str  # points/ID, instances/ID, or . for the tenant
     name: str  # the point's id, the instance's name, or the tenant's id
     hold: d.Hold
+    called_back: bool = False  # the point was expiring, and is not any more
+    going: list[str] = []  # points whose deletion had begun: what of them was asked for goes; at most GOING_MAX
 
 
 class ReleaseAsk(Ask, frozen=True, kw_only=True):
@@ -169,6 +175,7 @@ class OffboardAnswer(Answer, frozen=True, kw_only=True):
     tenant: str
     offboarding: d.Offboarding | None
     dry_run: bool
+    points: int | None = None  # where that day has come: the stored points of instances that are lost at once by it
 
 
 class SwitchAsk(Ask, frozen=True, kw_only=True):
@@ -320,7 +327,12 @@ class PointRequest:
 def point_on_demand(
     store: TenantStore, tenant: d.Tenant, wanted: PointRequest, now: datetime
 ) -> tuple[d.Point, Record, list[Write]]:
-    """The point, its audit record and what to write. Raises Wrong for an instance that is not there."""
+    """The point, its audit record and what to write.
+
+    Raises Wrong for an instance that is not there, Clash for a tenant that has left.
+    """
+    if tenant.offboarding and tenant.has_left(now):
+        raise Clash(f"{tenant.id} has left at {tenant.offboarding.at.isoformat()}: nothing of it is taken")
     instance = find_instance(store, wanted.instance, wanted.zone)
     point = creation.on_demand_point(tenant, instance.value, wanted.id, wanted.by, wanted.reason, now)
     record = Record(
@@ -398,22 +410,47 @@ def add_hold(ports: Ports, asked: Asked, tenant: str, ask: HoldAsk) -> HoldAnswe
         )
         owner = _tenant(store)
         if ask.point is not None:
-            held = HoldAnswer(tenant=tenant, subject=f"points/{ask.point}", name=ask.point, hold=hold)
-            write = _hold_point(store, ask.point, hold, now)
+            write, called_back = _hold_point(store, ask.point, hold, now)
+            held = HoldAnswer(
+                tenant=tenant, subject=f"points/{ask.point}", name=ask.point, hold=hold, called_back=called_back
+            )
         elif ask.instance is not None:
             instance = find_instance(store, ask.instance, ask.zone, lost=True)
             one = instance.value
-            held = HoldAnswer(tenant=tenant, subject=f"instances/{one.id}", name=one.name, hold=hold)
-            write = instance.replaced(_holding(one, [*one.holds, hold], now))
+            going = one.retention.deleting[:GOING_MAX]
+            held = HoldAnswer(tenant=tenant, subject=f"instances/{one.id}", name=one.name, hold=hold, going=going)
+            write = instance.replaced(_weighed(_holding(one, [*one.holds, hold], now), now))
         else:
-            held = HoldAnswer(tenant=tenant, subject=".", name=tenant, hold=hold)
+            held = HoldAnswer(tenant=tenant, subject=".", name=tenant, hold=hold, going=_begun(store))
             write = owner.replaced(_holding(owner.value, [*owner.value.holds, hold], now))
-        detail = {"hold": hold.id, "reason": hold.reason, "until": until, "name": held.name}
+        detail: dict[str, Any] = {"hold": hold.id, "reason": hold.reason, "until": until, "name": held.name}
+        detail |= {"called_back": True} if held.called_back else {}
+        detail |= {"going": held.going} if held.going else {}
         return held, Act(_record(now, asked, "hold.added", held.subject, detail), [write])
 
     answer = _once(ports, tenant, asked, HoldAnswer, decide)
-    hints.nudge(ports.bus, [tenant], "audit", "retention")
+    if answer.subject == ".":
+        # One that began between our reading and our commit writes the tenant as it was, which is no Conflict to us.
+        # After our commit none begins.
+        answer = replace(answer, going=sorted({*answer.going, *_begun(store)})[:GOING_MAX])
+    return _held(ports, answer)
+
+
+def _begun(store: TenantStore) -> list[str]:
+    """Points of the tenant whose deletion has begun, at most GOING_MAX."""
+    begun = (id for one in store.walk(d.Instance, "tenant_instances") for id in one.value.retention.deleting)
+    return list(islice(begun, GOING_MAX))
+
+
+def _held(ports: Ports, answer: HoldAnswer) -> HoldAnswer:
+    """Tell of a hold. Only the tenant's own has every instance weighed; one's own is due by its document."""
+    hints.nudge(ports.bus, [answer.tenant], "audit", *(("retention",) if answer.subject == "." else ()))
     return answer
+
+
+def _weighed(instance: d.Instance, now: datetime) -> d.Instance:
+    """The instance, to be weighed anew if anything of it is stored."""
+    return instance if instance.retention_at is None else creation.to_be_weighed(instance, now)
 
 
 T = TypeVar("T", d.Tenant, d.Instance, d.Point)
@@ -427,8 +464,8 @@ def _holding(holder: T, holds: list[d.Hold], now: datetime) -> T:
     return replace(holder, holds=standing, held=bool(standing), updated_at=now)
 
 
-def _hold_point(store: TenantStore, id: str, hold: d.Hold, now: datetime) -> Write:
-    """What is written of the point; one in its grace is called back with it."""
+def _hold_point(store: TenantStore, id: str, hold: d.Hold, now: datetime) -> tuple[Write, bool]:
+    """What is written of the point, and whether it was in its grace and is called back with it."""
     point = store.get(d.Point, "points", id)
     if point is None:
         raise Wrong(f"point: {store.tenant!r} has no point {id!r}")
@@ -440,7 +477,7 @@ def _hold_point(store: TenantStore, id: str, hold: d.Hold, now: datetime) -> Wri
     after = _holding(before, [*before.holds, hold], now)
     if before.state == "expiring" and before.expiry is not None:
         after = replace(after, state=before.expiry.was, expiry=None)
-    return point.replaced(after)
+    return point.replaced(after), after.state != before.state
 
 
 def release_hold(ports: Ports, asked: Asked, tenant: str, hold: str, ask: ReleaseAsk) -> HoldAnswer:
@@ -456,7 +493,7 @@ def release_hold(ports: Ports, asked: Asked, tenant: str, hold: str, ask: Releas
         elif instance := _holder(store.walk(d.Instance, "tenant_held_instances", True), hold):
             one, found = instance
             held = HoldAnswer(tenant=tenant, subject=f"instances/{one.value.id}", name=one.value.name, hold=found)
-            write = one.replaced(_holding(one.value, _without(one.value.holds, hold), now))
+            write = one.replaced(_weighed(_holding(one.value, _without(one.value.holds, hold), now), now))
         elif point := _holder(store.walk(d.Point, "tenant_held_points", True), hold):
             stored, found = point
             held = HoldAnswer(tenant=tenant, subject=f"points/{stored.value.id}", name=stored.value.id, hold=found)
@@ -466,9 +503,7 @@ def release_hold(ports: Ports, asked: Asked, tenant: str, hold: str, ask: Releas
         detail = {"hold": hold, "held_for": found.reason, "reason": ask.reason, "name": held.name}
         return held, Act(_record(now, asked, "hold.released", held.subject, detail), [write])
 
-    answer = _once(ports, tenant, asked, HoldAnswer, decide)
-    hints.nudge(ports.bus, [tenant], "audit", "retention")
-    return answer
+    return _held(ports, _once(ports, tenant, asked, HoldAnswer, decide))
 
 
 def _find(holds: Iterable[d.Hold], id: str) -> d.Hold | None:
@@ -608,7 +643,11 @@ def offboard(ports: Ports, asked: Asked, tenant: str, ask: OffboardAsk) -> Offbo
         leaving = None
         if ask.day is not None:
             leaving = d.Offboarding(at=_beginning(ask.day, owner.value.timezone), by=asked.by, reason=ask.reason)
-        answer = OffboardAnswer(tenant=tenant, offboarding=leaving, dry_run=ask.dry_run)
+        points = None
+        if leaving is not None and leaving.at <= now:
+            instead = "Give a day to come: nothing has to be counted for it"
+            points = sum(len(stored) for _, stored in _stored_of(store, lambda one: one.lost_at is None, instead))
+        answer = OffboardAnswer(tenant=tenant, offboarding=leaving, points=points, dry_run=ask.dry_run)
         # Discovery makes its instances lost from then on, or finds them again.
         due = [at for at in (owner.value.discover_at, now) if at is not None]
         after = replace(owner.value, offboarding=leaving, discover_at=min(due), updated_at=now)
@@ -618,6 +657,7 @@ def offboard(ports: Ports, asked: Asked, tenant: str, ask: OffboardAsk) -> Offbo
             "at": leaving.at if leaving else None,
             "reason": ask.reason,
             "before": before.at if before else None,
+            **({} if points is None else {"points": points}),
         }
         action = "tenant.offboarded" if leaving else "tenant.kept"
         record = _record(now, asked, action, ".", detail)
@@ -831,7 +871,11 @@ def _given_up(store: TenantStore, before: d.Tenant, after: d.Tenant, now: dateti
     def matters(instance: d.Instance) -> bool:
         return not policy_stays or _deselects(before, after, instance)
 
-    for instance, stored in _stored_of(store, matters):
+    instead = (
+        "Take instances out of the entry a few at a time; for a policy over so many points, have whoever runs Snapkeep "
+        "raise POINTS_READ_MAX"
+    )
+    for instance, stored in _stored_of(store, matters, instead):
         if _deselects(before, after, instance):
             points += len(stored)
             deselected.append(f"{instance.name} in {instance.zone}")
@@ -856,8 +900,13 @@ def _deselects(before: d.Tenant, after: d.Tenant, instance: d.Instance) -> bool:
     return not any(one.name == instance.name and one.zone == instance.zone for one in after.instances.by_name)
 
 
-def _stored_of(store: TenantStore, wanted: Callable[[d.Instance], bool]) -> Iterator[tuple[d.Instance, list[d.Point]]]:
-    """These instances of a tenant, each with its stored points. Raises Clash beyond POINTS_READ_MAX points in all."""
+def _stored_of(
+    store: TenantStore, wanted: Callable[[d.Instance], bool], instead: str
+) -> Iterator[tuple[d.Instance, list[d.Point]]]:
+    """These instances of a tenant, each with its stored points.
+
+    Raises Clash beyond POINTS_READ_MAX points in all, with what to do `instead`.
+    """
     room = POINTS_READ_MAX
     for instance in store.walk(d.Instance, "tenant_instances"):
         if not wanted(instance.value):
@@ -870,8 +919,7 @@ def _stored_of(store: TenantStore, wanted: Callable[[d.Instance], bool]) -> Iter
             if len(points) > room:
                 raise Clash(
                     f"{store.tenant}: more than {POINTS_READ_MAX} stored points would have to be weighed, which is "
-                    "more than one request may. Take instances out of the entry a few at a time; for a policy over so "
-                    "many points, have whoever runs Snapkeep raise POINTS_READ_MAX"
+                    f"more than one request may. {instead}"
                 )
         room -= len(points)
         yield instance.value, points

@@ -144,6 +144,19 @@ def test_a_point_and_an_instance_can_be_held(api: str, world: World) -> None:
     assert [one["name"] for one in read(api, "hold", "list", "--tenant", "alpha")["holds"]] == ["alpha-app", point]
 
 
+def test_a_hold_that_comes_late_says_for_what(api: str, world: World) -> None:
+    (one,) = world.instances("alpha")
+    path = f"tenants/alpha/instances/{one.id}"
+    world.put((path, replace(one, retention=d.RetentionWork(deleting=["p1", "p2"]))))
+    said = done(api, "hold", "add", "--tenant", "alpha", "--reason", "case 4711").splitlines()
+    assert said[1] == ("the deletion of 2 points had begun before: p1, p2; only what had not been asked for yet stays")
+    (first, *_) = world.points("alpha")
+    grace = d.Expiry(was="verified", reason="r", decided_at=world.clock.now(), delete_after=world.clock.now())
+    world.put((f"tenants/alpha/points/{first.id}", replace(first, state="expiring", expiry=grace)))
+    said = done(api, "hold", "add", "--tenant", "alpha", "--point", first.id, "--reason", "good").splitlines()
+    assert said[1] == "it was expiring, and is called back"
+
+
 def test_the_same_id_twice_is_one_hold(api: str, world: World) -> None:
     for _ in range(2):
         done(api, "hold", "add", "--tenant", "alpha", "--reason", "case 4711", "--id", "ticket-4711")
@@ -251,6 +264,13 @@ def test_a_tenant_leaves_on_a_day_and_may_stay_after_all(api: str, world: World)
     assert "leaves 2026-12-01 03:00Z: end of contract" in done(api, "fleet", "show", "alpha")
     assert done(api, "fleet", "offboard", "alpha", "--cancel", "--reason", "they stay") == "alpha stays\n"
     assert "leaves" not in done(api, "fleet", "show", "alpha")
+
+
+def test_a_day_that_has_come_says_what_is_lost_at_once(api: str, world: World) -> None:
+    leave = ("fleet", "offboard", "alpha", "--on", "2020-01-01", "--reason", "it left long ago")
+    said = done(api, *leave, "--dry-run").splitlines()
+    assert said[1] == "that day has come: its instances would be lost at once, with 10 points stored of them"
+    assert "its instances are lost at once, with 10 points stored of them" in done(api, *leave)
 
 
 def test_offboarding_needs_a_day_or_a_cancellation(api: str) -> None:

@@ -185,6 +185,8 @@ def test_a_hold_calls_a_point_in_its_grace_back_in_the_same_commit(world: World,
     answer = commands.add_hold(world.ports, asked(), "acme", HoldAsk(point=one.id, reason="case 4711"))
     after = world.the_point()
     assert (after.state, after.expiry, after.holds, after.held) == (was, None, [answer.hold], True)
+    assert answer.called_back
+    assert world.records()[0]["detail"]["called_back"] is True
     assert machine(world).tally == before
     assert actions(world) == [(ANNA, "hold.added", f"points/{one.id}")]
 
@@ -224,6 +226,59 @@ def test_an_instance_and_a_tenant_are_held_and_released(world: World) -> None:
         assert (answer.subject, answer.hold) == (one.subject, one.hold)
     assert (machine(world).held, the(world).held) == (False, False)
     assert (machine(world).holds, the(world).holds) == ([], [])
+
+
+def deleting(world: World, *ids: str) -> None:
+    one = machine(world)
+    work = d.RetentionWork(plan_at=None, deleting=list(ids))
+    world.put((f"tenants/acme/instances/{one.id}", replace(one, retention=work, retention_at=world.clock.now())))
+
+
+@pytest.mark.parametrize("ask", [HoldAsk(reason="r", instance="acme-app"), HoldAsk(reason="r")])
+def test_a_hold_names_the_points_that_it_comes_too_late_for(world: World, ask: HoldAsk) -> None:
+    first = commands.add_hold(world.ports, asked("a"), "acme", ask)
+    assert (first.going, first.called_back) == ([], False)
+    assert not {"going", "called_back"} & world.records()[0]["detail"].keys()
+    deleting(world, "p1", "p2")
+    late = commands.add_hold(world.ports, asked("b"), "acme", ask)
+    assert late.going == world.records()[1]["detail"]["going"] == ["p1", "p2"]
+
+
+def test_a_deletion_that_begins_while_the_tenant_is_held_is_named(world: World) -> None:
+    def begins() -> None:
+        deleting(world, "p1")
+        world.put(("tenants/acme", the(world)))  # as the beginning does: nothing of it changes
+
+    world.documents = Between(world, begins)
+    assert commands.add_hold(world.ports, asked(), "acme", HoldAsk(reason="r")).going == ["p1"]
+
+
+def woken(world: World) -> list[str]:
+    return [message.topic for message in world.bus.pending() if message.topic == "snapkeep-retention"]
+
+
+def test_only_a_hold_on_the_tenant_has_every_instance_weighed(world: World) -> None:
+    one = point(state="verified")
+    tomorrow = world.clock.now() + timedelta(days=1)
+    waits = replace(machine(world), retention_at=tomorrow, retention=d.RetentionWork(plan_at=tomorrow))
+    world.put((f"tenants/acme/points/{one.id}", one), (f"tenants/acme/instances/{waits.id}", waits))
+    on_point = commands.add_hold(world.ports, asked("p"), "acme", HoldAsk(point=one.id, reason="r"))
+    commands.release_hold(world.ports, asked("rp"), "acme", on_point.hold.id, ReleaseAsk(reason="over"))
+    assert (woken(world), machine(world)) == ([], waits), "one point keeps nothing but itself"
+    on_instance = commands.add_hold(world.ports, asked("i"), "acme", HoldAsk(instance="acme-app", reason="r"))
+    assert (woken(world), machine(world).retention.plan_at) == ([], world.clock.now())
+    held = machine(world)
+    world.put((f"tenants/acme/instances/{held.id}", replace(held, retention_at=tomorrow)))
+    commands.release_hold(world.ports, asked("ri"), "acme", on_instance.hold.id, ReleaseAsk(reason="over"))
+    assert (woken(world), machine(world).retention_at) == ([], world.clock.now())
+    on_tenant = commands.add_hold(world.ports, asked("t"), "acme", HoldAsk(reason="r"))
+    commands.release_hold(world.ports, asked("rt"), "acme", on_tenant.hold.id, ReleaseAsk(reason="over"))
+    assert len(woken(world)) == 2
+
+
+def test_an_instance_of_which_nothing_is_stored_is_held_and_not_weighed(world: World) -> None:
+    commands.add_hold(world.ports, asked(), "acme", HoldAsk(instance="acme-app", reason="r"))
+    assert (machine(world).held, machine(world).retention_at) == (True, None)
 
 
 def test_an_instance_that_is_gone_can_be_held(world: World) -> None:
@@ -384,6 +439,23 @@ def test_a_tenant_leaves_at_the_beginning_of_a_local_day(world: World) -> None:
     commands.offboard(world.ports, asked("b"), "acme", OffboardAsk(reason="it stays"))
     assert the(world).offboarding is None
     assert [a for _, a, _ in actions(world)] == ["tenant.offboarded", "tenant.kept"]
+
+
+def test_a_day_that_has_come_says_what_it_lets_go_at_once(world: World) -> None:
+    put_stored(world, "acme", 3)
+    ask = OffboardAsk(day="2026-10-20", reason="r", dry_run=True)
+    assert commands.offboard(world.ports, asked("dry"), "acme", ask).points == 3
+    commands.offboard(world.ports, asked("a"), "acme", replace(ask, dry_run=False))
+    assert world.records()[0]["detail"]["points"] == 3
+    later = commands.offboard(world.ports, asked("b"), "acme", replace(ask, day="2026-12-01"))
+    assert later.points is None
+
+
+def test_nothing_is_taken_of_a_tenant_that_has_left(world: World) -> None:
+    commands.offboard(world.ports, asked("a"), "acme", OffboardAsk(day="2026-10-31", reason="r"))
+    with pytest.raises(Clash, match="acme has left at 2026-10-31T03:00:00"):
+        commands.request_point(world.ports, asked("p"), "acme", PointAsk(instance="acme-app", reason="one more"))
+    assert world.points() == []
 
 
 @pytest.mark.parametrize("day", ["2026-02-30", "0000-01-01", "2026-13-01"])

@@ -345,6 +345,16 @@ def test_a_request_for_what_does_not_exist_is_rejected_with_the_reason(changes: 
     assert one.documents_in("tenants/acme/requests/") == []
 
 
+def test_a_request_for_a_tenant_that_has_left_is_rejected() -> None:
+    one = world()
+    left = d.Offboarding(at=one.clock.now(), by="anna@vendor.example", reason="end of contract")
+    one.put(("tenants/acme", replace(one.read(d.Tenant, "tenants/acme"), offboarding=left)))
+    one.hand("create", request())
+    ((_, rejected),) = one.documents_in("rejected/")
+    assert "acme has left at" in rejected["reason"]
+    assert one.points() == []
+
+
 def test_a_request_that_was_rejected_can_be_sent_again_once_it_makes_sense() -> None:
     one = World()
     one.hand("create", request())

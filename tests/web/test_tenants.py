@@ -162,7 +162,16 @@ def test_a_hold_is_added_and_released_and_the_page_says_so(admin: FlaskClient, w
     assert "tenant held: case 4711" in shown
     answer = send(admin, "/tenants/alpha/release", hold=hold.id, reason="closed")
     assert answer.headers["Location"] == "/tenants/alpha?did=released"
+
     assert world.read(d.Tenant, "tenants/alpha").holds == []
+
+
+def test_a_hold_that_comes_late_says_so(admin: FlaskClient, world: World) -> None:
+    (one,) = world.instances("alpha")
+    path = f"tenants/alpha/instances/{one.id}"
+    world.put((path, replace(one, retention=d.RetentionWork(deleting=["p1"]))))
+    answer = send(admin, "/tenants/alpha/holds", reason="case 4711")
+    assert "The deletion of points had begun before" in text(admin.get(answer.headers["Location"]))
 
 
 def test_a_form_that_is_sent_twice_acts_once(admin: FlaskClient, world: World) -> None:

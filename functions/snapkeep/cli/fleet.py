@@ -302,6 +302,11 @@ def offboard(output: Output, tenant: str, day: str | None, cancel: bool, reason:
     would = "would leave" if dry_run else "leaves"
     if answer.offboarding:
         output.line(f"{tenant} {would} {moment(answer.offboarding.at)}")
+        if answer.points is not None:
+            lost = (
+                f"its instances {'would be' if dry_run else 'are'} lost at once, with {count(answer.points, 'point')}"
+            )
+            output.line(f"that day has come: {lost} stored of them")
         output.line(f"`snapkeep retention plan --tenant {tenant} --at DATE` shows what is left of its points then")
     else:
         output.line(f"{tenant} {'would stay' if dry_run else 'stays'}")

@@ -11,7 +11,7 @@ from snapkeep import commands, views
 from snapkeep.cli import target
 from snapkeep.cli.output import Output, fail
 from snapkeep.cli.typed import Moment
-from snapkeep.wording import moment
+from snapkeep.wording import count, moment
 
 
 @click.group()
@@ -54,6 +54,11 @@ def add(
         return
     one = answer.hold
     output.line(f"{_on(answer)} is held {_term(one.until)}: {one.reason}")
+    if answer.called_back:
+        output.line("it was expiring, and is called back")
+    if answer.going:
+        begun = f"the deletion of {count(len(answer.going), 'point')} had begun before: {', '.join(answer.going)}"
+        output.line(f"{begun}; only what had not been asked for yet stays")
     output.line(f"`snapkeep hold release --tenant {tenant} {one.id} --reason ...` ends it")
 
 

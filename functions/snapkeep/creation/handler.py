@@ -21,7 +21,7 @@ from snapkeep import cloud, hints
 from snapkeep import documents as d
 from snapkeep.breaker import Breaker
 from snapkeep.cloud import InsertSnapshot, Operation, Snapshot
-from snapkeep.commands import PointRequest, Wrong, point_on_demand
+from snapkeep.commands import Clash, PointRequest, Wrong, point_on_demand
 from snapkeep.creation import rules
 from snapkeep.creation.slots import SlotPlan, only_missed, plan_slots
 from snapkeep.messages import BadMessage, CreateBatch, CreateRequested, Message, PointRef, Tick, not_for
@@ -215,6 +215,8 @@ def _request_on_demand(fleet: Fleet, message: CreateRequested, now: datetime) ->
             point, record, writes = point_on_demand(store, tenant.value, wanted, now)
         except Wrong as wrong:
             raise BadMessage(f"data.{wrong}") from None
+        except Clash as clash:
+            raise BadMessage(str(clash)) from None
         request = d.Request(updated_at=now, subject=f"points/{point.id}", expire_at=now + REQUEST_KEPT)
         try:
             store.commit(record, *writes, created(store.path(*request_path), request))

@@ -31,6 +31,7 @@ POINTS_MAX: Final = 2_000
 
 DONE: Final[Mapping[str, str]] = {
     "held": "Held. What was expiring of it has come back.",
+    "held_late": "Held. The deletion of points had begun before: only what had not been asked for yet stays of them.",
     "released": "Released. What nothing else keeps goes after 24 hours of grace.",
     "paused": "Paused: nothing new of the kind begins.",
     "resumed": "Resumed.",
@@ -76,7 +77,7 @@ def add_tenants(pages: flask.Blueprint, ports: Ports, way_in: door.Door, looking
             way_in.enter(action, id)
             ask = _asked_for(kind)
             path = {"tenant": id, "hold": flask.request.form.get("hold", "")}
-            carry_out(ports, door.asked(door.present(), _key(), action, ask, path), id, ask)
+            answer = carry_out(ports, door.asked(door.present(), _key(), action, ask, path), id, ask)
         except Forbidden as error:
             return show(id, error.description), 403
         except (msgspec.ValidationError, commands.Wrong) as error:
@@ -85,7 +86,8 @@ def add_tenants(pages: flask.Blueprint, ports: Ports, way_in: door.Door, looking
             return show(id, str(error)), 409
         except commands.NoTenant:
             raise NotFound from None
-        return flask.redirect(flask.url_for("pages.tenant", id=id, did=did), 303)
+        late = isinstance(answer, commands.HoldAnswer) and answer.going
+        return flask.redirect(flask.url_for("pages.tenant", id=id, did="held_late" if late else did), 303)
 
     @pages.get("/tenants/<id>")
     def tenant(id: str) -> str:
