@@ -408,7 +408,7 @@ class World:
 
     def in_the_last_moment(self, path: str) -> None:
         """Someone holds what is to go, between the plan and the commit that begins its deletion."""
-        if not self.faulty or self.depth or self.rng.random() >= 0.05:
+        if not self.faulty or self.depth or self.rng.random() >= 0.12:
             return
         _, tenant, _, point = path.split("/")
         until = self.system.clock.now() + timedelta(hours=self.rng.choice((1, 6)))

@@ -652,17 +652,19 @@ class MemoryBus:
             raise
         return Delivery(message, attempt, None, dead=False)
 
-    def pass_over(self, count: int) -> None:
-        """Go on as if so many messages had come, each of them alone, and had been acknowledged. No handler is called.
+    def pass_over(self, arrivals: Iterable[int]) -> None:
+        """Go on as if messages had come, so many at each of these instants, and had been acknowledged before the next.
+        No handler is called.
 
         Raises ValueError where a message is due, which would have been delivered among them.
         """
         if self._queue and self._queue[0].due <= self._clock():
             raise ValueError(f"message {self._queue[0].id} is due")
-        for _ in range(count):
-            next(self._ids), next(self._orders)
-            if self._random:
-                self._random.randrange(1)
+        for count in arrivals:
+            for waiting in range(count, 0, -1):
+                next(self._ids), next(self._orders)
+                if self._random:
+                    self._random.randrange(waiting)
 
     def pump(self, deliveries_max: int = 100_000) -> int:
         """Deliver until nothing is due at this instant; returns the number of deliveries.
