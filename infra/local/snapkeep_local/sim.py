@@ -191,7 +191,7 @@ class System:
         self.bus.pass_over(arrivals)
 
     def _idle_until(self, at: datetime) -> bool:
-        """Whether no message comes, no work falls due, and nothing has changed that `health` has not looked at twice."""
+        """Whether no message comes, no work falls due, and nothing has changed that `health` may look at again."""
         waiting = self.bus.next_due()
         if waiting is not None and waiting <= at:
             return False
