@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from msgspec.structs import replace
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.cli.typing_in import local_cloud
@@ -211,6 +212,14 @@ def test_every_text_has_the_contrast_that_wcag_aa_asks_for(enter: Enter, scheme:
     measured = enter(path, scheme=scheme).evaluate(CONTRASTS)
     assert len(measured) > 8
     assert [one for one in measured if one[0] < 4.5] == []
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("path", PAGES)
+def test_axe_finds_nothing_that_keeps_anybody_out(enter: Enter, path: str, scheme: Scheme, width: int) -> None:
+    found = Axe().run(enter(path, scheme=scheme, width=width))
+    assert found.violations_count == 0, found.generate_report()
 
 
 def test_every_field_has_a_label_and_every_button_a_name(enter: Enter) -> None:
