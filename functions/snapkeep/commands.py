@@ -225,6 +225,14 @@ class TickAnswer(Answer, frozen=True, kw_only=True):
     topic: str
 
 
+def utc(at: datetime, field: str) -> datetime:
+    """Raises Wrong for a moment whose offset leads out of the calendar."""
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise Wrong(f"{field}: {at.isoformat()} is beyond the years 1 to 9999 in UTC") from None
+
+
 # --- asking once --------------------------------------------------------------------------------------------------
 
 A = TypeVar("A", bound=Answer)
@@ -243,6 +251,16 @@ class Asked:
         """Names the act. Everyone's keys are his own."""
         return f"{self.by}|{self.key}"
 
+    @property
+    def act(self) -> str:
+        """The same, as no message's id may be, which anybody may choose: none has a line break."""
+        return f"person\n{self.id}"
+
+    @property
+    def document(self) -> str:
+        """Names it among requests."""
+        return digest(self.act)
+
 
 @dataclass(frozen=True, slots=True)
 class Act:
@@ -260,10 +278,17 @@ def _once(ports: Ports, chain: str, asked: Asked, kind: type[A], decide: Callabl
     fleet = Fleet(ports.documents)
     store = fleet.tenant(chain)
     for _ in range(CONFLICTS_MAX):
-        before = store.get(d.Request, "requests", digest(asked.id))
+        before = store.get(d.Request, "requests", asked.document)
         if before is not None:
             return _again(before.value, asked, kind)
-        answer, act = decide()
+        try:
+            answer, act = decide()
+        except (Wrong, Clash):
+            # Perhaps against what this very request has done, asked twice at once.
+            before = store.get(d.Request, "requests", asked.document)
+            if before is None:
+                raise
+            return _again(before.value, asked, kind)
         if act is None:
             return answer
         now = act.record.at
@@ -275,7 +300,7 @@ def _once(ports: Ports, chain: str, asked: Asked, kind: type[A], decide: Callabl
             expire_at=now + REQUEST_KEPT,
         )
         try:
-            fleet.commit(act.record, *act.writes, created(store.path("requests", digest(asked.id)), request), of=chain)
+            fleet.commit(act.record, *act.writes, created(store.path("requests", asked.document), request), of=chain)
         except Conflict:
             continue
         return answer
@@ -317,7 +342,8 @@ def _record(
 class PointRequest:
     """A point on demand, as API and messages ask for it."""
 
-    id: str  # what the point's own id follows from
+    id: str  # as the record names it
+    act: str  # what the point's own id follows from
     by: str
     instance: str
     zone: str | None
@@ -334,7 +360,7 @@ def point_on_demand(
     if tenant.offboarding and tenant.has_left(now):
         raise Clash(f"{tenant.id} has left at {tenant.offboarding.at.isoformat()}: nothing of it is taken")
     instance = find_instance(store, wanted.instance, wanted.zone)
-    point = creation.on_demand_point(tenant, instance.value, wanted.id, wanted.by, wanted.reason, now)
+    point = creation.on_demand_point(tenant, instance.value, wanted.act, wanted.by, wanted.reason, now)
     record = Record(
         at=now,
         actor=wanted.by,
@@ -376,7 +402,7 @@ def request_point(ports: Ports, asked: Asked, tenant: str, ask: PointAsk) -> Poi
     store = Fleet(ports.documents).tenant(tenant)
 
     def decide() -> tuple[PointAnswer, Act]:
-        wanted = PointRequest(asked.id, asked.by, ask.instance, ask.zone, ask.reason)
+        wanted = PointRequest(asked.id, asked.act, asked.by, ask.instance, ask.zone, ask.reason)
         point, record, writes = point_on_demand(store, _tenant(store).value, wanted, now)
         return PointAnswer(tenant=tenant, point=point.id), Act(record, writes)
 
@@ -402,7 +428,7 @@ def add_hold(ports: Ports, asked: Asked, tenant: str, ask: HoldAsk) -> HoldAnswe
         raise Wrong("zone: given without instance")
     if ask.until is not None and ask.until <= now:
         raise Wrong(f"until: {ask.until.isoformat()} is over")
-    until = ask.until.astimezone(UTC) if ask.until else None
+    until = utc(ask.until, "until") if ask.until else None
 
     def decide() -> tuple[HoldAnswer, Act]:
         hold = d.Hold(

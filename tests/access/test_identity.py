@@ -75,6 +75,13 @@ def test_whatever_iap_has_not_signed_so_is_refused_and_said_in_few_words(iap: Ia
     assert refused.value.reason == reason
 
 
+def test_a_letter_that_is_lower_case_of_another_makes_nobody_somebody_else(iap: IapIdentities) -> None:
+    assert "\u212a".lower() == "k"  # the Kelvin sign
+    for email in ("\u212aim@vendor.example", "kim@\u212aendor.example"):
+        with pytest.raises(Unidentified, match="no email address"):
+            who(iap, token(claims(email=email)))
+
+
 def test_a_local_clouds_header_means_nothing_to_iap(iap: IapIdentities) -> None:
     with pytest.raises(Unidentified, match="no identity"):
         iap.who({LOCAL_HEADER: "admin@vendor.example"}.get, {COOKIE: "admin@vendor.example"}.get)

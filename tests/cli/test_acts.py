@@ -215,6 +215,15 @@ def test_pausing_needs_a_reason_and_one_place(api: str) -> None:
     assert run(api, "pause", "deletion", "--tenant", "a", "--project", "p", "--reason", "x").exit_code == 2
 
 
+@pytest.mark.parametrize("where", ["--tenant", "--project"])
+def test_a_name_that_is_empty_is_not_the_whole_fleet(api: str, world: World, where: str) -> None:
+    done(api, "pause", "deletion", "--reason", "case 4711")
+    result = run(api, "resume", "deletion", where, "", "--reason", "of one alone")
+    assert result.exit_code == 2
+    assert "must not be empty" in result.stderr
+    assert world.read(d.Controls, "system/controls").paused.deletion.fleet
+
+
 def test_a_client_of_a_saas_tenant_pauses_nothing(api: str) -> None:
     assert "it needs" in refused(api, "pause", "deletion", "--reason", "x", user=CLIENT)
     line = refused(api, "pause", "deletion", "--tenant", "alpha", "--reason", "x", user=CLIENT)

@@ -55,6 +55,22 @@ def test_an_address_elsewhere_has_to_be_https(api: str) -> None:
     assert "is not this machine: expected https://" in refused(api, "fleet", "list")
 
 
+def test_no_proxy_stands_before_this_machine(world: World) -> None:
+    met: list[str] = []
+
+    def proxy(environ: dict[str, str], start: Callable[[str, list[tuple[str, str]]], object]) -> list[bytes]:
+        met.append(environ["PATH_INFO"])
+        start("502 Bad Gateway", [])
+        return []
+
+    with serving(proxy) as elsewhere, serving(create_app(world.ports, LocalSignIn())) as port:
+        target._opener.cache_clear()
+        proxies = {"http_proxy": f"http://127.0.0.1:{elsewhere}", "no_proxy": None, "NO_PROXY": None}
+        result = run(f"http://127.0.0.1:{port}", "access", "show", **proxies)
+        target._opener.cache_clear()
+    assert (result.exit_code, met) == (0, []), result.stderr
+
+
 Deployed = Callable[[flask.Flask], AbstractContextManager[str]]
 
 

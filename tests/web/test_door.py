@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.makers import World
+from msgspec import structs
+from tests.makers import THEN, World
 from tests.web.fleets import put_points, put_tenant
 from tests.web.people import ADMIN, client_of, put_people
 from werkzeug.test import TestResponse
@@ -306,3 +308,89 @@ def test_the_answers_of_commands_are_what_the_route_says(world: World) -> None:
     assert set(asked) == set(commands.PointAnswer.__struct_fields__)
     stored = world.read(d.Point, f"tenants/alpha/points/{asked['point']}")
     assert (stored.requested_by, stored.trigger, stored.reason) == (OPERATOR, "on_demand", "before import")
+
+
+def test_asking_for_anothers_list_is_audited_as_asking_for_his_page_is(world: World) -> None:
+    for path in ("/points?tenant=beta", "/holds?tenant=beta", "/points/20261101-o-beta-app-00000001?tenant=beta"):
+        get(world, path, "anna@alpha.example")
+    assert {(who, what) for who, what, why in refusals(world) if why == "another's tenant"} == {
+        ("anna@alpha.example", "access/point.read"),
+        ("anna@alpha.example", "access/hold.read"),
+    }
+
+
+def test_what_is_paused_of_another_does_not_move_a_clients_page(world: World) -> None:
+    def version() -> str:
+        return str(json.loads(get(world, "/fleet", "paula@priv.example").data)["version"])
+
+    post(world, "/tenants/priv/pause", PAUSE, key="mine")
+    before = version()
+    post(world, "/tenants/beta/pause", PAUSE, key="anothers")
+    assert version() == before
+    post(world, "/tenants/priv/resume", PAUSE, key="mine again")
+    post(world, "/controls/pause", PAUSE, key="everybodys")
+    assert version() != before
+
+
+# --- at the same time, and at the ends of time --------------------------------------------------------------------
+
+
+def twice_at_once(monkeypatch: pytest.MonkeyPatch, name: str, again: Callable[[], TestResponse]) -> list[TestResponse]:
+    """Send the request again while the first is being decided on. The list gets what the second is answered."""
+    real, answers = getattr(commands, name), []  # type: Any, list[TestResponse]
+
+    def racing(*given: Any, **more: Any) -> Any:
+        monkeypatch.setattr(commands, name, real)  # so that the second does not meet a third
+        answers.append(again())
+        return real(*given, **more)
+
+    monkeypatch.setattr(commands, name, racing)
+    return answers
+
+
+def test_the_same_override_twice_at_once_is_one_act_and_one_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (machine,) = world.instances("alpha")
+    world.put((f"tenants/alpha/instances/{machine.id}", structs.replace(machine, breach_at=THEN)))
+    body = {"instance": "alpha-app", "reason": "the disk is full"}
+    other = twice_at_once(monkeypatch, "find_instance", lambda: post(world, "/tenants/alpha/override", body))
+    answer = post(world, "/tenants/alpha/override", body)
+    assert (answer.status_code, answer.data) == (200, other[0].data)
+    assert [record["action"] for record in world.records("alpha")] == ["retention.overridden"]
+
+
+def test_the_same_release_twice_at_once_is_one_act_and_one_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = json.loads(post(world, "/tenants/alpha/holds", {"reason": "case 4711"}, key="hold").data)["hold"]["id"]
+    path, body = f"/tenants/alpha/holds/{held}/release", {"reason": "closed"}
+    other = twice_at_once(monkeypatch, "_tenant", lambda: post(world, path, body))
+    answer = post(world, path, body)
+    assert (answer.status_code, answer.data) == (200, other[0].data)
+
+
+@pytest.mark.parametrize("prefix", ["", "person|", "person\\n"])
+def test_no_message_takes_the_key_of_a_persons_request(world: World, prefix: str) -> None:
+    said = {"schema": 1, "type": "create.requested", "id": f"{prefix}{ADMIN}|key-1", "tenant": "alpha"}
+    said |= {"claimed_actor": "eve", "reason": "r", "data": {"instance": "alpha-app"}}
+    world.bus.publish("snapkeep-create", json.dumps(said).encode())
+    world.deliver()
+    asked = len(world.points("alpha"))
+    answer = post(world, "/tenants/alpha/points", {"instance": "alpha-app", "reason": "r"})
+    assert answer.status_code == 200, answer.text
+    assert len(world.points("alpha")) == asked + 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/tenants/alpha/holds", {"reason": "r", "until": "9999-12-31T23:59:59-14:00"}),
+        ("/tenants/alpha/holds", {"reason": "r", "until": "0001-01-01T00:00:00+14:00"}),
+        ("/tenants/alpha/retention", {"retention": {"keep_daily": 3}, "at": "9999-12-31T23:59:59-14:00"}),
+        ("/tenants/alpha/retention", {"retention": {"keep_daily": 3}, "at": "0001-01-01T00:00:00+14:00"}),
+    ],
+)
+def test_a_moment_beyond_the_calendar_is_refused_in_words(world: World, path: str, body: dict[str, Any]) -> None:
+    said = detail(post(world, path, body), 422)
+    assert "is beyond the years 1 to 9999 in UTC" in said or "is over" in said

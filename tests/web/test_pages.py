@@ -214,6 +214,16 @@ def test_assets_are_kept_as_long_as_they_are_asked_for_by_their_hash() -> None:
     assert shown.get("/assets/none.js?v=1").status_code == 404
 
 
+@pytest.mark.parametrize("name", ["../__init__.py", "%00", "none.js", "logo.svg"])
+def test_asking_what_may_be_asked_of_a_file_reads_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(path: str) -> str:
+        raise AssertionError(f"{path} was read")
+
+    monkeypatch.setattr(pages, "_hash", read)
+    answer = client_of(World().ports, "").options(f"/assets/{name}?v=1")
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-store")
+
+
 def test_htmx_is_the_file_that_its_note_says_and_its_licence_stands_beside_it() -> None:
     note = (pages.ASSETS / "README.md").read_text(encoding="utf-8")
     script = (pages.ASSETS / "htmx.min.js").read_bytes()

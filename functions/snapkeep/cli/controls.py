@@ -46,6 +46,8 @@ def resume(output: Output, what: commands.Kind, tenant: str | None, project: str
 
 
 def _set(output: Output, verb: str, what: commands.Kind, tenant: str | None, project: str | None, reason: str) -> None:
+    if "" in (tenant, project):
+        raise click.UsageError("--tenant and --project must not be empty: without them it is the whole fleet")
     if tenant and project:
         raise click.UsageError("--tenant or --project, not both")
     if tenant:

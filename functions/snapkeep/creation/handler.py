@@ -207,7 +207,7 @@ def _request_on_demand(fleet: Fleet, message: CreateRequested, now: datetime) ->
         raise BadMessage(f"tenant: {message.tenant!r} is not a tenant")
     request_path = ("requests", digest(message.id))
     asker = f"claimed:{message.claimed_actor}"
-    wanted = PointRequest(message.id, asker, message.data.instance, message.data.zone, message.reason)
+    wanted = PointRequest(message.id, message.id, asker, message.data.instance, message.data.zone, message.reason)
     for _ in range(CONFLICTS_MAX):
         if store.get(d.Request, *request_path):
             return None

@@ -83,7 +83,8 @@ class IapIdentities:
         if claims.get("aud") != self._audience:
             raise Unidentified("wrong audience")
         email = claims.get("email")
-        if not isinstance(email, str) or not EMAIL.fullmatch(email.lower()):
+        # ASCII before lower(): the Kelvin sign would become a k, and its owner somebody else.
+        if not isinstance(email, str) or not email.isascii() or not EMAIL.fullmatch(email.lower()):
             raise Unidentified("no email address")
         return email.lower()
 

@@ -44,6 +44,8 @@ def _answering(route: Route, ports: Ports, door: Door) -> Any:
             doors.as_json()
         door.enter(route.action, path[route.of] if route.of else None)
         query = checked(flask.request.args.to_dict(flat=False), route.query)
+        if query.get("tenant"):
+            door.enter(route.action, query["tenant"])  # another's: 404, and written down
         if route.body is not None:
             body = parsed(flask.request.get_data(), route.body)
         asked = door.asked(route.action, body, path) if route.changes and body is not None else None

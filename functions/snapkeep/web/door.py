@@ -187,13 +187,11 @@ def form_token(ports: Ports) -> str:
     return str(token)
 
 
-def leave_form_token(response: flask.Response) -> flask.Response:
-    """Give the browser the token that a page's forms carry, if it has none."""
+def leave_form_token(response: flask.Response, *, secure: bool) -> flask.Response:
+    """Give the browser the token that a page's forms carry, if it has none. `secure`: over https alone."""
     token = flask.g.get("form_token")
     if token and flask.request.cookies.get(FORM_COOKIE) != token:
-        response.set_cookie(
-            FORM_COOKIE, token, httponly=True, samesite="Strict", secure=flask.request.is_secure, path="/"
-        )
+        response.set_cookie(FORM_COOKIE, token, httponly=True, samesite="Strict", secure=secure, path="/")
     return response
 
 

@@ -182,7 +182,8 @@ def harden(response: flask.Response) -> flask.Response:
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
     response.headers["Referrer-Policy"] = "same-origin"  # with less, a form does not say where it comes from
-    if flask.request.endpoint == "static" and response.status_code in (200, 304):
+    served = flask.request.method in ("GET", "HEAD")  # OPTIONS reads no file: its path was not looked at by anybody
+    if flask.request.endpoint == "static" and served and response.status_code in (200, 304):
         name = (flask.request.view_args or {}).get("filename", "")
         asked_by_hash = flask.request.args.get("v") == _hash(name)
         response.headers["Cache-Control"] = FOREVER if asked_by_hash else "no-cache"

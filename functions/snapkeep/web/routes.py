@@ -194,7 +194,7 @@ def try_policy(call: Call) -> views.RetentionView:
     if policy is None:
         raise commands.Wrong("\n".join(str(mistake) for mistake in mistakes))
     at = call.body.at
-    return _planned(call, call.body.instance, at.astimezone(UTC) if at else None, policy)
+    return _planned(call, call.body.instance, commands.utc(at, "at") if at else None, policy)
 
 
 def _planned(
