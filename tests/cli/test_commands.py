@@ -12,6 +12,7 @@ from snapkeep import commands, fleet
 from snapkeep import documents as d
 from snapkeep.ports import Transient
 from snapkeep.store import Fleet
+from snapkeep_local import runner
 
 ACTOR = "claimed:operator"
 
@@ -94,6 +95,19 @@ def test_a_file_that_gives_points_up_is_stored_only_for_exactly_as_many(tmp_path
     applied = commands.apply_fleet(one.ports, other, ACTOR, accept_deletions=3)
     assert [change.deletions for change in applied.changes] == [3]
     assert "snapkeep-retention" in [message.topic for message in one.bus.pending()]
+
+
+def test_a_local_cloud_goes_on_as_it_was_where_its_file_gives_points_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = world()
+    runner.apply_file(one.ports, reading(tmp_path))
+    one.deliver()
+    put_stored(one, "acme", 3)
+    before = one.memory.dump()
+    runner.apply_file(one.ports, reading(tmp_path, ACME.replace("acme-pam-1", "acme-pma-1")))
+    assert one.memory.dump() == before
+    assert "not applied: the fleet file gives up 3 points" in caplog.text
 
 
 def test_a_file_with_a_mistake_changes_nothing_unless_told_to_keep_going(tmp_path: Path) -> None:

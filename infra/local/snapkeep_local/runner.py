@@ -194,11 +194,7 @@ class LocalCloud:
         broker.start(schedule.functions(), schedule.document())
         if not self._is_own("Pub/Sub"):
             self._stack.callback(broker.hold)
-        try:
-            commands.apply_fleet(ports, reading, ACTOR)
-        except commands.Clash as clash:
-            # A cloud that is gone on with, and a file that has changed since: nobody is asked here.
-            log.error("the fleet file is not applied: %s (`snapkeep fleet apply --accept-deletions`)", clash)
+        apply_file(ports, reading)
         invite(ports.documents, (tenant.value for tenant in Fleet(ports.documents).tenants()), ports.clock.now())
         hints.send(broker, "health", Tick())  # so that the first page has totals
         late = broker.ledger.wait_quiet(FIRST_MESSAGES_TIMEOUT_S)
@@ -352,6 +348,14 @@ def read_fleet(path: Path) -> fleet.Reading:
     if reading.mistakes:
         raise CannotRun("\n".join(str(mistake) for mistake in reading.mistakes))
     return reading
+
+
+def apply_file(ports: Ports, reading: fleet.Reading) -> None:
+    """Apply the fleet file; one that gives points up of a cloud that is gone on with is left, since nobody is asked."""
+    try:
+        commands.apply_fleet(ports, reading, ACTOR)
+    except commands.Clash as clash:
+        log.error("not applied: %s (`snapkeep fleet apply --accept-deletions`)", clash)
 
 
 @contextmanager
