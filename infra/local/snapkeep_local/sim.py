@@ -173,8 +173,8 @@ class System:
             self.minute()
 
     def _pass_over_idle_rounds(self, end: datetime) -> None:
-        """Leave out the rounds in which no function finds anything, but for the last two, whose notes are read: in the
-        last one `health` may come before others, and then reads what they noted in the one before."""
+        """Leave out the rounds in which no function finds anything, but for the last one, and leave the notes of the one
+        before it: `health` may come before others in the last one, and then reads those."""
         now = self.cloud.now
         if (now - MIDNIGHT) % ROUND:
             return
@@ -182,13 +182,15 @@ class System:
         idle_until = now
         while idle_until + ROUND <= min(end, tomorrow) and self._idle_until(idle_until + ROUND):
             idle_until += ROUND
-        until = idle_until - 2 * ROUND
+        until = idle_until - ROUND
         if until <= now:
             return
         minutes = (until - now) // MINUTE
         arrivals = [len(schedule.ticking(now + number * MINUTE)) for number in range(1, minutes + 1)]
         self.cloud.advance(until)
         self.bus.pass_over(arrivals)
+        for function in schedule.ticking(until):  # every one that ticks, at the end of a round
+            Fleet(self.documents).ticked(function.name, until)
 
     def _idle_until(self, at: datetime) -> bool:
         """Whether no message comes, no work falls due, and nothing has changed that `health` may look at again."""
