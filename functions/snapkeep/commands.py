@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from snapkeep import documents as d
 from snapkeep import fleet as fleet_file
 from snapkeep import hints, messages
+from snapkeep.access import Deployment
 from snapkeep.audit import handler as audit
 from snapkeep.audit.chain import Head
 from snapkeep.audit.handler import Verdict
@@ -41,6 +42,8 @@ from snapkeep.store import (
 )
 
 CONFLICTS_MAX: Final = 5
+CONTROLS_CONFLICTS_MAX: Final = 20
+"""Of what is paused: one document that every pause and resume of the fleet writes, often many at once."""
 
 HOLDS_MAX: Final = 50
 """Holds on one point, one instance or one tenant."""
@@ -104,6 +107,7 @@ class HoldAsk(Ask, frozen=True, kw_only=True):
     zone: Name | None = None
     reason: Text
     until: Instant | None = None  # null: until it is released
+    dry_run: bool = False
 
 
 class HoldAnswer(Answer, frozen=True, kw_only=True):
@@ -113,10 +117,13 @@ class HoldAnswer(Answer, frozen=True, kw_only=True):
     hold: d.Hold
     called_back: bool = False  # the point was expiring, and is not any more
     going: list[str] = []  # points whose deletion had begun: what of them was asked for goes; at most GOING_MAX
+    lets_go: list[str] | None = None  # a dry run of a release: points that nothing else keeps; null: not weighed
+    dry_run: bool = False
 
 
 class ReleaseAsk(Ask, frozen=True, kw_only=True):
     reason: Text
+    dry_run: bool = False
 
 
 class OverrideAsk(Ask, frozen=True, kw_only=True):
@@ -181,11 +188,13 @@ class OffboardAnswer(Answer, frozen=True, kw_only=True):
 class SwitchAsk(Ask, frozen=True, kw_only=True):
     on: bool
     reason: Text
+    dry_run: bool = False
 
 
 class SwitchAnswer(Answer, frozen=True, kw_only=True):
     tenant: str
     schedule_switch: d.ScheduleSwitch
+    dry_run: bool = False
 
 
 class PolicyAsk(Ask, frozen=True, kw_only=True):
@@ -201,6 +210,7 @@ class PauseAsk(Ask, frozen=True, kw_only=True):
 
     what: Kind
     reason: Text
+    dry_run: bool = False
 
 
 class FleetPauseAsk(Ask, frozen=True, kw_only=True):
@@ -209,11 +219,13 @@ class FleetPauseAsk(Ask, frozen=True, kw_only=True):
     what: Kind
     project: Name | None = None
     reason: Text
+    dry_run: bool = False
 
 
 class PauseAnswer(Answer, frozen=True, kw_only=True):
-    paused: d.Paused  # all that is stopped of this kind; for a client_admin what of it is his
+    paused: d.Paused  # all that is stopped of this kind; of a tenant's: what of that covers it
     what: Kind
+    dry_run: bool = False
 
 
 class TickAsk(Ask, frozen=True, kw_only=True):
@@ -245,6 +257,7 @@ class Asked:
     by: str  # a verified email address
     key: str
     sha256: str  # of who asks, what for, and with which body
+    deployment: Deployment | None = None  # of the tenant, where the right to ask for it was that of its deployment
 
     @property
     def id(self) -> str:
@@ -264,24 +277,33 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What a command has decided on: one commit."""
+    """What a command has decided on: one commit. Without a record nothing changes, and its answer alone is kept."""
 
-    record: Record
+    record: Record | None
     writes: Sequence[Write] = ()
 
 
-def _once(ports: Ports, chain: str, asked: Asked, kind: type[A], decide: Callable[[], tuple[A, Act | None]]) -> A:
-    """Decide and commit once for one key; again on a Conflict, CONFLICTS_MAX times. Without an Act nothing is done.
+def _once(
+    ports: Ports,
+    chain: str,
+    asked: Asked,
+    kind: type[A],
+    decide: Callable[[], tuple[A, Act | None]],
+    tries: int = CONFLICTS_MAX,
+) -> A:
+    """Decide and commit once for one key; again on a Conflict, `tries` times in all. Without an Act nothing is done.
 
-    Raises Clash where the key was used for something else, Transient, and what `decide` raises.
+    Raises Clash where the key was used for something else, or the tenant's deployment is not what the right to ask
+    followed from; Transient, and what `decide` raises.
     """
     fleet = Fleet(ports.documents)
     store = fleet.tenant(chain)
-    for _ in range(CONFLICTS_MAX):
+    for _ in range(tries):
         before = store.get(d.Request, "requests", asked.document)
         if before is not None:
             return _again(before.value, asked, kind)
         try:
+            _still(store, asked)
             answer, act = decide()
         except (Wrong, Clash):
             # Perhaps against what this very request has done, asked twice at once.
@@ -291,20 +313,32 @@ def _once(ports: Ports, chain: str, asked: Asked, kind: type[A], decide: Callabl
             return _again(before.value, asked, kind)
         if act is None:
             return answer
-        now = act.record.at
+        now = act.record.at if act.record else ports.clock.now()
         request = d.Request(
             updated_at=now,
-            subject=act.record.subject,
+            subject=act.record.subject if act.record else ".",
             sha256=asked.sha256,
             answer=msgspec.json.encode(answer).decode(),
             expire_at=now + REQUEST_KEPT,
         )
+        kept = created(store.path("requests", asked.document), request)
         try:
-            fleet.commit(act.record, *act.writes, created(store.path("requests", asked.document), request), of=chain)
+            if act.record:
+                fleet.commit(act.record, *act.writes, kept, of=chain)
+            else:
+                store.commit(None, kept)
         except Conflict:
             continue
         return answer
     raise Transient(f"{chain}: others kept changing it; ask again")
+
+
+def _still(store: TenantStore, asked: Asked) -> None:
+    """Raises Clash where the tenant is of another deployment than when the asker was let in."""
+    if asked.deployment is not None:
+        owner = store.get(d.Tenant)
+        if owner is None or owner.value.deployment != asked.deployment:
+            raise Clash(f"{store.tenant} is no longer {asked.deployment}, by which this was allowed; ask again")
 
 
 def _again(before: d.Request, asked: Asked, kind: type[A]) -> A:
@@ -430,7 +464,7 @@ def add_hold(ports: Ports, asked: Asked, tenant: str, ask: HoldAsk) -> HoldAnswe
         raise Wrong(f"until: {ask.until.isoformat()} is over")
     until = utc(ask.until, "until") if ask.until else None
 
-    def decide() -> tuple[HoldAnswer, Act]:
+    def decide() -> tuple[HoldAnswer, Act | None]:
         hold = d.Hold(
             id=f"h-{digest(f'{tenant}|{asked.id}')[:12]}", reason=ask.reason, by=asked.by, at=now, until=until
         )
@@ -452,9 +486,13 @@ def add_hold(ports: Ports, asked: Asked, tenant: str, ask: HoldAsk) -> HoldAnswe
         detail: dict[str, Any] = {"hold": hold.id, "reason": hold.reason, "until": until, "name": held.name}
         detail |= {"called_back": True} if held.called_back else {}
         detail |= {"going": held.going} if held.going else {}
+        if ask.dry_run:
+            return replace(held, dry_run=True), None
         return held, Act(_record(now, asked, "hold.added", held.subject, detail), [write])
 
     answer = _once(ports, tenant, asked, HoldAnswer, decide)
+    if ask.dry_run:
+        return answer
     if answer.subject == ".":
         # One that began between our reading and our commit writes the tenant as it was, which is no Conflict to us.
         # After our commit none begins.
@@ -507,29 +545,54 @@ def _hold_point(store: TenantStore, id: str, hold: d.Hold, now: datetime) -> tup
 
 
 def release_hold(ports: Ports, asked: Asked, tenant: str, hold: str, ask: ReleaseAsk) -> HoldAnswer:
-    """End a hold. Raises NoTenant, Wrong (there is none of this id), Clash, Transient."""
+    """End a hold. Raises NoTenant, Wrong (there is none of this id), Clash, Transient.
+
+    A dry run weighs the instance that it is on, or whose point; of a tenant's hold it would be every instance.
+    """
     now = ports.clock.now()
     store = Fleet(ports.documents).tenant(tenant)
 
-    def decide() -> tuple[HoldAnswer, Act]:
+    def decide() -> tuple[HoldAnswer, Act | None]:
         owner = _tenant(store)
+        lets_go: list[str] | None = None
         if found := _find(owner.value.holds, hold):
             held = HoldAnswer(tenant=tenant, subject=".", name=tenant, hold=found)
             write = owner.replaced(_holding(owner.value, _without(owner.value.holds, hold), now))
         elif instance := _holder(store.walk(d.Instance, "tenant_held_instances", True), hold):
             one, found = instance
             held = HoldAnswer(tenant=tenant, subject=f"instances/{one.value.id}", name=one.value.name, hold=found)
-            write = one.replaced(_weighed(_holding(one.value, _without(one.value.holds, hold), now), now))
+            free = _weighed(_holding(one.value, _without(one.value.holds, hold), now), now)
+            write = one.replaced(free)
+            if ask.dry_run:
+                lets_go = [point.id for point in _let_go(store, owner.value, free, now)]
         elif point := _holder(store.walk(d.Point, "tenant_held_points", True), hold):
             stored, found = point
             held = HoldAnswer(tenant=tenant, subject=f"points/{stored.value.id}", name=stored.value.id, hold=found)
-            write = stored.replaced(_holding(stored.value, _without(stored.value.holds, hold), now))
+            let = _holding(stored.value, _without(stored.value.holds, hold), now)
+            write = stored.replaced(let)
+            its = store.get(d.Instance, "instances", let.instance.id) if ask.dry_run else None
+            if its is not None:
+                going = _let_go(store, owner.value, its.value, now, instead=let)
+                lets_go = [one.id for one in going if one.id == let.id]
         else:
             raise Wrong(f"hold: {tenant!r} has no hold {hold!r}")
+        if ask.dry_run:
+            return replace(held, lets_go=lets_go, dry_run=True), None
         detail = {"hold": hold, "held_for": found.reason, "reason": ask.reason, "name": held.name}
         return held, Act(_record(now, asked, "hold.released", held.subject, detail), [write])
 
-    return _held(ports, _once(ports, tenant, asked, HoldAnswer, decide))
+    answer = _once(ports, tenant, asked, HoldAnswer, decide)
+    return answer if ask.dry_run else _held(ports, answer)
+
+
+def _let_go(
+    store: TenantStore, owner: d.Tenant, instance: d.Instance, now: datetime, instead: d.Point | None = None
+) -> list[d.Point]:
+    """Points that retention marks to go where the instance, and the point that is given, are as they are given."""
+    stored = [one.value for one in store.walk(d.Point, "instance_points", instance.id)]
+    weighed = [instead if instead and instead.id == one.id else one for one in stored]
+    decided = retention.plan(weighed, retention.situation(owner, instance, now), now).decisions
+    return [one.point for one in decided if isinstance(one.decision, retention.Expire | retention.Delete)]
 
 
 def _find(holds: Iterable[d.Hold], id: str) -> d.Hold | None:
@@ -552,17 +615,43 @@ def _holder(held: Iterable[Held[H]], id: str) -> tuple[Held[H], d.Hold] | None:
 
 
 def pause(
-    ports: Ports, asked: Asked, what: Kind, reason: str, *, tenant: str | None = None, project: str | None = None
+    ports: Ports,
+    asked: Asked,
+    what: Kind,
+    reason: str,
+    *,
+    tenant: str | None = None,
+    project: str | None = None,
+    dry_run: bool = False,
 ) -> PauseAnswer:
-    """Stop one kind of change of a tenant, of a project, or with neither of the fleet. Raises Clash, Transient."""
-    return _set_paused(ports, asked, what, reason, "paused", tenant=tenant, project=project)
+    """Stop one kind of change of a tenant, of a project, or with neither of the fleet.
+
+    Raises NoTenant, Wrong (no tenant has the project), Clash, Transient.
+    """
+    if project is not None and not _is_someones(ports, project):
+        raise Wrong(f"project: no tenant has its instances or its snapshots in {project!r}")
+    return _set_paused(ports, asked, what, reason, "paused", tenant=tenant, project=project, dry_run=dry_run)
 
 
 def resume(
-    ports: Ports, asked: Asked, what: Kind, reason: str, *, tenant: str | None = None, project: str | None = None
+    ports: Ports,
+    asked: Asked,
+    what: Kind,
+    reason: str,
+    *,
+    tenant: str | None = None,
+    project: str | None = None,
+    dry_run: bool = False,
 ) -> PauseAnswer:
-    """Let it go on; what was stopped in wider words (fleet) stays so. Raises Clash, Transient."""
-    return _set_paused(ports, asked, what, reason, "resumed", tenant=tenant, project=project)
+    """Let it go on; what was stopped in wider words (fleet) stays so. Raises NoTenant, Clash, Transient."""
+    return _set_paused(ports, asked, what, reason, "resumed", tenant=tenant, project=project, dry_run=dry_run)
+
+
+def _is_someones(ports: Ports, project: str) -> bool:
+    """Whether a tenant has it, or has had its snapshots there: of every vault that was, a document tells."""
+    if any(ports.documents.get(f"vaults/{project}")):
+        return True
+    return any(project in (one.value.project, one.value.vault_project) for one in Fleet(ports.documents).tenants())
 
 
 def _set_paused(
@@ -574,12 +663,14 @@ def _set_paused(
     *,
     tenant: str | None,
     project: str | None,
+    dry_run: bool,
 ) -> PauseAnswer:
     now = ports.clock.now()
     fleet = Fleet(ports.documents)
     stop = done == "paused"
 
-    def decide() -> tuple[PauseAnswer, Act]:
+    def decide() -> tuple[PauseAnswer, Act | None]:
+        owner = _tenant(fleet.tenant(tenant)).value if tenant is not None else None
         seen = fleet.held_controls()
         paused = seen.value.paused if seen else d.PausedKinds()
         kind: d.Paused = getattr(paused, what)
@@ -595,10 +686,17 @@ def _set_paused(
         before = tenant in kind.tenants if tenant else project in kind.projects if project else kind.fleet
         of = {"tenant": tenant} if tenant else {"project": project} if project else {"fleet": True}
         detail = {"what": what, "reason": reason, "before": before} | of
-        answer = PauseAnswer(what=what, paused=_of_tenant(after, tenant))
+        told = after.of(owner.id, {owner.project, owner.vault_project}) if owner else after
+        answer = PauseAnswer(what=what, paused=told, dry_run=dry_run)
+        if dry_run:
+            return answer, None
+        if before == stop:
+            return answer, Act(None)  # so that many who stop the same do not stand in each other's way
         return answer, Act(_record(now, asked, f"{what}.{done}", "system/controls", detail), [write])
 
-    answer = _once(ports, tenant or SYSTEM, asked, PauseAnswer, decide)
+    answer = _once(ports, tenant or SYSTEM, asked, PauseAnswer, decide, CONTROLS_CONFLICTS_MAX)
+    if dry_run:
+        return answer
     hints.nudge(ports.bus, [tenant or SYSTEM], "audit")
     if tenant is not None and what == "deletion" and not stop:
         hints.nudge(ports.bus, [tenant], "retention")  # else it looks again within the hour
@@ -610,13 +708,6 @@ def _listed(names: list[str], name: str, there: bool) -> list[str]:
     if len(after) > PAUSED_MAX:
         raise Clash(f"{PAUSED_MAX} are stopped one by one already: stop the fleet, or let some go on")
     return after
-
-
-def _of_tenant(paused: d.Paused, tenant: str | None) -> d.Paused:
-    """What may be told to whoever sees this tenant alone."""
-    if tenant is None:
-        return paused
-    return d.Paused(fleet=paused.fleet, tenants=[one for one in paused.tenants if one == tenant])
 
 
 # --- retention, offboarding, the schedule -------------------------------------------------------------------------
@@ -637,9 +728,7 @@ def override(ports: Ports, asked: Asked, tenant: str, ask: OverrideAsk) -> Overr
             raise Clash(f"{one.name} has an override that is not used yet, by {one.override.by}")
         given = d.Override(id=f"o-{digest(f'{tenant}|{asked.id}')[:12]}", reason=ask.reason, by=asked.by, at=now)
         after = creation.to_be_weighed(replace(one, override=given, updated_at=now), now)
-        stored = [point.value for point in store.walk(d.Point, "instance_points", one.id)]
-        weighed = retention.plan(stored, retention.situation(owner, after, now), now).decisions
-        going = [one.point for one in weighed if isinstance(one.decision, retention.Expire | retention.Delete)]
+        going = _let_go(store, owner, after, now)
         answer = OverrideAnswer(
             tenant=tenant,
             instance=one.id,
@@ -713,7 +802,7 @@ def switch_schedule(ports: Ports, asked: Asked, tenant: str, ask: SwitchAsk) -> 
     now = ports.clock.now()
     store = Fleet(ports.documents).tenant(tenant)
 
-    def decide() -> tuple[SwitchAnswer, Act]:
+    def decide() -> tuple[SwitchAnswer, Act | None]:
         owner = _tenant(store)
         if owner.value.deployment != "private_saas":
             raise Clash(f"{tenant} is {owner.value.deployment}: its schedule is the vendor's")
@@ -723,9 +812,12 @@ def switch_schedule(ports: Ports, asked: Asked, tenant: str, ask: SwitchAsk) -> 
         before = owner.value.schedule_switch
         detail = {"on": ask.on, "reason": ask.reason, "before": before is not None and before.on}
         record = _record(now, asked, "schedule.switched", ".", detail)
-        return SwitchAnswer(tenant=tenant, schedule_switch=switch), Act(record, [owner.replaced(after)])
+        answer = SwitchAnswer(tenant=tenant, schedule_switch=switch, dry_run=ask.dry_run)
+        return answer, None if ask.dry_run else Act(record, [owner.replaced(after)])
 
     answer = _once(ports, tenant, asked, SwitchAnswer, decide)
+    if ask.dry_run:
+        return answer
     hints.send(ports.bus, "discover", Tick())
     hints.nudge(ports.bus, [tenant], "audit", "health")
     return answer
@@ -848,8 +940,10 @@ def _apply(ports: Ports, asked: Asked, entry: Entry, ask: ApplyAsk, warnings: li
             warnings=warnings,
             dry_run=ask.dry_run,
         )
-        if ask.dry_run or not differences:
+        if ask.dry_run:
             return answer, None
+        if not differences:
+            return answer, Act(None)
         if given.points != ask.accept_deletions:
             raise Clash(_not_accepted(f"{entry.id}: this entry", given.points, ask.accept_deletions))
         detail: dict[str, Any] = {"file": ask.file, "changes": [str(one) for one in differences]}

@@ -5,6 +5,7 @@ Instants and facts are stored; ages, reasons and states of health are computed w
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final, Literal, TypeVar
 
@@ -447,6 +448,14 @@ class Paused(Part, frozen=True, kw_only=True):
 
     def covers(self, *, project: str, tenant: str) -> bool:
         return self.fleet or project in self.projects or tenant in self.tenants
+
+    def of(self, tenant: str, projects: Collection[str]) -> Paused:
+        """The part that stops this tenant, whose projects these are: what its client may be told."""
+        return Paused(
+            fleet=self.fleet,
+            projects=[one for one in self.projects if one in projects],
+            tenants=[one for one in self.tenants if one == tenant],
+        )
 
 
 class PausedKinds(Part, frozen=True, kw_only=True):

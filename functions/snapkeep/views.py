@@ -599,19 +599,11 @@ def controls(ports: Ports, *, only: str | None = None) -> ControlsView:
         owner = Fleet(ports.documents).tenants_by_id([only]).get(only)
         projects = {owner.value.project, owner.value.vault_project} if owner else set()
         paused = d.PausedKinds(
-            creation=_part(paused.creation, only, projects),
-            deletion=_part(paused.deletion, only, projects),
-            restore=_part(paused.restore, only, projects),
+            creation=paused.creation.of(only, projects),
+            deletion=paused.deletion.of(only, projects),
+            restore=paused.restore.of(only, projects),
         )
     return ControlsView(at=ports.clock.now(), paused=paused)
-
-
-def _part(paused: d.Paused, tenant: str, projects: set[str]) -> d.Paused:
-    return d.Paused(
-        fleet=paused.fleet,
-        projects=[one for one in paused.projects if one in projects],
-        tenants=[one for one in paused.tenants if one == tenant],
-    )
 
 
 class RightLine(Shown, frozen=True, kw_only=True):

@@ -201,12 +201,62 @@ def test_what_is_paused_is_said_until_it_goes_on(api: str) -> None:
     )
     assert "paused: deletion everywhere, for tenant alpha" in done(api, "fleet", "show", "alpha")
     assert done(api, "resume", "deletion", "--reason", "done") == "deletion is paused for tenant alpha\n"
-    assert done(api, "resume", "deletion", "--tenant", "alpha", "--reason", "done") == "deletion is paused nowhere\n"
+    assert (
+        done(api, "resume", "deletion", "--tenant", "alpha", "--reason", "done")
+        == "deletion is paused nowhere for alpha\n"
+    )
 
 
 def test_a_project_can_be_paused(api: str) -> None:
-    said = read(api, "pause", "creation", "--project", "alpha-prod", "--reason", "quota")
-    assert (said["what"], said["paused"]["projects"]) == ("creation", ["alpha-prod"])
+    said = read(api, "pause", "creation", "--project", "acme-prod", "--reason", "quota")
+    assert (said["what"], said["paused"]["projects"]) == ("creation", ["acme-prod"])
+    assert done(api, "resume", "creation", "--tenant", "alpha", "--reason", "x") == (
+        "creation is paused in project acme-prod\n"
+    )
+
+
+def test_a_project_that_nobody_has_is_not_paused(api: str) -> None:
+    assert "no tenant has" in refused(api, "pause", "deletion", "--project", "acme-prdo", "--reason", "x")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("pause", "deletion"), "deletion would be paused everywhere\n"),
+        (("resume", "deletion"), "deletion would be paused nowhere\n"),
+        (("pause", "creation", "--tenant", "beta"), "creation would be paused for tenant beta\n"),
+        (("hold", "add", "--tenant", "beta"), "tenant beta would be held until it is released: r\n"),
+        (("schedule", "on", "--tenant", "beta"), "the schedule of beta would be on\n"),
+        (("schedule", "off", "--tenant", "beta"), "the schedule of beta would be off\n"),
+    ],
+)
+def test_a_dry_run_says_what_would_be_and_changes_nothing(
+    api: str, world: World, arguments: tuple[str, ...], said: str
+) -> None:
+    before = world.memory.dump()
+    user = CLIENT if arguments[0] == "schedule" else None
+    assert done(api, *arguments, "--reason", "r", "--dry-run", user=user) == said
+    assert read(api, *arguments, "--reason", "r", "--dry-run", user=user)["dry_run"] is True
+    assert world.memory.dump() == before
+
+
+def test_a_dry_run_of_a_release_says_what_nothing_else_keeps(api: str, world: World) -> None:
+    def release(subject: tuple[str, ...]) -> str:
+        hold = read(api, "hold", "add", "--tenant", "alpha", *subject, "--reason", "case 4711")["hold"]["id"]
+        before = world.memory.dump()
+        said = done(api, "hold", "release", hold, "--tenant", "alpha", "--reason", "x", "--dry-run")
+        assert world.memory.dump() == before
+        done(api, "hold", "release", hold, "--tenant", "alpha", "--reason", "x")
+        return said
+
+    oldest, newest = world.points("alpha")[0].id, world.points("alpha")[-1].id
+    assert release(("--point", oldest)) == (
+        f"point {oldest} would no longer be held for: case 4711\n"
+        f"1 point would go after 24 hours of grace, kept by nothing else: {oldest}\n"
+    )
+    assert "no point would go: something else keeps each" in release(("--point", newest))
+    assert "3 points would go after 24 hours of grace" in release(("--instance", "alpha-app"))
+    assert "`snapkeep retention plan` has them all" in release(())
 
 
 def test_pausing_needs_a_reason_and_one_place(api: str) -> None:
@@ -220,8 +270,13 @@ def test_a_name_that_is_empty_is_not_the_whole_fleet(api: str, world: World, whe
     done(api, "pause", "deletion", "--reason", "case 4711")
     result = run(api, "resume", "deletion", where, "", "--reason", "of one alone")
     assert result.exit_code == 2
-    assert "must not be empty" in result.stderr
+    assert "it is empty: give a name, or leave the option out" in result.stderr
     assert world.read(d.Controls, "system/controls").paused.deletion.fleet
+
+
+@pytest.mark.parametrize("noun", ["points", "hold"])
+def test_a_list_of_an_empty_name_is_not_the_whole_list(api: str, noun: str) -> None:
+    assert run(api, noun, "list", "--tenant", "").exit_code == 2
 
 
 def test_a_client_of_a_saas_tenant_pauses_nothing(api: str) -> None:

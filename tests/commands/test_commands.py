@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.makers import World, point, tenant
+from tests.makers import THEN, World, point, tenant
 from tests.web.fleets import put_stored, put_tenant
 
 from snapkeep import commands
@@ -369,16 +369,70 @@ def test_one_kind_is_paused_and_the_others_go_on(world: World) -> None:
     assert (kinds.creation.fleet, kinds.deletion.fleet, kinds.restore.fleet) == (True, False, False)
 
 
-def test_pausing_what_is_paused_is_a_record_and_no_second_entry(world: World) -> None:
-    for key in ("a", "b"):
-        commands.pause(world.ports, asked(key), "creation", "r", tenant="acme")
+def test_pausing_what_is_paused_changes_nothing_and_its_answer_is_kept(world: World) -> None:
+    told = [commands.pause(world.ports, asked(key), "creation", "r", tenant="acme") for key in ("a", "b")]
+    assert told[0] == told[1]
     assert world.read(d.Controls, "system/controls").paused.creation.tenants == ["acme"]
-    assert len(world.records()) == 2
+    assert len(world.records()) == 1
+    commands.resume(world.ports, asked("c"), "creation", "r", tenant="acme")
+    assert commands.pause(world.ports, asked("b"), "creation", "r", tenant="acme") == told[1]
+    assert world.read(d.Controls, "system/controls").paused.creation.tenants == []
+
+
+def test_a_pause_gets_through_where_many_others_pause_at_once(world: World) -> None:
+    plain, late = world.ports, iter(range(10))
+
+    class Busy(Between):
+        def commit(self, *writes: Write) -> None:
+            for number in late:
+                commands.pause(plain, asked(f"other-{number}"), "restore", "r", tenant=f"t{number}")
+                break
+            super().commit(*writes)
+
+    for number in range(10):
+        put_tenant(world, f"t{number}")
+    world.documents = Busy(world, lambda: None)
+    commands.pause(world.ports, asked(), "restore", "r")
+    kind = world.read(d.Controls, "system/controls").paused.restore
+    assert (kind.fleet, len(kind.tenants)) == (True, 10)
+
+
+def test_what_is_answered_of_a_tenants_pause_is_what_covers_the_tenant(world: World) -> None:
+    owner = the(world)
+    for key, project in (("a", owner.project), ("b", owner.vault_project), ("c", "others-prod")):
+        put_tenant(world, f"others-{key}", project=project)
+        commands.pause(world.ports, asked(key), "deletion", "r", project=project)
+    told = commands.resume(world.ports, asked("d"), "deletion", "r", tenant="acme").paused
+    assert told == d.Paused(projects=sorted({owner.project, owner.vault_project}))
+
+
+def test_a_project_that_no_tenant_has_is_not_paused_and_may_be_resumed(world: World) -> None:
+    with pytest.raises(Wrong, match="project: no tenant has its instances or its snapshots in 'acme-prdo'"):
+        commands.pause(world.ports, asked(), "deletion", "r", project="acme-prdo")
+    commands.resume(world.ports, asked(), "deletion", "r", project="acme-prdo")
+    vault = d.Vault(updated_at=THEN, project="old-vault", tenants=[], next_at=THEN)
+    world.put(("vaults/old-vault", vault))
+    assert commands.pause(world.ports, asked("v"), "deletion", "r", project="old-vault").paused.projects == [
+        "old-vault"
+    ]
+
+
+def test_who_was_let_in_by_a_deployment_that_has_changed_is_refused(world: World) -> None:
+    let_in = Asked(by=ANNA, key="key", sha256="this", deployment="private_saas")
+    for act in (
+        lambda: commands.add_hold(world.ports, let_in, "acme", HoldAsk(reason="r")),
+        lambda: commands.pause(world.ports, let_in, "deletion", "r", tenant="acme"),
+    ):
+        with pytest.raises(Clash, match="acme is no longer private_saas, by which this was allowed"):
+            act()
+    assert world.records() == []
+    commands.add_hold(world.ports, Asked(by=ANNA, key="k", sha256="s", deployment="saas"), "acme", HoldAsk(reason="r"))
 
 
 def test_two_that_pause_at_once_both_do(world: World) -> None:
     plain = world.ports
     world.documents = Between(world, lambda: commands.pause(plain, asked("b"), "restore", "r", tenant="beta"))
+    put_tenant(world, "beta")
     commands.pause(world.ports, asked("a"), "restore", "r", tenant="acme")
     assert world.read(d.Controls, "system/controls").paused.restore.tenants == ["acme", "beta"]
 

@@ -394,3 +394,28 @@ def test_no_message_takes_the_key_of_a_persons_request(world: World, prefix: str
 def test_a_moment_beyond_the_calendar_is_refused_in_words(world: World, path: str, body: dict[str, Any]) -> None:
     said = detail(post(world, path, body), 422)
     assert "is beyond the years 1 to 9999 in UTC" in said or "is over" in said
+
+
+@pytest.mark.parametrize("path", ["/points?tenant=", "/holds?tenant=", "/points?state=", "/fleet?after="])
+def test_a_parameter_that_is_empty_is_not_one_that_is_left_out(world: World, path: str) -> None:
+    assert ": empty; leave it out, or give" in detail(get(world, path), 400)
+
+
+def test_what_was_so_already_is_answered_alike_when_others_have_changed_it_meanwhile(world: World) -> None:
+    entry = {
+        "id": "alpha",
+        "name": "Alpha",
+        "project": "acme-prod",
+        "instances": [{"name": "alpha-app", "zone": "southamerica-east1-a"}],
+    }
+
+    def apply(key: str, **more: str) -> str:
+        answer = post(world, "/tenants/alpha/apply", {"entry": entry | more}, key=key)
+        assert answer.status_code == 200, answer.text
+        return str(answer.text)
+
+    apply("first")
+    nothing = apply("again")
+    apply("a-colleagues", name="Alpha & Daughters")
+    assert apply("again") == nothing
+    assert world.read(d.Tenant, "tenants/alpha").name == "Alpha & Daughters"

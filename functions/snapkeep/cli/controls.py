@@ -10,56 +10,70 @@ from snapkeep import commands
 from snapkeep import documents as d
 from snapkeep.cli import target
 from snapkeep.cli.output import Output
+from snapkeep.cli.typed import Name
 
 WHAT = click.Choice(get_args(commands.Kind))
 
 
 @click.command()
 @click.argument("what", type=WHAT)
-@click.option("--tenant", help="Of this tenant alone.")
-@click.option("--project", help="Of this project's instances and snapshots alone.")
+@click.option("--tenant", type=Name(), help="Of this tenant alone.")
+@click.option("--project", type=Name(), help="Of this project's instances and snapshots alone.")
 @click.option("--reason", required=True, help="Why; it stands in the audit chain.")
+@click.option("--dry-run", is_flag=True, help="Say where it would be paused then, and change nothing.")
 @click.pass_obj
-def pause(output: Output, what: commands.Kind, tenant: str | None, project: str | None, reason: str) -> None:
+def pause(
+    output: Output, what: commands.Kind, tenant: str | None, project: str | None, reason: str, dry_run: bool
+) -> None:
     """Stop WHAT (creation, deletion or restore): of a tenant, of a project, or of the whole fleet. At once.
 
     \b
     snapkeep pause deletion --reason "looking into case 4711"
     snapkeep pause creation --tenant acme --reason "their storage is full"
     """
-    _set(output, "pause", what, tenant, project, reason)
+    _set(output, "pause", what, tenant, project, reason, dry_run)
 
 
 @click.command()
 @click.argument("what", type=WHAT)
-@click.option("--tenant", help="Of this tenant alone.")
-@click.option("--project", help="Of this project's instances and snapshots alone.")
+@click.option("--tenant", type=Name(), help="Of this tenant alone.")
+@click.option("--project", type=Name(), help="Of this project's instances and snapshots alone.")
 @click.option("--reason", required=True, help="Why; it stands in the audit chain.")
+@click.option("--dry-run", is_flag=True, help="Say where it would be paused then, and change nothing.")
 @click.pass_obj
-def resume(output: Output, what: commands.Kind, tenant: str | None, project: str | None, reason: str) -> None:
+def resume(
+    output: Output, what: commands.Kind, tenant: str | None, project: str | None, reason: str, dry_run: bool
+) -> None:
     """Let WHAT go on, where it was paused in the same words. Says what is still paused.
 
     \b
     snapkeep resume deletion --reason "case 4711 is closed"
     """
-    _set(output, "resume", what, tenant, project, reason)
+    _set(output, "resume", what, tenant, project, reason, dry_run)
 
 
-def _set(output: Output, verb: str, what: commands.Kind, tenant: str | None, project: str | None, reason: str) -> None:
-    if "" in (tenant, project):
-        raise click.UsageError("--tenant and --project must not be empty: without them it is the whole fleet")
+def _set(
+    output: Output,
+    verb: str,
+    what: commands.Kind,
+    tenant: str | None,
+    project: str | None,
+    reason: str,
+    dry_run: bool,
+) -> None:
     if tenant and project:
         raise click.UsageError("--tenant or --project, not both")
     if tenant:
-        answer = target.act(commands.PauseAnswer, tenant, verb, commands.PauseAsk(what=what, reason=reason))
+        of_tenant = commands.PauseAsk(what=what, reason=reason, dry_run=dry_run)
+        answer = target.act(commands.PauseAnswer, tenant, verb, of_tenant)
     else:
-        ask = commands.FleetPauseAsk(what=what, project=project, reason=reason)
+        ask = commands.FleetPauseAsk(what=what, project=project, reason=reason, dry_run=dry_run)
         answer = target.send(commands.PauseAnswer, f"/controls/{verb}", ask)
     if output.as_json:
         output.json(answer)
     else:
-        where = paused_words(answer.paused)
-        output.line(f"{answer.what} is paused {where}" if where else f"{answer.what} is paused nowhere")
+        where = paused_words(answer.paused) or (f"nowhere for {tenant}" if tenant else "nowhere")
+        output.line(f"{answer.what} {'would be' if dry_run else 'is'} paused {where}")
 
 
 def paused_words(paused: d.Paused) -> str:
@@ -78,29 +92,33 @@ def schedule() -> None:
 @schedule.command()
 @click.option("--tenant", required=True)
 @click.option("--reason", required=True, help="Why; it stands in the audit chain.")
+@click.option("--dry-run", is_flag=True, help="Say whether it could be switched, and change nothing.")
 @click.pass_obj
-def on(output: Output, tenant: str, reason: str) -> None:
+def on(output: Output, tenant: str, reason: str, dry_run: bool) -> None:
     """Have a point taken every day.
 
     \b
     SNAPKEEP_USER=client@estrelinha.example snapkeep schedule on --tenant estrelinha --reason "agreed"
     """
-    _switch(output, tenant, reason, on=True)
+    _switch(output, tenant, reason, dry_run, on=True)
 
 
 @schedule.command()
 @click.option("--tenant", required=True)
 @click.option("--reason", required=True, help="Why; it stands in the audit chain.")
+@click.option("--dry-run", is_flag=True, help="Say whether it could be switched, and change nothing.")
 @click.pass_obj
-def off(output: Output, tenant: str, reason: str) -> None:
+def off(output: Output, tenant: str, reason: str, dry_run: bool) -> None:
     """Have no more points taken by the schedule. Those that are stored stay as long as something keeps them."""
-    _switch(output, tenant, reason, on=False)
+    _switch(output, tenant, reason, dry_run, on=False)
 
 
-def _switch(output: Output, tenant: str, reason: str, *, on: bool) -> None:
-    ask = commands.SwitchAsk(on=on, reason=reason)
+def _switch(output: Output, tenant: str, reason: str, dry_run: bool, *, on: bool) -> None:
+    ask = commands.SwitchAsk(on=on, reason=reason, dry_run=dry_run)
     answer = target.act(commands.SwitchAnswer, tenant, "schedule", ask)
     if output.as_json:
         output.json(answer)
     else:
-        output.line(f"the schedule of {tenant} is {'on' if answer.schedule_switch.on else 'off'}")
+        output.line(
+            f"the schedule of {tenant} {'would be' if dry_run else 'is'} {'on' if answer.schedule_switch.on else 'off'}"
+        )

@@ -10,8 +10,11 @@ import click
 from snapkeep import commands, views
 from snapkeep.cli import target
 from snapkeep.cli.output import Output, fail
-from snapkeep.cli.typed import Moment
+from snapkeep.cli.typed import Moment, Name
 from snapkeep.wording import count, moment
+
+NAMED_MAX = 20
+"""Points that a line names; `--json` names them all."""
 
 
 @click.group()
@@ -27,6 +30,7 @@ def hold() -> None:
 @click.option("--reason", required=True, help="What it is held for; every plan shows it.")
 @click.option("--until", type=Moment(), help="When it ends by itself.  [default: when it is released]")
 @click.option("--id", "key", help="An idempotency key: the same one twice makes one hold.  [default: a new one]")
+@click.option("--dry-run", is_flag=True, help="Say what would be held, and change nothing.")
 @click.pass_obj
 def add(
     output: Output,
@@ -37,6 +41,7 @@ def add(
     reason: str,
     until: datetime | None,
     key: str | None,
+    dry_run: bool,
 ) -> None:
     """Hold a point, an instance or, with neither, the whole tenant. What is expiring comes back.
 
@@ -47,27 +52,29 @@ def add(
     """
     if point and instance:
         raise click.UsageError("--point or --instance, not both: a hold is on one of them, or on the tenant")
-    ask = commands.HoldAsk(point=point, instance=instance, zone=zone, reason=reason, until=until)
+    ask = commands.HoldAsk(point=point, instance=instance, zone=zone, reason=reason, until=until, dry_run=dry_run)
     answer = target.act(commands.HoldAnswer, tenant, "holds", ask, key=key)
     if output.as_json:
         output.json(answer)
         return
     one = answer.hold
-    output.line(f"{_on(answer)} is held {_term(one.until)}: {one.reason}")
+    output.line(f"{_on(answer)} {'would be' if dry_run else 'is'} held {_term(one.until)}: {one.reason}")
     if answer.called_back:
-        output.line("it was expiring, and is called back")
+        output.line(f"it {'is' if dry_run else 'was'} expiring, and {'would be' if dry_run else 'is'} called back")
     if answer.going:
         begun = f"the deletion of {count(len(answer.going), 'point')} had begun before: {', '.join(answer.going)}"
         output.line(f"{begun}; only what had not been asked for yet stays")
-    output.line(f"`snapkeep hold release --tenant {tenant} {one.id} --reason ...` ends it")
+    if not dry_run:
+        output.line(f"`snapkeep hold release --tenant {tenant} {one.id} --reason ...` ends it")
 
 
 @hold.command()
 @click.argument("id")
 @click.option("--tenant", required=True)
 @click.option("--reason", required=True, help="Why it ends; it stands in the audit chain.")
+@click.option("--dry-run", is_flag=True, help="Say what would be let go, and change nothing.")
 @click.pass_obj
-def release(output: Output, id: str, tenant: str, reason: str) -> None:
+def release(output: Output, id: str, tenant: str, reason: str, dry_run: bool) -> None:
     """End the hold ID. What no other reason keeps then goes after its 24 hours of grace.
 
     \b
@@ -75,16 +82,20 @@ def release(output: Output, id: str, tenant: str, reason: str) -> None:
     """
     path = f"holds/{quote(id, safe='')}/release"
     what = f"hold {id!r} of {tenant!r}"
-    answer = target.act(commands.HoldAnswer, tenant, path, commands.ReleaseAsk(reason=reason), what=what)
+    ask = commands.ReleaseAsk(reason=reason, dry_run=dry_run)
+    answer = target.act(commands.HoldAnswer, tenant, path, ask, what=what)
     if output.as_json:
         output.json(answer)
+    elif dry_run:
+        output.line(f"{_on(answer)} would no longer be held for: {answer.hold.reason}")
+        output.line(_would_go(answer.lets_go))
     else:
         output.line(f"{_on(answer)} is no longer held for: {answer.hold.reason}")
         output.line(f"`snapkeep retention plan --tenant {tenant}` shows what keeps its points now")
 
 
 @hold.command("list")
-@click.option("--tenant", help="Only this tenant's.")
+@click.option("--tenant", type=Name(), help="Only this tenant's.")
 @click.pass_obj
 def list_(output: Output, tenant: str | None) -> None:
     """Every hold, and what it is on."""
@@ -117,6 +128,16 @@ def list_(output: Output, tenant: str | None) -> None:
     )
     if view.more:
         click.echo("there are more; --tenant shows one tenant's", err=True)
+
+
+def _would_go(lets_go: list[str] | None) -> str:
+    """What a release lets go, as far as its dry run has weighed it."""
+    if lets_go is None:
+        return "what no other reason keeps would go after its 24 hours of grace: `snapkeep retention plan` has them all"
+    if not lets_go:
+        return "no point would go: something else keeps each"
+    named = f"{', '.join(lets_go[:NAMED_MAX])}{' and more' if len(lets_go) > NAMED_MAX else ''}"
+    return f"{count(len(lets_go), 'point')} would go after 24 hours of grace, kept by nothing else: {named}"
 
 
 def kind(subject: str) -> str:

@@ -12,6 +12,7 @@ from snapkeep import commands, views
 from snapkeep import documents as d
 from snapkeep.cli import target
 from snapkeep.cli.output import Output, fail
+from snapkeep.cli.typed import Name
 from snapkeep.documents import PointState
 from snapkeep.wording import count, moment, size
 
@@ -24,7 +25,7 @@ def points() -> None:
 
 
 @points.command("list")
-@click.option("--tenant", help="Only this tenant's.")
+@click.option("--tenant", type=Name(), help="Only this tenant's.")
 @click.option("--state", type=click.Choice(get_args(PointState)), help="Only those in this state.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=LIST_MAX, show_default=True, help="At most so many.")
 @click.pass_obj
@@ -78,7 +79,7 @@ def _every_point(tenant: str | None, state: str | None) -> Iterator[views.PointV
 
 @points.command()
 @click.argument("id")
-@click.option("--tenant", help="Whose; needed where two tenants have a point of this id.")
+@click.option("--tenant", type=Name(), help="Whose; needed where two tenants have a point of this id.")
 @click.pass_obj
 def show(output: Output, id: str, tenant: str | None) -> None:
     """One point: its state and why, its disks and the snapshot of each."""

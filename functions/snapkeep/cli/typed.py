@@ -37,3 +37,14 @@ class Day(click.ParamType[str]):
             return date.fromisoformat(value).isoformat()
         except ValueError:
             self.fail(f"{value!r} is not a day such as 2026-11-22", param, ctx)
+
+
+class Name(click.ParamType[str]):
+    """A name, of which something has to be left: a script's unset variable must not ask for everything."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            self.fail("it is empty: give a name, or leave the option out", param, ctx)
+        return str(value)

@@ -265,19 +265,23 @@ def release_hold(call: Call) -> commands.HoldAnswer:
 
 
 def pause_tenant(call: Call) -> commands.PauseAnswer:
-    return commands.pause(call.ports, call.ask, call.body.what, call.body.reason, tenant=call.tenant)
+    ask: commands.PauseAsk = call.body
+    return commands.pause(call.ports, call.ask, ask.what, ask.reason, tenant=call.tenant, dry_run=ask.dry_run)
 
 
 def resume_tenant(call: Call) -> commands.PauseAnswer:
-    return commands.resume(call.ports, call.ask, call.body.what, call.body.reason, tenant=call.tenant)
+    ask: commands.PauseAsk = call.body
+    return commands.resume(call.ports, call.ask, ask.what, ask.reason, tenant=call.tenant, dry_run=ask.dry_run)
 
 
 def pause_fleet(call: Call) -> commands.PauseAnswer:
-    return commands.pause(call.ports, call.ask, call.body.what, call.body.reason, project=call.body.project)
+    ask: commands.FleetPauseAsk = call.body
+    return commands.pause(call.ports, call.ask, ask.what, ask.reason, project=ask.project, dry_run=ask.dry_run)
 
 
 def resume_fleet(call: Call) -> commands.PauseAnswer:
-    return commands.resume(call.ports, call.ask, call.body.what, call.body.reason, project=call.body.project)
+    ask: commands.FleetPauseAsk = call.body
+    return commands.resume(call.ports, call.ask, ask.what, ask.reason, project=ask.project, dry_run=ask.dry_run)
 
 
 def apply_tenant(call: Call) -> commands.ApplyAnswer:
@@ -370,7 +374,9 @@ def checked(given: Mapping[str, list[str]], allowed: Mapping[str, Parameter]) ->
         said = given.get(name, [])
         if len(said) > 1:
             raise BadRequest(f"{name}: given more than once")
-        value = said[0] if said and said[0] else None
+        value = said[0] if said else None
+        if value == "":
+            raise BadRequest(f"{name}: empty; leave it out, or give {parameter.words}")
         if value is None and parameter.required:
             raise BadRequest(f"{name}: missing; expected {parameter.words}")
         if value is not None and not parameter.accept(value):
