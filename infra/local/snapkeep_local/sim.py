@@ -173,8 +173,8 @@ class System:
             self.minute()
 
     def _pass_over_idle_rounds(self, end: datetime) -> None:
-        """Leave out the rounds in which no function finds anything, but for the last one, and leave the notes of the one
-        before it: `health` may come before others in the last one, and then reads those."""
+        """Leave out the rounds in which no function finds anything, but for the last one, and leave the notes of the
+        one before it: `health` may come before others in the last one, and then reads those."""
         now = self.cloud.now
         if (now - MIDNIGHT) % ROUND:
             return
