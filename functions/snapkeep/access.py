@@ -227,7 +227,9 @@ his own request. Refusals are audited: who, what, why.
 ACTIONS_HEAD: Final = """
 ## Actions
 
-Of `fleet`: a `client_admin` is shown the part that is his tenant's. What is not in the table is denied.
+Of `fleet`: a `client_admin` is shown the part that is his tenant's. What is not in the table is denied. `tenant.apply`
+and `tenant.offboard` are the vendor's for `private_saas` too: what they say is which projects the vendor's identity
+works in, and whom the vendor serves.
 """
 
 DUTIES_HEAD: Final = """

@@ -9,15 +9,19 @@ from typing import Any
 
 import pytest
 from msgspec import structs
-from tests.makers import THEN, World
+from tests.access.iap import AUDIENCE, KEYS, claims, token
+from tests.makers import THEN, HandClock, World
 from tests.web.fleets import put_points, put_tenant
 from tests.web.people import ADMIN, client_of, put_people
 from werkzeug.test import TestResponse
 
 from snapkeep import commands
 from snapkeep import documents as d
+from snapkeep.gcp.identity import HEADER as IAP
+from snapkeep.gcp.identity import IapIdentities
 from snapkeep.ports import Documents, Transient, Write
-from snapkeep.web.door import BODY_BYTES_MAX
+from snapkeep.web import create_app
+from snapkeep.web.door import BODY_BYTES_MAX, FORM_COOKIE
 
 OPERATOR = "operator@vendor.example"
 PAUSE = {"what": "creation", "reason": "a fire drill"}
@@ -132,6 +136,44 @@ def test_a_flood_of_refusals_is_one_record_a_minute(world: World) -> None:
     world.clock.move(minutes=1)
     get(world, "/nothing", "")
     assert len(refusals(world)) == 2
+
+
+def test_each_tenant_that_is_probed_is_told_and_a_flood_of_them_is_bounded(world: World) -> None:
+    anna = client_of(world.ports, "anna@alpha.example")
+    for number in range(100):
+        anna.get(f"/api/v1/tenants/probed-{number}")
+    told = [record["detail"] for record in world.records("_system")]
+    assert {one["tenant"] for one in told if "tenant" in one} == {f"probed-{number}" for number in range(20)}
+    assert [one["why"] for one in told if "tenant" not in one] == ["and more"]
+    world.clock.move(minutes=1)
+    anna.get("/api/v1/tenants/probed-0")
+    assert len(world.records("_system")) == 22
+
+
+def test_what_another_site_has_forged_is_audited(world: World) -> None:
+    for _ in range(3):
+        post(world, "/controls/resume", PAUSE, **{"Sec-Fetch-Site": "cross-site"})
+        client_of(world.ports).post("/tenants/alpha/holds", data={"reason": "r"})
+        client_of(world.ports).post("/tenants/alpha/holds", data={}, headers={"Origin": "https://evil.example"})
+    assert refusals(world) == [
+        (ADMIN, "access/fleet.resume", "sent by another site"),
+        (ADMIN, "access/hold.add", "this form is not one that this browser was given"),
+        (ADMIN, "access/hold.add", "sent by another site"),
+    ]
+
+
+def test_what_stands_against_an_act_is_audited_in_the_chain_that_the_act_would_be_in(world: World) -> None:
+    body = {"instance": "alpha-app", "reason": "r"}
+    for _ in range(3):
+        said = detail(post(world, "/tenants/alpha/override", body), 409)
+    post(world, "/tenants/alpha/override", body | {"dry_run": True})
+    (record,) = world.records("alpha")
+    assert (record["actor"], record["action"], record["subject"], record["outcome"], record["detail"]["why"]) == (
+        ADMIN, "act.refused", "access/retention.override", "refused", said,
+    )  # fmt: skip
+    post(world, "/controls/pause", PAUSE)
+    post(world, "/controls/pause", PAUSE | {"what": "deletion"})
+    assert [one["action"] for one in world.records("_system")] == ["creation.paused", "act.refused"]
 
 
 class ReadOnly:
@@ -419,3 +461,36 @@ def test_what_was_so_already_is_answered_alike_when_others_have_changed_it_meanw
     apply("a-colleagues", name="Alpha & Daughters")
     assert apply("again") == nothing
     assert world.read(d.Tenant, "tenants/alpha").name == "Alpha & Daughters"
+
+
+def test_the_cookie_of_forms_is_for_this_host_over_https_alone_where_sign_in_is_verified(world: World) -> None:
+    client = create_app(world.ports, IapIdentities(AUDIENCE, HandClock(), lambda: KEYS)).test_client()
+    cookie = client.get("/tenants/alpha", headers={IAP: token(claims())}).headers["Set-Cookie"]
+    assert cookie.startswith("__Host-snapkeep-form=")
+    assert {"Secure", "HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+    assert "Domain" not in cookie
+    local = client_of(world.ports).get("/tenants/alpha").headers["Set-Cookie"]
+    assert local.startswith("snapkeep-form=")
+    assert "Secure" not in local
+
+
+def test_who_is_let_in_by_a_deployment_acts_by_that_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = commands.add_hold
+
+    def later(*given: Any) -> Any:
+        owner = world.read(d.Tenant, "tenants/priv")
+        world.put(("tenants/priv", structs.replace(owner, deployment="saas")))
+        return real(*given)
+
+    monkeypatch.setattr(commands, "add_hold", later)
+    answer = post(world, "/tenants/priv/holds", {"reason": "mine"}, "paula@priv.example")
+    assert "priv is no longer private_saas" in detail(answer, 409)
+    assert world.read(d.Tenant, "tenants/priv").holds == []
+
+
+@pytest.mark.parametrize("path", ["/tenants/priv/holds", "/sign-in"])
+def test_a_form_that_is_too_large_is_answered_with_a_page(world: World, path: str) -> None:
+    client = client_of(world.ports)
+    client.set_cookie(FORM_COOKIE, "mine")
+    answer = client.post(path, data={"reason": "x" * (BODY_BYTES_MAX + 1)})
+    assert (answer.status_code, answer.mimetype) == (413, "text/html")

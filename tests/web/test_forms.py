@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import flask
 import pytest
 from flask.testing import FlaskClient
 from tests.makers import World
 
-from snapkeep.web.door import FORM_COOKIE, FORM_FIELD, form_is_ours, form_token, leave_form_token
+from snapkeep.local_sign_in import LocalSignIn
+from snapkeep.web.door import FORM_COOKIE, FORM_FIELD, Door
 
 HERE = "http://localhost"
 
@@ -17,18 +16,18 @@ HERE = "http://localhost"
 @pytest.fixture
 def client() -> FlaskClient:
     """A page with a form, and what it is sent to."""
-    app, ports = flask.Flask("forms"), World().ports
+    app, door = flask.Flask("forms"), Door(World().ports, LocalSignIn())
 
     @app.get("/")
     def page() -> str:
-        return f"{form_token(ports)} {form_token(ports)}"  # two forms on one page
+        return f"{door.form_token()} {door.form_token()}"  # two forms on one page
 
     @app.post("/")
     def act() -> str:
-        form_is_ours()
+        door.form_is_ours(None)
         return "done"
 
-    app.after_request(partial(leave_form_token, secure=False))
+    app.after_request(door.leave_form_token)
     return app.test_client()
 
 

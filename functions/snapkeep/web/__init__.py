@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import flask
 from werkzeug.wrappers import Response
@@ -29,8 +29,7 @@ def create_app(ports: Ports, identities: Identities) -> flask.Flask:
             route = api.route_of(endpoint)
             flask.g.caller = way_in.identify(route.action if route else pages.action_of(endpoint))
 
-    # Behind the load balancer the request itself is plain http.
-    app.after_request(partial(door.leave_form_token, secure=way_in.verified))
+    app.after_request(way_in.leave_form_token)
     app.after_request(pages.harden)
     return app
 

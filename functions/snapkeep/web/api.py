@@ -40,16 +40,21 @@ def _answering(route: Route, ports: Ports, door: Door) -> Any:
                 raise NotFound
         body = None
         if route.body is not None:
-            doors.from_here()
+            door.from_here(route.action)
             doors.as_json()
-        door.enter(route.action, path[route.of] if route.of else None)
+        tenant = path[route.of] if route.of else None
+        deployment = door.enter(route.action, tenant)
         query = checked(flask.request.args.to_dict(flat=False), route.query)
         if query.get("tenant"):
             door.enter(route.action, query["tenant"])  # another's: 404, and written down
         if route.body is not None:
             body = parsed(flask.request.get_data(), route.body)
-        asked = door.asked(route.action, body, path) if route.changes and body is not None else None
-        said = route.handle(Call(ports, doors.present(), door.verified, path, query, body, asked))
+        asked = door.asked(route.action, body, path, deployment) if route.changes and body is not None else None
+        try:
+            said = route.handle(Call(ports, doors.present(), door.verified, path, query, body, asked))
+        except Clash as clash:
+            door.clashed(route.action, tenant, body, clash)
+            raise
         return flask.Response(msgspec.json.encode(said), mimetype="application/json")
 
     return answer

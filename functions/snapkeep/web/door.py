@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Final, NoReturn
 
 import flask
@@ -19,11 +19,11 @@ from werkzeug.exceptions import BadRequest, Forbidden, NotFound, Unauthorized, U
 
 from snapkeep import access
 from snapkeep.access import Action, Allowed, Caller, Denied
-from snapkeep.commands import Asked
+from snapkeep.commands import Asked, Clash
 from snapkeep.documents import TENANT_ID_WORD, Principal
 from snapkeep.messages import plain
 from snapkeep.ports import Conflict, Identities, Ports, Transient, Unidentified
-from snapkeep.store import Fleet, Record, canonical
+from snapkeep.store import SYSTEM, Fleet, Record, canonical
 
 log: Final = logging.getLogger(__name__)
 
@@ -37,6 +37,17 @@ REFUSALS_REMEMBERED: Final = 1_000
 """Refusals that this process remembers to have audited, so that a flood of one kind is one write a minute."""
 
 UNVERIFIED: Final = "unverified"
+
+REFUSALS_A_MINUTE: Final = 20
+"""Of one person that are told apart by what he chooses (a tenant's id, what clashes), by each process; then one says
+that there were more."""
+
+FORM_COOKIE: Final = "snapkeep-form"
+HOST_FORM_COOKIE: Final = f"__Host-{FORM_COOKIE}"
+"""The same over https: a name that browsers take from this very host alone."""
+
+FORM_FIELD: Final = "form_token"
+KEY_FIELD: Final = "idempotency_key"
 
 KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
 """An Idempotency-Key."""
@@ -52,6 +63,7 @@ class Door:
         self._ports = ports
         self._identities = identities
         self._audited: OrderedDict[str, None] = OrderedDict()
+        self._counted: tuple[str, Counter[str]] = ("", Counter())  # a minute, and the refusals of each in it
 
     @property
     def verified(self) -> bool:
@@ -78,10 +90,12 @@ class Door:
 
     # --- what -----------------------------------------------------------------------------------------------------
 
-    def enter(self, action: Action, tenant: str | None = None, requested_by: str | None = None) -> None:
+    def enter(
+        self, action: Action, tenant: str | None = None, requested_by: str | None = None
+    ) -> access.Deployment | None:
         """Let the present caller do this to a tenant, or to what is the fleet's; or raise Forbidden, NotFound.
 
-        Reads the tenant where the answer depends on its deployment. Raises Transient.
+        Reads the tenant where the answer depends on its deployment, and says then which it is. Raises Transient.
         """
         caller = present()
         right = access.RIGHTS[action]
@@ -95,50 +109,127 @@ class Door:
             deployment = owner.value.deployment
         match access.decide(action, caller, tenant, deployment, requested_by):
             case Allowed():
-                return
+                return deployment
             case Denied(reason=reason, hidden=hidden):
-                self._refused(caller.email, action, "another's tenant" if hidden else "not his to do")
-                self._deny(reason, hidden)
+                self._refused(caller.email, action, "another's tenant" if hidden else "not his to do", tenant)
+                raise NotFound if hidden else Forbidden(reason)
 
-    def _deny(self, reason: str, hidden: bool) -> NoReturn:
-        raise NotFound if hidden else Forbidden(reason)
-
-    def asked(self, action: Action, body: msgspec.Struct, path: dict[str, str]) -> Asked:
+    def asked(
+        self, action: Action, body: msgspec.Struct, path: dict[str, str], deployment: access.Deployment | None
+    ) -> Asked:
         """What the present caller asks for, under the key that he gave. Raises BadRequest without one."""
         key = flask.request.headers.get("Idempotency-Key", "")
         if not KEY.fullmatch(key):
             said = "missing" if not key else "not 1 to 200 printable characters without spaces"
             raise BadRequest(f"Idempotency-Key: {said}; expected a new one for each new request, the same to ask again")
-        return asked(present(), key, action, body, path)
+        return asked(present(), key, action, body, path, deployment)
+
+    # --- that he meant it -----------------------------------------------------------------------------------------
+
+    def from_here(self, action: Action | None) -> None:
+        """Refuse a request that another site made a browser send. Raises Forbidden."""
+        site = flask.request.headers.get("Sec-Fetch-Site")
+        if site is not None and site not in SAME_SITE:
+            self._forged(action, "sent by another site")
+
+    def form_is_ours(self, action: Action | None) -> None:
+        """Refuse a form that was not made by one of our pages for this browser. Raises Forbidden.
+
+        Another site can make the browser send a form, but neither read nor set our cookie (SameSite=Strict), and it
+        cannot hide where the form comes from.
+        """
+        self.from_here(action)
+        origin = flask.request.headers.get("Origin")
+        if origin is not None and origin.partition("://")[2] != flask.request.host:
+            self._forged(action, "sent by another site")
+        token = flask.request.cookies.get(self.form_cookie)
+        if not token or flask.request.form.get(FORM_FIELD) != token:
+            self._forged(action, "this form is not one that this browser was given: load the page again")
+
+    def _forged(self, action: Action | None, why: str) -> NoReturn:
+        caller = flask.g.get("caller")
+        who = caller.email if isinstance(caller, Caller) else UNVERIFIED
+        self._refused(who, action, why.partition(":")[0])
+        raise Forbidden(why)
+
+    @property
+    def form_cookie(self) -> str:
+        """The cookie with what a form has to carry. Behind the load balancer the request itself is plain http."""
+        return HOST_FORM_COOKIE if self.verified else FORM_COOKIE
+
+    def form_token(self) -> str:
+        """What a page puts into each of its forms as FORM_FIELD: what the browser has, or is given, as a cookie."""
+        had = flask.request.cookies.get(self.form_cookie)
+        token = had or flask.g.get("form_token") or self._ports.clock.token()
+        flask.g.form_token = token
+        return str(token)
+
+    def leave_form_token(self, response: flask.Response) -> flask.Response:
+        """Give the browser the token that a page's forms carry, if it has none."""
+        token = flask.g.get("form_token")
+        if token and flask.request.cookies.get(self.form_cookie) != token:
+            response.set_cookie(
+                self.form_cookie, token, httponly=True, samesite="Strict", secure=self.verified, path="/"
+            )
+        return response
 
     # --- refusals -------------------------------------------------------------------------------------------------
 
-    def _refused(self, who: str, action: Action | None, why: str) -> None:
-        """Audit it: once a minute for each who, what and why, so that a flood is bounded. Never raises."""
+    def clashed(self, action: Action, tenant: str | None, body: object, clash: Clash) -> None:
+        """Audit in the tenant's chain, else that of `_system`, that what is stored stood against an act."""
+        if not getattr(body, "dry_run", False):  # then nothing was to be done
+            self._refused(present().email, action, plain(str(clash)), of=tenant or SYSTEM, said="act.refused")
+
+    def _refused(
+        self,
+        who: str,
+        action: Action | None,
+        why: str,
+        tenant: str | None = None,
+        *,
+        of: str = SYSTEM,
+        said: str = "access.refused",
+    ) -> None:
+        """Audit it: once a minute for each who, what, tenant and why, so that a flood is bounded. Never raises.
+
+        `tenant`: whose it would have been. REFUSALS_A_MINUTE of one person's are told apart by it, or by what clashed.
+        """
         now = self._ports.clock.now()
         what = action or "nothing that is here"
-        key = f"refused|{who}|{what}|{why}|{now:%Y-%m-%dT%H:%M}"
+        minute = f"{now:%Y-%m-%dT%H:%M}"
+        key = f"refused|{who}|{what}|{why}|{tenant or ''}|{of}|{minute}"
         if key in self._audited:
             return
+        # A caller chooses tenants and what clashes; of actions and other reasons there are only so many.
+        chosen = tenant is not None or said != "access.refused"
+        if self._counted[0] != minute:
+            self._counted = (minute, Counter())
+        if chosen and self._counted[1][who] >= REFUSALS_A_MINUTE:
+            why, tenant, of, said, key = "and more", None, SYSTEM, "access.refused", f"refused|{who}|and more|{minute}"
+            if key in self._audited:
+                return
+        self._counted[1][who] += chosen
         self._audited[key] = None
         while len(self._audited) > REFUSALS_REMEMBERED:
             self._audited.popitem(last=False)
         detail = {"why": why, "method": flask.request.method, "path": plain(flask.request.path)}
+        detail |= {"tenant": plain(tenant)} if tenant is not None else {}
         record = Record(
             at=now,
             actor=who,
-            action="access.refused",
+            action=said,
             subject=f"access/{what}",
             outcome="refused",
             detail=detail,
             key=key,
         )
         try:
-            Fleet(self._ports.documents).commit(record)
+            Fleet(self._ports.documents).commit(record, of=of)
         except Conflict:
             return  # another process has said so
         except Transient as fault:
             self._audited.pop(key, None)
+            self._counted[1][who] -= chosen
             log.warning("a refusal was not audited: %s %s: %s: %s", who, what, why, fault)
 
 
@@ -154,57 +245,20 @@ def present() -> Caller:
     return caller
 
 
-def asked(caller: Caller, key: str, action: Action, body: msgspec.Struct, path: dict[str, str]) -> Asked:
+def asked(
+    caller: Caller,
+    key: str,
+    action: Action,
+    body: msgspec.Struct,
+    path: dict[str, str],
+    deployment: access.Deployment | None,
+) -> Asked:
     """What a caller asks for: the same key for another act, path or body is another request."""
     said = canonical([caller.email, action, path, msgspec.to_builtins(body)])
-    return Asked(by=caller.email, key=key, sha256=hashlib.sha256(said).hexdigest())
-
-
-def from_here() -> None:
-    """Refuse a request that another site made a browser send. Raises Forbidden."""
-    site = flask.request.headers.get("Sec-Fetch-Site")
-    if site is not None and site not in SAME_SITE:
-        raise Forbidden("sent by another site")
+    return Asked(by=caller.email, key=key, sha256=hashlib.sha256(said).hexdigest(), deployment=deployment)
 
 
 def as_json() -> None:
     """Refuse a body that a form could send: no other site can send JSON unasked. Raises UnsupportedMediaType."""
     if flask.request.mimetype != "application/json":
         raise UnsupportedMediaType("expected Content-Type: application/json")
-
-
-# --- forms --------------------------------------------------------------------------------------------------------
-
-FORM_COOKIE: Final = "snapkeep-form"
-FORM_FIELD: Final = "form_token"
-KEY_FIELD: Final = "idempotency_key"
-
-
-def form_token(ports: Ports) -> str:
-    """What a page puts into each of its forms as FORM_FIELD: what the browser has, or is given, as a cookie."""
-    token = flask.request.cookies.get(FORM_COOKIE) or flask.g.get("form_token") or ports.clock.token()
-    flask.g.form_token = token
-    return str(token)
-
-
-def leave_form_token(response: flask.Response, *, secure: bool) -> flask.Response:
-    """Give the browser the token that a page's forms carry, if it has none. `secure`: over https alone."""
-    token = flask.g.get("form_token")
-    if token and flask.request.cookies.get(FORM_COOKIE) != token:
-        response.set_cookie(FORM_COOKIE, token, httponly=True, samesite="Strict", secure=secure, path="/")
-    return response
-
-
-def form_is_ours() -> None:
-    """Refuse a form that was not made by one of our pages for this browser. Raises Forbidden.
-
-    Another site can make the browser send a form, but neither read nor set our cookie (SameSite=Strict), and it cannot
-    hide where the form comes from.
-    """
-    from_here()
-    origin = flask.request.headers.get("Origin")
-    if origin is not None and origin.partition("://")[2] != flask.request.host:
-        raise Forbidden("sent by another site")
-    token = flask.request.cookies.get(FORM_COOKIE)
-    if not token or flask.request.form.get(FORM_FIELD) != token:
-        raise Forbidden("this form is not one that this browser was given: load the page again")

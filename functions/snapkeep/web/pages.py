@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import flask
-from werkzeug.exceptions import BadRequest, Forbidden, NotFound, Unauthorized
+from werkzeug.exceptions import BadRequest, Forbidden, NotFound, RequestEntityTooLarge, Unauthorized
 
 from snapkeep import views
 from snapkeep.access import Action
@@ -78,7 +78,7 @@ def blueprint(ports: Ports, door: Door) -> flask.Blueprint:
 
     @pages.app_context_processor
     def who_looks() -> dict[str, object]:
-        return {"looking": looking, "form_fields": partial(form_fields, ports)}
+        return {"looking": looking, "form_fields": partial(form_fields, ports, door)}
 
     def seen() -> str | None:
         """The one tenant that the caller sees; None for all of them."""
@@ -112,6 +112,9 @@ def blueprint(ports: Ports, door: Door) -> flask.Blueprint:
 
     pages.register_error_handler(Forbidden, lambda error: (_failure("Not for you", error.description), 403))
     pages.register_error_handler(NotFound, lambda error: (_failure("There is nothing here", None), 404))
+    pages.register_error_handler(
+        RequestEntityTooLarge, lambda error: (_failure("Too much for one form", error.description), 413)
+    )
     pages.register_error_handler(Transient, _passing)
     pages.add_app_template_filter(_instant, "instant")
     pages.add_app_template_filter(age, "age")

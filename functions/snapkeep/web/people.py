@@ -38,9 +38,9 @@ class Looking:
         return caller is not None and isinstance(access.decide(action, caller, tenant, deployment), Allowed)
 
 
-def form_fields(ports: Ports) -> Markup:
+def form_fields(ports: Ports, way_in: door.Door) -> Markup:
     """The hidden fields of every form: that it is ours, and a key under which it acts once."""
-    fields = ((door.FORM_FIELD, door.form_token(ports)), (door.KEY_FIELD, ports.clock.token()))
+    fields = ((door.FORM_FIELD, way_in.form_token()), (door.KEY_FIELD, ports.clock.token()))
     return Markup("").join(
         Markup('<input type="hidden" name="{}" value="{}">').format(name, value) for name, value in fields
     )
@@ -58,7 +58,7 @@ def add_sign_in(pages: flask.Blueprint, ports: Ports, way_in: door.Door) -> None
         local_only()
         if flask.request.method != "POST":
             return sign_in_page(ports)
-        door.form_is_ours()
+        way_in.form_is_ours(None)
         email = flask.request.form.get("email", "").strip().lower()
         known = Fleet(ports.documents).principal(email) if EMAIL.fullmatch(email) else None
         if known is None:
@@ -70,7 +70,7 @@ def add_sign_in(pages: flask.Blueprint, ports: Ports, way_in: door.Door) -> None
     @pages.post("/sign-out")
     def sign_out() -> Response:
         local_only()
-        door.form_is_ours()
+        way_in.form_is_ours(None)
         answer = flask.redirect(flask.url_for("pages.sign_in"), 303)
         answer.delete_cookie(COOKIE, httponly=True, samesite="Strict", path="/")
         return answer

@@ -72,17 +72,20 @@ def add_tenants(pages: flask.Blueprint, ports: Ports, way_in: door.Door, looking
         id: str, action: Action, kind: type[K], carry_out: Callable[[Ports, Asked, str, K], object], did: str
     ) -> flask.typing.ResponseReturnValue:
         """Do what a form asks for and lead back to the page, or show the page with what stands against it."""
-        door.form_is_ours()
+        way_in.form_is_ours(action)
+        ask = None
         try:
-            way_in.enter(action, id)
+            deployment = way_in.enter(action, id)
             ask = _asked_for(kind)
             path = {"tenant": id, "hold": flask.request.form.get("hold", "")}
-            answer = carry_out(ports, door.asked(door.present(), _key(), action, ask, path), id, ask)
+            answer = carry_out(ports, door.asked(door.present(), _key(), action, ask, path, deployment), id, ask)
         except Forbidden as error:
             return show(id, error.description), 403
         except (msgspec.ValidationError, commands.Wrong) as error:
             return show(id, _plainly(error)), 422
         except (commands.Clash, UnsafePlan) as error:
+            if isinstance(error, commands.Clash):
+                way_in.clashed(action, id, ask, error)
             return show(id, str(error)), 409
         except commands.NoTenant:
             raise NotFound from None
