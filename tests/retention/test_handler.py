@@ -124,6 +124,30 @@ def test_the_week_ahead_is_counted_for_health() -> None:
     assert (work.going, work.going_bytes) == (3, 3000), "two expire now, and tomorrow's point replaces the newest"
 
 
+def test_what_is_locked_until_the_last_day_of_the_week_has_its_grace_before_it_yet() -> None:
+    for days, going in ((5.9, 1), (6.1, 0)):
+        scene = Scene()
+        first, _ = scene.take_daily(2)
+        scene.change(d.Point, "points", first, lock_until=scene.cloud.now + timedelta(days=days))
+        scene.change(d.Tenant, schedule_switch=None, deployment="private_saas")  # so that none comes by itself
+        scene.tick()
+        assert scene.instance.retention.going == going
+
+
+def test_in_breach_nothing_is_said_to_go() -> None:
+    scene, _ = expiring(4)
+    scene.change(d.Instance, "instances", INSTANCE_ID, breach_at=scene.cloud.now)
+    scene.weigh()
+    assert (scene.instance.retention.going, scene.states) == (0, ["verified"] * 4)
+
+
+def test_what_is_gone_is_no_longer_counted_as_going() -> None:
+    scene, _ = over_grace(3)
+    scene.change(d.Tenant, schedule_switch=None, deployment="private_saas")
+    scene.wait(HOUR)
+    assert (scene.states, scene.instance.retention.going) == (["deleted", "deleted", "verified"], 0)
+
+
 # --- what keeps a point after all -----------------------------------------------------------------------------------
 
 HOLD = d.Hold(id="h1", reason="case 4711", by="admin@vendor.example", at=NOW)

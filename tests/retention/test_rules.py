@@ -673,7 +673,7 @@ def test_what_nobody_wants_then_has_its_grace_behind_it() -> None:
 
 def test_what_runs_now_is_taken_for_verified_then_and_shown_as_it_is() -> None:
     running = taken(timedelta(0), id="running", state="creating")
-    ahead = forecast([running, NEWEST], known(), NOW, NOW + DAY, scheduled=None)
+    ahead = forecast([running, NEWEST], known(), NOW, NOW + DAY + timedelta(hours=1), scheduled=None)
     assert of(ahead) == {"running": Keep(("newest verified",)), "newest": Delete("no rule keeps it")}
     assert ahead.decisions[0].point is running
 

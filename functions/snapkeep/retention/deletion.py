@@ -194,7 +194,13 @@ def after_deletion(instance: Instance, deleted: Sequence[Point], stored: Sequenc
     """The instance without these points. `stored`: what is left, needed where its newest verified went."""
     counted = sum(bytes_of(point) for point in deleted if point.expiry and point.expiry.was == "verified")
     ids = {point.id for point in deleted}
-    work = replace(instance.retention, deleting=[id for id in instance.retention.deleting if id not in ids])
+    work = replace(
+        instance.retention,
+        deleting=[id for id in instance.retention.deleting if id not in ids],
+        # They were among what was to go within the week.
+        going=max(instance.retention.going - len(deleted), 0),
+        going_bytes=max(instance.retention.going_bytes - sum(map(bytes_of, deleted)), 0),
+    )
     tally = replace(instance.tally, bytes=max(instance.tally.bytes - counted, 0))
     after = replace(instance, tally=tally, retention=work, updated_at=now)
     newest = instance.newest_verified

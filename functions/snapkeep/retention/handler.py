@@ -346,7 +346,9 @@ def _weigh(run: _Run, instance: Held[d.Instance], look_at: datetime | None) -> N
     known = rules.situation(run.tenant.value, instance.value, now)
     try:
         plan = rules.plan(stored, known, now)
-        then = rules.forecast(stored, known, now, now + AHEAD, scheduled=_slots(run.tenant.value, instance.value))
+        # In a breach nobody knows when it ends: until then nothing goes.
+        scheduled = None if known.in_breach else _slots(run.tenant.value, instance.value)
+        then = rules.forecast(stored, known, now, now + AHEAD, scheduled=scheduled)
     except (rules.UnsafePlan, ValueError) as unsafe:
         # ValueError: a document that says what cannot be. It stops its own instance, and nobody else's.
         _refuse(run, instance, str(unsafe), look_at)
@@ -370,7 +372,7 @@ def _weigh(run: _Run, instance: Held[d.Instance], look_at: datetime | None) -> N
         plan_at = min(plan.next_change, now + PAUSED)
     if chosen and not _newest_is_there(run, plan, known):
         chosen, plan_at = [], now + PAUSED
-    going = [one.point for one in then.decisions if not isinstance(one.decision, rules.Keep | rules.Undo)]
+    going = [one.point for one in then.decisions if isinstance(one.decision, rules.Delete | rules.Deleting)]
     after = replace(
         instance.value,
         override=instance.value.override if paused else None,

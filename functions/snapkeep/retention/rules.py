@@ -9,7 +9,7 @@ for the same local times.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Literal, NamedTuple, assert_never
@@ -327,22 +327,36 @@ def forecast(
 
     `scheduled` tells the instant of a local day's slot; None: the schedule takes nothing. Each slot until then is
     assumed to bring a verified point, which ends a breach and fills buckets, but is not in the answer. So is what
-    runs now; and what nobody wants at that moment has its grace behind it, if there is time for it. Raises as `plan`
+    runs now; and what nobody wants when a grace that is over by then begins is to be deleted by then. Raises as `plan`
     does, and ValueError for a moment that has passed or lies further ahead than FORECAST_MAX.
     """
     if not now <= at <= now + FORECAST_MAX:
         raise ValueError(f"{_moment(at)}: expected a moment from now to {_moment(now + FORECAST_MAX)}")
+    decided = _then(points, situation, now, at, scheduled)
+    if at - EXPIRY_GRACE >= now:
+        silent = {
+            one.point.id
+            for one in _then(points, situation, now, at - EXPIRY_GRACE, scheduled)
+            if isinstance(one.decision, Expire)
+        }
+        decided = [one._replace(decision=_after_grace(one, silent)) for one in decided]
+    return _as_plan(decided, points, at)
+
+
+def _then(
+    points: Sequence[Point],
+    situation: Situation,
+    now: datetime,
+    at: datetime,
+    scheduled: Callable[[date], datetime | None] | None,
+) -> list[_Weighed]:
+    """What is decided at a later moment about these points, as they are now, beside those that are assumed."""
     assumed = _assumed(points, situation, now, at, scheduled)
     until_then = [structs.replace(p, state="verified") if p.state in ("requested", "creating") else p for p in points]
     then = replace(situation, in_breach=situation.in_breach and not assumed)
     facts = _facts([*(until_then if at > now else points), *assumed], then, at)
     given = {point.id: point for point in points}
-    decided = [
-        one._replace(point=given[one.point.id], decision=_after_grace(one.decision, at - now))
-        for one in _decide(facts)
-        if one.point.id in given
-    ]
-    return _as_plan(decided, points, at)
+    return [one._replace(point=given[one.point.id]) for one in _decide(facts) if one.point.id in given]
 
 
 def gives_up(points: Sequence[Point], before: Situation, after: Situation, now: datetime) -> list[Point]:
@@ -554,11 +568,12 @@ def _assumed_point(like: Point, at: datetime) -> Point:
     )
 
 
-def _after_grace(decision: Decision, ahead: timedelta) -> Decision:
-    match decision:
-        case Expire(reason) if ahead >= EXPIRY_GRACE:
+def _after_grace(one: _Weighed, silent: Set[str]) -> Decision:
+    """What has become of a point that nobody wanted already when a grace that is over by then began."""
+    match one.decision:
+        case Expire(reason) if one.point.id in silent:
             return Delete(reason)
-        case _:
+        case decision:
             return decision
 
 
