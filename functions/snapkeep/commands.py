@@ -6,6 +6,7 @@ asking again is answered alike and acts once. Whether the asker may, is decided 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -44,6 +45,9 @@ from snapkeep.store import (
 CONFLICTS_MAX: Final = 5
 CONTROLS_CONFLICTS_MAX: Final = 20
 """Of what is paused: one document that every pause and resume of the fleet writes, often many at once."""
+
+KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
+"""An Idempotency-Key."""
 
 HOLDS_MAX: Final = 50
 """Holds on one point, one instance or one tenant."""

@@ -13,6 +13,9 @@ HEADER: Final = "X-Snapkeep-Local-User"
 COOKIE: Final = "snapkeep-local-user"
 """What the sign-in page leaves in the browser."""
 
+THIS_MACHINE: Final = ("127.0.0.1", "localhost")
+"""As whom a local cloud is asked: `Host`, less its port. It listens at no other address."""
+
 EMAIL: Final = re.compile(r"[a-z0-9._+-]{1,64}@[a-z0-9.-]{1,190}")
 """An address as far as it may become a part of a document's path."""
 

@@ -12,7 +12,9 @@ from tests.makers import World, instance
 from tests.web.fleets import put_stored
 from tests.web.people import put_people
 
+from snapkeep import commands
 from snapkeep import documents as d
+from snapkeep.ports import Ports
 
 ALPHA = """\
 tenants:
@@ -123,3 +125,35 @@ def test_who_may_not_apply_is_told_and_nothing_is_applied(api: str, world: World
     assert line == "tenant.apply is not for operator: it needs admin"
     assert world.documents_in("tenants/alpha") == []
     assert [record["action"] for record in world.records("_system")] == ["access.refused"]
+
+
+@pytest.fixture
+def two(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with two new tenants, the second of which is refused."""
+    real = commands.apply_tenant
+
+    def failing(ports: Ports, asked: commands.Asked, tenant: str, ask: commands.ApplyAsk) -> commands.ApplyAnswer:
+        if tenant == "beta" and not ask.dry_run:
+            raise commands.Clash("beta was changed meanwhile")
+        return real(ports, asked, tenant, ask)
+
+    monkeypatch.setattr(commands, "apply_tenant", failing)
+    path = tmp_path / "two.yaml"
+    entries = [
+        {"id": id, "name": id, "project": f"{id}-prod", "instances": [{"name": "a", "zone": "southamerica-east1-a"}]}
+        for id in ("alpha", "beta", "gamma")
+    ]
+    path.write_text(json.dumps({"tenants": entries}))
+    return path
+
+
+def test_a_file_that_is_refused_half_way_says_what_was_applied(api: str, two: Path) -> None:
+    result = run(api, "fleet", "apply", two)
+    assert (result.exit_code, result.stderr) == (1, "snapkeep: beta was changed meanwhile\n")
+    assert result.stdout == "alpha: new\nstopped half-way: 1 tenant (alpha) changed, 2 tenants (beta, gamma) not\n"
+
+
+def test_as_json_too(api: str, two: Path) -> None:
+    result = run(api, "--json", "fleet", "apply", two)
+    said = json.loads(result.stdout)
+    assert (result.exit_code, said["applied"], said["applied_tenants"]) == (1, False, ["alpha"])

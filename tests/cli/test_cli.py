@@ -206,6 +206,7 @@ def test_mistakes_as_json_are_on_standard_output_and_the_status_is_the_same(tmp_
         "deletions",
         "deselected",
         "applied",
+        "applied_tenants",
         "dry_run",
     }
     assert len(said["mistakes"]) == 10

@@ -71,6 +71,25 @@ def test_no_proxy_stands_before_this_machine(world: World) -> None:
     assert (result.exit_code, met) == (0, []), result.stderr
 
 
+def test_an_id_that_no_header_takes_is_said_so() -> None:
+    for id in ("\u65e5\u672c", "a b", "x" * 201):
+        line = refused("http://127.0.0.1:1", "hold", "add", "--tenant", "alpha", "--reason", "r", "--id", id)
+        assert "--id: " in line
+        assert "is not 1 to 200 printable ASCII characters" in line
+
+
+def test_an_act_that_was_sent_and_not_answered_names_its_key() -> None:
+    app = flask.Flask("away")
+    app.add_url_rule("/<path:path>", "away", lambda path: ("gone", 502), methods=["GET", "POST"])
+    with serving(app) as port:
+        url = f"http://127.0.0.1:{port}"
+        act = ("hold", "add", "--tenant", "alpha", "--reason", "r")
+        assert refused(url, *act, "--id", "mine").endswith("whether it was done is not known: its key is mine")
+        assert "its key is" in refused(url, *act)
+        assert "its key is" not in refused(url, "hold", "list")
+    assert "its key is" not in refused(url, *act)  # nobody there: it was not sent
+
+
 Deployed = Callable[[flask.Flask], AbstractContextManager[str]]
 
 

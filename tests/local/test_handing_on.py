@@ -89,6 +89,18 @@ def test_the_answer_is_the_functions_own(ports: tuple[int, int], path: str) -> N
     assert before == behind
 
 
+def test_a_name_of_another_site_is_handed_on_and_refused() -> None:
+    world = World()
+    put_people(world)
+    with serving(web.create_app(world.ports, LocalSignIn())) as behind, serving(front(behind)) as port:
+        for host, status in (("evil.example", 400), (f"localhost:{port}", 200)):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            sent = {"Host": host, "X-Snapkeep-Local-User": "admin@vendor.example"}
+            connection.request("GET", "/api/v1/fleet", headers=sent)
+            assert connection.getresponse().status == status
+            connection.close()
+
+
 def test_a_function_that_is_away_is_said(ports: tuple[int, int]) -> None:
     with serving(front(free_port())) as alone:
         status, _, said = answer(alone, "/api/v1/fleet")

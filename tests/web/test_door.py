@@ -494,3 +494,22 @@ def test_a_form_that_is_too_large_is_answered_with_a_page(world: World, path: st
     client.set_cookie(FORM_COOKIE, "mine")
     answer = client.post(path, data={"reason": "x" * (BODY_BYTES_MAX + 1)})
     assert (answer.status_code, answer.mimetype) == (413, "text/html")
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "10.0.0.7"])
+def test_a_local_cloud_answers_to_no_name_of_another_site(world: World, host: str) -> None:
+    before = world.memory.dump()
+    for answer in (
+        client_of(world.ports).get("/tenants/alpha", headers={"Host": host}),
+        client_of(world.ports).post(
+            "/api/v1/controls/pause", json=PAUSE, headers={"Host": host, "Idempotency-Key": "k"}
+        ),
+    ):
+        assert answer.status_code == 400
+        assert "alpha" not in answer.text
+    assert world.memory.dump() == before
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8080", "localhost:8080"])
+def test_a_local_cloud_answers_to_this_machine(world: World, host: str) -> None:
+    assert client_of(world.ports).get("/tenants/alpha", headers={"Host": host}).status_code == 200

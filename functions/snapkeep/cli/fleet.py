@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, get_args
@@ -62,11 +62,17 @@ def apply(output: Output, path: Path, dry_run: bool, keep_going: bool, accept_de
     giving_up = {seen.tenant: seen.deletions for seen in foreseen if seen.deletions}
     total = sum(giving_up.values())
     may = dry_run or total == (accept_deletions or 0)
+    done: list[str] = []
+    stopped: SystemExit | None = None
     if may and not dry_run:
-        for entry, seen in changed:
-            _apply(entry, dry_run=False, accept_deletions=seen.deletions)
-            if not output.as_json:
-                _print_changes(output, seen)
+        try:
+            for entry, seen in changed:
+                _apply(entry, dry_run=False, accept_deletions=seen.deletions)
+                done.append(entry.id)
+                if not output.as_json:
+                    _print_changes(output, seen)
+        except SystemExit as refusal:  # why stands on standard error already
+            stopped = refusal
     left_out = [entry.id for entry in reading.valid if entry not in usable]
     if output.as_json:
         output.json(
@@ -82,10 +88,14 @@ def apply(output: Output, path: Path, dry_run: bool, keep_going: bool, accept_de
                 "warnings": [str(warning) for warning in reading.warnings],
                 "deletions": giving_up,
                 "deselected": {seen.tenant: seen.deselected for seen in foreseen if seen.deselected},
-                "applied": may and not dry_run,
+                "applied": may and not dry_run and stopped is None,
+                "applied_tenants": done,
                 "dry_run": dry_run,
             }
         )
+    elif stopped:
+        not_done = [entry.id for entry, _ in changed if entry.id not in done]
+        output.line(f"stopped half-way: {_named(done)} changed, {_named(not_done)} not")
     elif usable:
         if dry_run or not may:
             for _, seen in changed:
@@ -95,6 +105,8 @@ def apply(output: Output, path: Path, dry_run: bool, keep_going: bool, accept_de
         if total:
             would = "are given up" if may and not dry_run else "would be given up"
             output.line(f"{count(total, 'point')} {would}: {_numbers(giving_up)}")
+    if stopped:
+        raise stopped
     if not may:
         fail(_not_accepted(accept_deletions, giving_up, path))
     if reading.mistakes:
@@ -117,6 +129,11 @@ def _print_changes(output: Output, seen: commands.ApplyAnswer) -> None:
         output.line(change.text)
     for instance in seen.deselected:
         output.line(f"{seen.tenant}: {instance} is no longer selected: all its points count as given up")
+
+
+def _named(tenants: Sequence[str]) -> str:
+    names = f" ({', '.join(tenants)})" if tenants else ""
+    return count(len(tenants), "tenant") + names
 
 
 def _numbers(giving_up: Mapping[str, int]) -> str:

@@ -7,6 +7,7 @@ sign-in that verifies nobody; over https a deployment behind IAP, which takes an
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 import urllib.error
 import urllib.parse
@@ -20,7 +21,7 @@ from typing import IO, Any, Final, TypeVar
 
 import msgspec
 
-from snapkeep import wiring
+from snapkeep import commands, wiring
 from snapkeep.cli.output import fail
 
 LOCAL: Final = "http://127.0.0.1:8080"
@@ -74,25 +75,32 @@ def look_for(
     kind: type[V], path: str, parameters: Mapping[str, str | None] | None = None, *, body: object = None
 ) -> V | None:
     """The same for what may not be there: None then. A question that needs a `body` is a POST that changes nothing."""
-    if body is None:
-        answer = _answer("GET", _with(path, parameters))
-    else:
-        answer = _posted(_with(path, parameters), body, token())
+    whole = _with(path, parameters)
+    answer = _answer("GET", whole) if body is None else _posted(whole, body)
     return None if answer.status == NOT_FOUND and _problem(answer) else _decoded(kind, path, answer)
 
 
 def send(kind: type[V], path: str, body: object, *, key: str | None = None) -> V:
     """What the API answers to a POST of `body`; the same `key` twice has the effect of once. Ends as `ask` does."""
-    return _decoded(kind, path, _posted(path, body, key or token()))
+    key = _key(key)
+    return _decoded(kind, path, _posted(path, body, key), key)
 
 
 def act(kind: type[V], tenant: str, path: str, body: object, *, key: str | None = None, what: str = "") -> V:
     """The same for an act on a tenant, by the path below it; `what`: of it, if that may be what is not there."""
     whole = f"/tenants/{urllib.parse.quote(tenant, safe='')}/{path}"
-    answer = _posted(whole, body, key or token())
+    key = _key(key)
+    answer = _posted(whole, body, key)
     if answer.status == NOT_FOUND and _problem(answer):
         fail(f"{what or repr(tenant)} is not there; `snapkeep {'hold' if what else 'fleet'} list` names what is")
-    return _decoded(kind, whole, answer)
+    return _decoded(kind, whole, answer, key)
+
+
+def _key(given: str | None) -> str:
+    """The key of one act. Ends with status 1 for one that no header takes."""
+    if given is not None and not commands.KEY.fullmatch(given):
+        fail(f"--id: {given!r} is not 1 to 200 printable ASCII characters without spaces")
+    return given or token()
 
 
 # --- one request --------------------------------------------------------------------------------------------------
@@ -119,14 +127,16 @@ def _with(path: str, parameters: Mapping[str, str | None] | None) -> str:
     return path + (f"?{urllib.parse.urlencode(given)}" if given else "")
 
 
-def _posted(path: str, body: object, key: str) -> _Answer:
-    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-    return _answer("POST", path, msgspec.json.encode(body), headers)
+def _posted(path: str, body: object, key: str | None = None) -> _Answer:
+    """`key`: of an act; a question needs none."""
+    return _answer("POST", path, msgspec.json.encode(body), key)
 
 
-def _answer(method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> _Answer:
+def _answer(method: str, path: str, body: bytes | None = None, key: str | None = None) -> _Answer:
     url = f"{api()}{API_PATH}{path}"
-    sent = {"Accept": "application/json", **(headers or {}), **_identity(api())}
+    sent = {"Accept": "application/json", **_identity(api())}
+    sent |= {"Content-Type": "application/json"} if body is not None else {}
+    sent |= {"Idempotency-Key": key} if key else {}
     request = urllib.request.Request(url, body, sent, method=method)  # noqa: S310 - `api` checks the scheme
     try:
         with _opener().open(request, timeout=TIMEOUT_S) as answer:
@@ -135,7 +145,9 @@ def _answer(method: str, path: str, body: bytes | None = None, headers: Mapping[
         with refusal:
             return _Answer(refusal.code, refusal.headers, refusal.read(ANSWER_BYTES_MAX))
     except (OSError, HTTPException, ValueError) as error:
-        fail(_nobody(getattr(error, "reason", error)))
+        reason = getattr(error, "reason", error)
+        never_sent = isinstance(reason, ConnectionRefusedError | socket.gaierror | ssl.SSLError)
+        fail(_nobody(reason) + ("" if never_sent else _perhaps_done(key)))
 
 
 @lru_cache(maxsize=1)
@@ -172,9 +184,15 @@ def _id_token(audience: str) -> str:
 # --- what is answered ---------------------------------------------------------------------------------------------
 
 
-def _decoded(kind: type[V], path: str, answer: _Answer) -> V:
+def _perhaps_done(key: str | None) -> str:
+    """What is added where an act was sent and nobody said what became of it."""
+    return f"; whether it was done is not known: its key is {key}" if key else ""
+
+
+def _decoded(kind: type[V], path: str, answer: _Answer, key: str | None = None) -> V:
     if answer.status not in OK:
-        fail(_problem(answer) or _stranger(answer))
+        unsure = _perhaps_done(key) if answer.status >= 500 else ""
+        fail((_problem(answer) or _stranger(answer)) + unsure)
     try:
         return msgspec.json.decode(answer.body, type=kind)
     except msgspec.MsgspecError as error:

@@ -7,6 +7,7 @@ from functools import lru_cache
 import flask
 from werkzeug.wrappers import Response
 
+from snapkeep.local_sign_in import THIS_MACHINE
 from snapkeep.ports import Identities, Ports
 from snapkeep.web import api, door, pages
 
@@ -16,6 +17,9 @@ def create_app(ports: Ports, identities: Identities) -> flask.Flask:
     # Its own files are under /assets: /static is taken by the framework's application around this one.
     app = flask.Flask(__name__, static_url_path="/assets", static_folder="assets")
     app.config["MAX_CONTENT_LENGTH"] = door.BODY_BYTES_MAX
+    if not identities.verified:
+        # Whoever says who he is is believed: no name of another site that leads here may let its pages say so.
+        app.config["TRUSTED_HOSTS"] = list(THIS_MACHINE)
     way_in = door.Door(ports, identities)
     app.register_blueprint(pages.blueprint(ports, way_in))
     app.register_blueprint(api.blueprint(ports, way_in))

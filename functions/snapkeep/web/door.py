@@ -19,7 +19,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, NotFound, Unauthorized, U
 
 from snapkeep import access
 from snapkeep.access import Action, Allowed, Caller, Denied
-from snapkeep.commands import Asked, Clash
+from snapkeep.commands import KEY, Asked, Clash
 from snapkeep.documents import TENANT_ID_WORD, Principal
 from snapkeep.messages import plain
 from snapkeep.ports import Conflict, Identities, Ports, Transient, Unidentified
@@ -48,9 +48,6 @@ HOST_FORM_COOKIE: Final = f"__Host-{FORM_COOKIE}"
 
 FORM_FIELD: Final = "form_token"
 KEY_FIELD: Final = "idempotency_key"
-
-KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
-"""An Idempotency-Key."""
 
 SAME_SITE: Final = frozenset({"same-origin", "none"})
 """Sec-Fetch-Site of a request that one of our pages or the person himself has made. Programs send none."""

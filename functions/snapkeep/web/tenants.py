@@ -155,7 +155,7 @@ def _asked_for(kind: type[K]) -> K:
 
 def _key() -> str:
     key = flask.request.form.get(door.KEY_FIELD, "")
-    if not door.KEY.fullmatch(key):
+    if not commands.KEY.fullmatch(key):
         raise BadRequest("this form has no key: load the page again")
     return key
 

@@ -30,6 +30,7 @@ import flask
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from snapkeep import commands, fleet, hints, wiring
+from snapkeep.local_sign_in import THIS_MACHINE
 from snapkeep.messages import Tick
 from snapkeep.ports import Ports, Transient
 from snapkeep.store import Fleet
@@ -173,6 +174,7 @@ class LocalCloud:
         if settings.clock == "simulated":
             time = Simulated(simulator.now, simulation.advance, broker)
         app = simulator.app
+        app.config["TRUSTED_HOSTS"] = list(THIS_MACHINE)
         add_controls(app, time, broker, processes, self.addresses)
         add_pages(app, listens["web"])
         save_before_answers(app, simulation.save)
