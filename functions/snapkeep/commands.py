@@ -58,6 +58,9 @@ GOING_MAX: Final = 1_000
 PAUSED_MAX: Final = 500
 """Projects, and tenants, that one kind of change is stopped for one by one; for more there is the whole fleet."""
 
+GIVEN_UP_NAMED_MAX: Final = 100
+"""Points that the answer to an entry names as given up; it counts them all."""
+
 POINTS_READ_MAX: Final = 20_000
 """Stored points that one request weighs: about a minute of reading. What would need more is refused."""
 
@@ -165,10 +168,19 @@ class FieldChange(Answer, frozen=True, kw_only=True):
     text: str
 
 
+class GivenUp(Answer, frozen=True, kw_only=True):
+    """A point that a change gives up."""
+
+    point: str
+    instance: str  # NAME in ZONE
+    locked_until: datetime | None  # before that it does not go all the same
+
+
 class ApplyAnswer(Answer, frozen=True, kw_only=True):
     tenant: str
     changes: list[FieldChange]  # none: it was as the entry says
     deletions: int  # points that it gives up, whatever still delays their end: by its policy, or with their instance
+    gives_up: list[GivenUp] = []  # those points, instance by instance; at most GIVEN_UP_NAMED_MAX
     deselected: list[str] = []  # NAME in ZONE: instances that it no longer selects, as far as the documents tell
     warnings: list[str]
     dry_run: bool
@@ -935,10 +947,11 @@ def _apply(ports: Ports, asked: Asked, entry: Entry, ask: ApplyAsk, warnings: li
         after = entry.tenant(applied_at=now, applied_by=asked.by, before=before.value if before else None)
         after = replace(after, discover_at=now)
         differences = diff(before.value if before else None, after)
-        given = given_up(before.value, after) if before else _Given(0, [])
+        given = given_up(before.value, after) if before else _Given(0, [], [])
         answer = ApplyAnswer(
             tenant=entry.id,
             deletions=given.points,
+            gives_up=given.named,
             deselected=given.deselected,
             changes=[FieldChange(field=one.field, old=one.old, new=one.new, text=str(one)) for one in differences],
             warnings=warnings,
@@ -960,8 +973,8 @@ def _apply(ports: Ports, asked: Asked, entry: Entry, ask: ApplyAsk, warnings: li
 
 def _not_accepted(what: str, deletions: int, accepted: int) -> str:
     return (
-        f"{what} gives up {deletions} points, and {accepted} are accepted: look at the plan (`snapkeep retention "
-        "plan`) and at the instances that it no longer selects, then accept exactly as many"
+        f"{what} gives up {deletions} point{'s' * (deletions != 1)}, and {accepted} {'is' if accepted == 1 else 'are'} "
+        "accepted: a dry run names them; accept exactly as many"
     )
 
 
@@ -970,6 +983,7 @@ class _Given:
     """What applying an entry gives up."""
 
     points: int
+    named: list[GivenUp]
     deselected: list[str]
 
 
@@ -987,9 +1001,10 @@ def _given_up(store: TenantStore, before: d.Tenant, after: d.Tenant, now: dateti
     Raises Clash where they are more than POINTS_READ_MAX.
     """
     if _at_stake(before) == _at_stake(after):
-        return _Given(0, [])
+        return _Given(0, [], [])
     policy_stays = (before.retention, before.timezone) == (after.retention, after.timezone)
     points = 0
+    named: list[GivenUp] = []
     deselected: list[str] = []
 
     def matters(instance: d.Instance) -> bool:
@@ -1000,13 +1015,18 @@ def _given_up(store: TenantStore, before: d.Tenant, after: d.Tenant, now: dateti
         "raise POINTS_READ_MAX"
     )
     for instance, stored in _stored_of(store, matters, instead):
+        name = f"{instance.name} in {instance.zone}"
         if _deselects(before, after, instance):
-            points += len(stored)
-            deselected.append(f"{instance.name} in {instance.zone}")
+            given = stored
+            deselected.append(name)
         else:
             then, later = (retention.situation(tenant, instance, now) for tenant in (before, after))
-            points += len(retention.gives_up(stored, then, later, now))
-    return _Given(points, deselected)
+            given = retention.gives_up(stored, then, later, now)
+        points += len(given)
+        for point in given[: GIVEN_UP_NAMED_MAX - len(named)]:
+            locked = point.lock_until if point.lock_until and point.lock_until > now else None
+            named.append(GivenUp(point=point.id, instance=name, locked_until=locked))
+    return _Given(points, named, deselected)
 
 
 def _deselects(before: d.Tenant, after: d.Tenant, instance: d.Instance) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.web.people import put_people
 from snapkeep import commands
 from snapkeep import documents as d
 from snapkeep.ports import Ports
+from snapkeep.wording import moment
 
 ALPHA = """\
 tenants:
@@ -60,6 +62,15 @@ def stored(api: str, world: World, fleet: Path) -> World:
     return world
 
 
+def points_of(world: World) -> list[str]:
+    """Newest first."""
+    return sorted((path.rsplit("/", 1)[-1] for path, _ in world.documents_in("tenants/alpha/points/")), reverse=True)
+
+
+def oldest_of(world: World, number: int) -> str:
+    return "".join(f"  alpha: {id} of alpha-app in southamerica-east1-a\n" for id in points_of(world)[-number:])
+
+
 def test_a_new_tenant_is_applied_by_whoever_is_signed_in(api: str, world: World, fleet: Path) -> None:
     assert done(api, "fleet", "apply", fleet) == "alpha: new\n1 tenant changed, 0 unchanged\n"
     assert world.read(d.Tenant, "tenants/alpha").applied_by == "admin@vendor.example"
@@ -81,16 +92,17 @@ def test_a_policy_that_gives_points_up_is_refused_until_their_number_is_named(
     path = written(tmp_path, 3)
     change = "alpha: retention.keep_daily: 14 -> 3\n"
     assert done(api, "fleet", "apply", path, "--dry-run") == (
-        f"{change}1 tenant would change, 0 unchanged\n7 points would be given up: 7 of alpha\n"
+        f"{change}1 tenant would change, 0 unchanged\n7 points would be given up: 7 of alpha\n{oldest_of(stored, 7)}"
     )
     before = stored.memory.dump()
     for more in ((), ("--accept-deletions", "6"), ("--accept-deletions", "8")):
         line = refused(api, "fleet", "apply", path, *more)
-        assert "7 points would be given up, so nothing was applied; --accept-deletions 7 accepts it" in line
-        assert f"`snapkeep retention plan --tenant alpha --policy {path}` shows which of alpha" in line
+        would = "7 points would be given up (7 of alpha), so nothing was applied"
+        assert f"{would}; --accept-deletions 7 accepts it" in line
+        assert oldest_of(stored, 7) in run(api, "fleet", "apply", path, *more).stdout
     assert stored.memory.dump() == before
     assert done(api, "fleet", "apply", path, "--accept-deletions", "7") == (
-        f"{change}1 tenant changed, 0 unchanged\n7 points are given up: 7 of alpha\n"
+        f"{change}1 tenant changed, 0 unchanged\n7 points are given up: 7 of alpha\n{oldest_of(stored, 7)}"
     )
     assert stored.read(d.Tenant, "tenants/alpha").retention.keep_daily == 3
 
@@ -106,6 +118,28 @@ def test_the_refusal_as_json_names_the_number_of_each_tenant(api: str, stored: W
     assert result.exit_code == 1
     said = json.loads(result.stdout)
     assert (said["deletions"], said["applied"]) == ({"alpha": 7}, False)
+    assert [one["point"] for one in said["gives_up"]["alpha"]] == points_of(stored)[-7:]
+
+
+def test_points_that_a_lock_still_delays_are_named_with_its_end(api: str, world: World, fleet: Path) -> None:
+    done(api, "fleet", "apply", fleet)
+    world.put(("tenants/alpha/instances/77", instance(id="77", name="alpha-app")))
+    end = world.clock.now() + timedelta(days=3)
+    put_stored(world, "alpha", 2, lock_until=end)
+    fleet.write_text(fleet.read_text().replace("name: alpha-app", "name: alpha-new"))
+    said = done(api, "fleet", "apply", fleet, "--dry-run")
+    for point in points_of(world):
+        assert f"  alpha: {point} of alpha-app in southamerica-east1-a, locked until {moment(end)}\n" in said
+
+
+def test_what_is_given_up_is_named_up_to_a_bound_and_counted_beyond_it(api: str, world: World, fleet: Path) -> None:
+    done(api, "fleet", "apply", fleet)
+    world.put(("tenants/alpha/instances/77", instance(id="77", name="alpha-app")))
+    put_stored(world, "alpha", 103)
+    fleet.write_text(fleet.read_text().replace("name: alpha-app", "name: alpha-new"))
+    said = done(api, "fleet", "apply", fleet, "--dry-run")
+    assert said.count("of alpha-app in") == 100
+    assert said.endswith("  alpha: and 3 more\n")
 
 
 def test_the_valid_tenants_of_a_file_with_mistakes_are_applied_when_told_to_keep_going(

@@ -204,6 +204,7 @@ def test_mistakes_as_json_are_on_standard_output_and_the_status_is_the_same(tmp_
         "mistakes",
         "warnings",
         "deletions",
+        "gives_up",
         "deselected",
         "applied",
         "applied_tenants",

@@ -87,6 +87,7 @@ def apply(output: Output, path: Path, dry_run: bool, keep_going: bool, accept_de
                 "mistakes": [str(mistake) for mistake in reading.mistakes],
                 "warnings": [str(warning) for warning in reading.warnings],
                 "deletions": giving_up,
+                "gives_up": {seen.tenant: seen.gives_up for seen in foreseen if seen.gives_up},
                 "deselected": {seen.tenant: seen.deselected for seen in foreseen if seen.deselected},
                 "applied": may and not dry_run and stopped is None,
                 "applied_tenants": done,
@@ -103,12 +104,14 @@ def apply(output: Output, path: Path, dry_run: bool, keep_going: bool, accept_de
         said = "changed" if may and not dry_run else "would change"
         output.line(f"{count(len(changed), 'tenant')} {said}, {len(usable) - len(changed)} unchanged")
         if total:
-            would = "are given up" if may and not dry_run else "would be given up"
+            would = ("is" if total == 1 else "are") + " given up" if may and not dry_run else "would be given up"
             output.line(f"{count(total, 'point')} {would}: {_numbers(giving_up)}")
+            for seen in foreseen:
+                _print_given_up(output, seen)
     if stopped:
         raise stopped
     if not may:
-        fail(_not_accepted(accept_deletions, giving_up, path))
+        fail(_not_accepted(accept_deletions, giving_up))
     if reading.mistakes:
         mistakes = count(len(reading.mistakes), "mistake")
         if not keep_going:
@@ -140,18 +143,21 @@ def _numbers(giving_up: Mapping[str, int]) -> str:
     return ", ".join(f"{number} of {tenant}" for tenant, number in sorted(giving_up.items()))
 
 
-def _not_accepted(accepted: int | None, giving_up: Mapping[str, int], path: Path) -> str:
+def _print_given_up(output: Output, seen: commands.ApplyAnswer) -> None:
+    for one in seen.gives_up:
+        lock = f", locked until {moment(one.locked_until)}" if one.locked_until else ""
+        output.line(f"  {seen.tenant}: {one.point} of {one.instance}{lock}")
+    if seen.deletions > len(seen.gives_up):
+        output.line(f"  {seen.tenant}: and {seen.deletions - len(seen.gives_up):,} more")
+
+
+def _not_accepted(accepted: int | None, giving_up: Mapping[str, int]) -> str:
     total = sum(giving_up.values())
     if not total:
         return f"--accept-deletions {accepted}: no point would be given up, so nothing was applied; leave it out"
-    first = min(giving_up)
-    which = (
-        f"`snapkeep retention plan --tenant {first} --policy {path}` shows which of {first}" if path.is_file() else ""
-    )
     wrong = f"--accept-deletions {accepted} is another number: " if accepted is not None else ""
-    would = f"{count(total, 'point')} would be given up, so nothing was applied"
-    line = f"{wrong}{would}; --accept-deletions {total} accepts it"
-    return f"{line}, {which}" if which else line
+    would = f"{count(total, 'point')} would be given up ({_numbers(giving_up)}), so nothing was applied"
+    return f"{wrong}{would}; --accept-deletions {total} accepts it"
 
 
 @fleet.command("list")
