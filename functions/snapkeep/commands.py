@@ -27,7 +27,7 @@ from snapkeep.audit.handler import Verdict
 from snapkeep.creation import rules as creation
 from snapkeep.creation.slots import first_instant
 from snapkeep.fleet import Entry, Reading, diff
-from snapkeep.messages import Name, PointId, PointRef, Text, Tick
+from snapkeep.messages import Name, PointId, PointRef, Reason, Text, Tick
 from snapkeep.ports import Conflict, Ports, Transient, Write
 from snapkeep.retention import rules as retention
 from snapkeep.store import (
@@ -98,7 +98,7 @@ class PointAsk(Ask, frozen=True, kw_only=True):
 
     instance: Name
     zone: Name | None = None
-    reason: Text
+    reason: Reason
 
 
 class PointAnswer(Answer, frozen=True, kw_only=True):
@@ -112,7 +112,7 @@ class HoldAsk(Ask, frozen=True, kw_only=True):
     point: PointId | None = None
     instance: Name | None = None
     zone: Name | None = None
-    reason: Text
+    reason: Reason
     until: Instant | None = None  # null: until it is released
     dry_run: bool = False
 
@@ -129,7 +129,7 @@ class HoldAnswer(Answer, frozen=True, kw_only=True):
 
 
 class ReleaseAsk(Ask, frozen=True, kw_only=True):
-    reason: Text
+    reason: Reason
     dry_run: bool = False
 
 
@@ -138,7 +138,7 @@ class OverrideAsk(Ask, frozen=True, kw_only=True):
 
     instance: Name
     zone: Name | None = None
-    reason: Text
+    reason: Reason
     dry_run: bool = False
 
 
@@ -190,7 +190,7 @@ class OffboardAsk(Ask, frozen=True, kw_only=True):
     """When the tenant leaves: at the beginning of this local day. Without one: it stays."""
 
     day: Day | None = None
-    reason: Text
+    reason: Reason
     dry_run: bool = False
 
 
@@ -203,7 +203,7 @@ class OffboardAnswer(Answer, frozen=True, kw_only=True):
 
 class SwitchAsk(Ask, frozen=True, kw_only=True):
     on: bool
-    reason: Text
+    reason: Reason
     dry_run: bool = False
 
 
@@ -225,7 +225,7 @@ class PauseAsk(Ask, frozen=True, kw_only=True):
     """Of a tenant: what of it stops, or goes on."""
 
     what: Kind
-    reason: Text
+    reason: Reason
     dry_run: bool = False
 
 
@@ -234,7 +234,7 @@ class FleetPauseAsk(Ask, frozen=True, kw_only=True):
 
     what: Kind
     project: Name | None = None
-    reason: Text
+    reason: Reason
     dry_run: bool = False
 
 

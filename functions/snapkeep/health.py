@@ -150,6 +150,8 @@ def compute(tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime) ->
     ours = tenant.vendor_managed and not tenant.has_left(now)
     protected = [i for i in instances if i.lost_at is None] if ours else []
     newest = [i.newest_verified.at for i in protected if i.newest_verified]
+    if tenant.has_left(now):  # no RPO is left to judge it by: the newest that it has
+        newest = sorted(i.newest_verified.at for i in instances if i.newest_verified)[-1:]
     without = [f"{i.name} in {i.zone}" for i in protected if i.newest_verified is None]
     missing = _not_found(tenant, protected) if ours else set()
     days: dict[str, str] = {}

@@ -44,6 +44,9 @@ PointId = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{8}-[smor]-[a-z0-9-]{1,24}
 InstanceId = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,20}\Z")]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=500, pattern=_PLAIN)]
+Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=500, pattern=_PLAIN.replace("^", r"^(?=.*\S)", 1))]
+"""A Text that says something: not only spaces."""
+
 Key = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_PLAIN)]
 
 

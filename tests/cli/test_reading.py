@@ -186,7 +186,7 @@ def test_an_id_that_made_a_point_of_another_instance_is_refused(api: str, acme: 
     assert "used before, for something else" in refused.stderr
 
 
-@pytest.mark.parametrize(("reason", "said"), [("", "length >= 1"), ("a\nb", "reason")])
+@pytest.mark.parametrize(("reason", "said"), [("", "reason: empty"), ("  ", "reason: empty"), ("a\nb", "reason")])
 def test_a_reason_that_is_none_is_refused(api: str, acme: World, reason: str, said: str) -> None:
     refused = ask_for(api, "acme-pam-1", reason=reason)
     assert refused.exit_code == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,13 +15,33 @@ from tests.web.figures import MANY, NOW, empty, healthy, put_figures, put_reject
 from snapkeep import views
 from snapkeep.documents import Tick
 from snapkeep.web import fleet_page
-from snapkeep.web.fleet_page import concerns, last_day, strip, tiles, verdict
+from snapkeep.web.fleet_page import Verdict, concerns, last_day, own_verdict, strip, tiles, verdict
 
 TODAY = date(2026, 11, 22)
 
 
 def said(world: World, after: str | None = None) -> str:
     return verdict(views.fleet(world.ports, after), first=after is None).text
+
+
+@pytest.mark.parametrize(
+    ("more", "tone", "text"),
+    [
+        ({"breach_at": NOW}, "bad", "Acme is in breach"),
+        ({"unprotected": ["x in y"]}, "warn", "Acme is at risk"),
+        ({}, "good", "Acme is protected"),
+        ({"deployment": "private_saas"}, "plain", "Acme is client-managed: the schedule takes nothing of it"),
+        ({"left_at": NOW}, "plain", "Acme has left"),
+    ],
+)
+def test_who_sees_one_tenant_alone_reads_how_that_one_stands(more: dict[str, Any], tone: str, text: str) -> None:
+    world = World(NOW)
+    put_figures(world, "acme", name="Acme", **more)
+    assert own_verdict(views.fleet(world.ports, only="acme")) == Verdict(tone, text)  # type: ignore[arg-type]
+
+
+def test_who_sees_one_tenant_alone_reads_that_nothing_is_known_of_it_yet() -> None:
+    assert own_verdict(views.fleet(World(NOW).ports, only="acme")) == Verdict("plain", "No figures yet")
 
 
 # --- strips -------------------------------------------------------------------------------------------------------

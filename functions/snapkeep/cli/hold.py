@@ -117,7 +117,7 @@ def list_(output: Output, tenant: str | None) -> None:
                 kind(line.subject),
                 line.name,
                 line.hold.reason,
-                (moment(line.hold.until) if line.hold.until else "released") + ("" if line.stands else " (over)"),
+                (moment(line.hold.until) if line.hold.until else "open") + ("" if line.stands else " (over)"),
                 line.hold.by,
                 moment(line.hold.at),
             )

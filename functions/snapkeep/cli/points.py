@@ -120,7 +120,7 @@ def show(output: Output, id: str, tenant: str | None) -> None:
                 disk.snapshot.name,
                 disk.snapshot.project,
                 disk.snapshot.location,
-                disk.snapshot.status or "not seen",
+                "gone" if disk.snapshot.name in p.gone else disk.snapshot.status or "not seen",
                 size(disk.snapshot.bytes),
                 disk.attempts,
                 f"{disk.failure.code}: {disk.failure.message}" if disk.failure else "",

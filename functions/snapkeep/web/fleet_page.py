@@ -240,6 +240,23 @@ def verdict(view: FleetView, *, first: bool) -> Verdict:
     return Verdict("good", f"Every {ours} is protected")
 
 
+OWN: Final[Mapping[State, tuple[Tone, str]]] = {
+    "breached": ("bad", "{} is in breach"),
+    "at_risk": ("warn", "{} is at risk"),
+    "protected": ("good", "{} is protected"),
+    "client_managed": ("plain", "{} is client-managed: the schedule takes nothing of it"),
+    "offboarded": ("plain", "{} has left"),
+}
+
+
+def own_verdict(view: FleetView) -> Verdict:
+    """The same for whoever sees one tenant alone: how it stands."""
+    for line in view.tenants:
+        tone, text = OWN[line.state]
+        return Verdict(tone, text.format(line.name))
+    return Verdict("plain", "No figures yet")
+
+
 def _in_state(view: FleetView, state: State) -> int:
     return sum(line.state == state for line in view.tenants)
 

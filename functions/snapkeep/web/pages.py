@@ -131,7 +131,7 @@ def _fleet(ports: Ports, only: str | None, after: str | None) -> dict[str, objec
     view = views.fleet(ports, after, only=only)
     last = fleet_page.last_day(view.at, [line.days for line in view.tenants])
     strips = {line.id: fleet_page.strip(line.days, last) for line in view.tenants}
-    said = fleet_page.verdict(view, first=after is None)
+    said = fleet_page.own_verdict(view) if only else fleet_page.verdict(view, first=after is None)
     return {
         "view": view,
         "paused": fleet_page.paused(views.controls(ports, only=only).paused),

@@ -19,6 +19,7 @@ from snapkeep.documents import TENANT_ID_WORD, PointState, Retention
 from snapkeep.fleet import policy_of
 from snapkeep.ports import Ports
 from snapkeep.store import SYSTEM, Fleet
+from snapkeep.web.mistakes import given, mistake
 
 HOLD_WORD: Final = r"h-[0-9a-f]{12}"
 POINT_WORD: Final = r"[0-9]{8}-[smor]-[a-z0-9-]{1,24}-[0-9a-f]{8}"
@@ -392,7 +393,7 @@ def parsed(body: bytes, kind: type[commands.Ask]) -> commands.Ask:
     except UnicodeDecodeError:
         raise BadRequest("body: not UTF-8") from None
     except msgspec.ValidationError as error:
-        raise BadRequest(f"body: {error}") from None
+        raise BadRequest(mistake(error, given(body), kind)) from None
     except msgspec.DecodeError as error:
         raise BadRequest(f"body: not JSON ({error})") from None
     except RecursionError:

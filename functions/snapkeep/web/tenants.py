@@ -19,6 +19,7 @@ from snapkeep.ports import Ports
 from snapkeep.retention.rules import UnsafePlan
 from snapkeep.web import door, tenant_page
 from snapkeep.web.fleet_page import STATE_WORDS
+from snapkeep.web.mistakes import mistake
 from snapkeep.web.people import Looking
 
 K = TypeVar("K", bound=commands.Ask)
@@ -81,8 +82,8 @@ def add_tenants(pages: flask.Blueprint, ports: Ports, way_in: door.Door, looking
             answer = carry_out(ports, door.asked(door.present(), _key(), action, ask, path, deployment), id, ask)
         except Forbidden as error:
             return show(id, error.description), 403
-        except (msgspec.ValidationError, commands.Wrong) as error:
-            return show(id, _plainly(error)), 422
+        except (WrongForm, commands.Wrong) as error:
+            return show(id, str(error)), 422
         except (commands.Clash, UnsafePlan) as error:
             if isinstance(error, commands.Clash):
                 way_in.clashed(action, id, ask, error)
@@ -138,19 +139,26 @@ def add_tenants(pages: flask.Blueprint, ports: Ports, way_in: door.Door, looking
         return flask.render_template("orphans.html", view=views.orphans(ports, after), after=after)
 
 
+class WrongForm(Exception):
+    """What is wrong with a form, in the words of its fields."""
+
+
 NOT_ASKED: Final = frozenset({door.FORM_FIELD, door.KEY_FIELD, "hold"})
 """Fields of a form that are not part of what is asked for."""
 
 
 def _asked_for(kind: type[K]) -> K:
-    """What the form asks for; a field that was left empty was not given. Raises msgspec.ValidationError."""
+    """What the form asks for; a field that was left empty was not given. Raises WrongForm."""
     form = flask.request.form
     given: dict[str, Any] = {name: form[name].strip() for name in form if name not in NOT_ASKED and form[name].strip()}
     if "until" in given:
         given["until"] += ":00Z"  # as a browser gives it: to the minute, and the page says that it is UTC
     if "on" in given:
         given["on"] = given["on"] == "true"
-    return msgspec.convert(given, kind)
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        raise WrongForm(mistake(error, given, kind)) from None
 
 
 def _key() -> str:
@@ -158,8 +166,3 @@ def _key() -> str:
     if not commands.KEY.fullmatch(key):
         raise BadRequest("this form has no key: load the page again")
     return key
-
-
-def _plainly(error: Exception) -> str:
-    """What is wrong with a form, in the words of its fields."""
-    return str(error).replace("$.", "").replace(" - at `", ": `")
