@@ -144,6 +144,22 @@ def test_a_point_and_an_instance_can_be_held(api: str, world: World) -> None:
     assert [one["name"] for one in read(api, "hold", "list", "--tenant", "alpha")["holds"]] == ["alpha-app", point]
 
 
+def test_a_plan_says_first_that_deletion_is_paused_for_the_tenant(api: str) -> None:
+    line = "deletion is paused {}: nothing goes until it is resumed"
+    for where, said in ((("--tenant", "alpha"), "for tenant alpha"), ((), "everywhere")):
+        done(api, "pause", "deletion", *where, "--reason", "r")
+        assert done(api, "retention", "plan", "--tenant", "alpha").splitlines()[0] == line.format(said)
+        done(api, "resume", "deletion", *where, "--reason", "r")
+    done(api, "pause", "deletion", "--tenant", "beta", "--reason", "r")
+    assert "paused" not in done(api, "retention", "plan", "--tenant", "alpha")
+
+
+def test_a_hold_without_an_end_is_open_in_the_list(api: str) -> None:
+    done(api, "hold", "add", "--tenant", "alpha", "--reason", "case 4711")
+    (line,) = (one for one in done(api, "hold", "list").splitlines() if "case 4711" in one)
+    assert " open " in line
+
+
 def test_a_hold_that_comes_late_says_for_what(api: str, world: World) -> None:
     (one,) = world.instances("alpha")
     path = f"tenants/alpha/instances/{one.id}"

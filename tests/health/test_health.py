@@ -460,6 +460,15 @@ def test_a_tenant_that_has_left_misses_nothing() -> None:
     assert health.summarise([told], THEN).offboarded == 1
 
 
+def test_a_tenant_that_has_left_shows_the_newest_point_that_it_has() -> None:
+    left = tenant(offboarding=d.Offboarding(at=THEN, by="a", reason="r"))
+    gone: dict[str, Any] = {"lost_at": THEN, "lost_reason": "offboarded"}
+    older, newer = (d.Newest(point="p", at=THEN - hours * HOUR, took_s=60) for hours in (9, 3))
+    some = [instance(**gone), instance(**gone, newest_verified=older), instance(**gone, newest_verified=newer)]
+    told = health.compute(left, some, THEN)
+    assert (told.unprotected, told.newest_verified_at) == ([], THEN - 3 * HOUR)
+
+
 def test_what_goes_within_a_week_is_summed() -> None:
     two = [
         instance(retention=d.RetentionWork(going=3, going_bytes=300)),

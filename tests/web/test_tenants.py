@@ -318,3 +318,21 @@ def test_orphans_are_not_for_a_client(world: World) -> None:
     browser = client_of(world.ports, CLIENT)
     assert browser.get("/orphans").status_code == 403
     assert "/orphans" not in browser.get("/").text
+
+
+def test_points_that_came_to_nothing_stand_on_their_tenants_page_with_the_reason(
+    world: World, admin: FlaskClient
+) -> None:
+    assert "Came to nothing" not in text(admin.get("/tenants/alpha"))
+    path = max(path for path, _ in world.documents_in("tenants/alpha/points/"))
+    why = d.Failure(code="consistency_unsupported", message="<b>cannot</b> be stopped")
+    world.put((path, replace(world.read(d.Point, path), state="failed", failure=why)))
+    said = text(admin.get("/tenants/alpha"))
+    assert "Came to nothing 1" in said
+    assert "consistency_unsupported: <b>cannot</b> be stopped" in said
+
+
+def test_a_page_that_is_not_there_gives_no_reason(admin: FlaskClient) -> None:
+    answer = admin.get("/tenants/nobody")
+    assert answer.status_code == 404
+    assert "None" not in text(answer)

@@ -12,6 +12,7 @@ import msgspec
 
 from snapkeep import commands, fleet, views
 from snapkeep.cli import target
+from snapkeep.cli.controls import paused_words
 from snapkeep.cli.output import Output, fail
 from snapkeep.cli.typed import Moment
 from snapkeep.store import timestamp
@@ -68,8 +69,19 @@ def plan(output: Output, tenant: str, instance: str | None, at: datetime | None,
         fail(f"{there} is not a tenant; `snapkeep fleet list` names them")
     if output.as_json:
         output.json(view)
-    else:
-        _print(output, view)
+        return
+    _print_paused(output, tenant)
+    _print(output, view)
+
+
+def _print_paused(output: Output, tenant: str) -> None:
+    """Say first what makes the rest wait."""
+    view = target.look_for(views.TenantView, f"/tenants/{quote(tenant, safe='')}")
+    paused = target.ask(views.ControlsView, "/controls").paused.deletion
+    if view is not None and (
+        paused.covers(project=view.tenant.project, tenant=tenant) or view.tenant.vault_project in paused.projects
+    ):
+        output.line(f"deletion is paused {paused_words(paused)}: nothing goes until it is resumed")
 
 
 def _print(output: Output, view: RetentionView) -> None:
@@ -165,6 +177,7 @@ def override(output: Output, tenant: str, instance: str, zone: str | None, reaso
     if output.as_json:
         output.json(answer)
         return
+    _print_paused(output, tenant)
     would = "would go" if dry_run else "go after their 24 hours of grace"
     output.line(f"{count(len(answer.lets_go), 'point')} of {answer.name} {would}: {size(answer.bytes)}")
     for point in answer.lets_go:

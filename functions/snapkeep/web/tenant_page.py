@@ -72,6 +72,17 @@ class InstanceRow:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedRow:
+    """A point that came to nothing."""
+
+    point: str
+    instance: str
+    at: datetime
+    state: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class HoldRow:
     id: str
     reason: str
@@ -103,6 +114,7 @@ class TenantPage:
     kept_by: tuple[tuple[str, int], ...]
     plans: tuple[OfInstance, ...]
     not_weighed: int
+    failed: tuple[FailedRow, ...]
     holds: tuple[HoldRow, ...]
     switches: tuple[Switch, ...]
 
@@ -120,6 +132,7 @@ def page(view: TenantView, plan: RetentionView | None, holds: HoldsView, paused:
         kept_by=tuple(plan.kept_by.items()) if plan else (),
         plans=tuple(_plan(one) for one in plan.instances) if plan else (),
         not_weighed=plan.left_out if plan else 0,
+        failed=tuple(_failed(view.points)),
         holds=tuple(_holds(holds)),
         switches=tuple(_switches(view, paused, may)),
     )
@@ -223,6 +236,18 @@ def _line(point: PointRetention) -> Line:
         reasons=(*point.reasons, *until),
         bytes=point.bytes,
     )
+
+
+def _failed(newest: Iterable[d.Point]) -> Iterator[FailedRow]:
+    for point in newest:
+        if point.failure is not None:
+            yield FailedRow(
+                point=point.id,
+                instance=point.instance.name,
+                at=point.requested_at,
+                state=point.state,
+                why=f"{point.failure.code}: {point.failure.message}",
+            )
 
 
 # --- what people decide -------------------------------------------------------------------------------------------
