@@ -354,8 +354,9 @@ def test_names_that_look_like_markup_are_printed_as_they_are(capsys: pytest.Capt
     assert capsys.readouterr().out.split() == ["NAME", "[bold]Acme[/]", "[/]"]
 
 
-def table(capsys: pytest.CaptureFixture[str], width: int, **options: Any) -> str:
+def table(capsys: pytest.CaptureFixture[str], width: int, *, bounded: bool = True, **options: Any) -> str:
     output = Output(as_json=False)
+    output.bounded = bounded
     output.console = Console(width=width, highlight=False)
     row = ("20261122-s-acme-pam-1-6a39d0ed", "scheduled", "daily point of the 22nd, which took a while", "8.6 GiB")
     output.table(("POINT", "TRIGGER", "WHY", "BYTES"), [row], **options)
@@ -372,6 +373,12 @@ def test_what_a_narrow_terminal_leaves_out_is_said(capsys: pytest.CaptureFixture
     assert "left out for want of width: TRIGGER, BYTES;" in said
     assert "20261122-s-acme-pam-1-6a39d0ed" in said
     assert all(word in said for word in ["daily", "point", "of", "the", "22nd,", "which", "took", "a", "while"])
+
+
+def test_what_is_written_to_a_file_has_every_column(capsys: pytest.CaptureFixture[str]) -> None:
+    said = table(capsys, 60, bounded=False, spare=("TRIGGER", "BYTES"), text=("WHY",))
+    assert "left out" not in said
+    assert "scheduled" in said
 
 
 def test_a_table_that_is_too_wide_all_the_same_is_not_cut(capsys: pytest.CaptureFixture[str]) -> None:

@@ -160,4 +160,4 @@ def test_a_demo_that_stores_something_else_ends_with_status_1_and_says_what(
     said = CliRunner().invoke(root, ["demo", "--days=1", f"--fleet={path}", f"--audit={tmp_path / 'audit'}"])
     assert said.exit_code == 1
     assert "projects/acme-prod/global/snapshots/stray: no point knows it" in said.stderr
-    assert "what is stored is not what the policies keep: 1 finding(s)" in said.stderr
+    assert "what is stored is not what the policies keep: 1 finding," in said.stderr

@@ -42,7 +42,9 @@ STYLES: Final = {
 class Output:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
-        width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
+        # A file or a program takes any width: every column is there.
+        self.bounded = sys.stdout.isatty()
+        width = None if self.bounded else WIDTH_WITHOUT_TERMINAL
         self.console = Console(width=width, highlight=False, soft_wrap=False)
 
     def json(self, value: Any) -> None:
@@ -73,7 +75,7 @@ class Output:
             widths[column] = min(widths[column], TEXT_WIDTH_MIN)
         left_out: list[str] = []
         for column in spare:
-            if _wide(widths) <= self.console.width:
+            if not self.bounded or _wide(widths) <= self.console.width:
                 break
             left_out.append(column)
             del widths[column]

@@ -22,7 +22,7 @@ from snapkeep import fleet as fleet_file
 from snapkeep.cli import target
 from snapkeep.cli.output import Output, fail
 from snapkeep.cli.typed import Moment
-from snapkeep.wording import moment, size
+from snapkeep.wording import count, moment, size
 
 if TYPE_CHECKING:
     from snapkeep_local import demo as demos
@@ -156,7 +156,7 @@ def demo(output: Output, days: int, seed: int, fleet: Path, audit_folder: Path, 
     for mistake in reading.mistakes:
         click.echo(str(mistake), err=True)
     if reading.mistakes:
-        fail(f"{fleet}: {len(reading.mistakes)} mistake(s); the demo needs a fleet file without any")
+        fail(f"{fleet}: {count(len(reading.mistakes), 'mistake')}; the demo needs a fleet file without any")
     try:
         listening = demos.listen(port or 0) if serve else None
     except OSError as error:
@@ -186,7 +186,8 @@ def demo(output: Output, days: int, seed: int, fleet: Path, audit_folder: Path, 
     if report.wrong:
         for line in report.wrong[:WRONG_SHOWN]:
             click.echo(line, err=True)
-        fail(f"what is stored is not what the policies keep: {len(report.wrong)} finding(s), the first of them above")
+        wrong = count(len(report.wrong), "finding")
+        fail(f"what is stored is not what the policies keep: {wrong}, the first of them above")
     if not report.protected:
         fail("a vendor-managed tenant did not end protected, or a chain is broken: see the table")
 
