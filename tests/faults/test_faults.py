@@ -7,7 +7,8 @@ import pytest
 from tests.faults import judge
 from tests.faults.world import World, quiet_log
 
-SEEDS = 200
+SEEDS = 100
+"""As many again are in `test_faults_further`: a file of tests is one worker's."""
 QUICK = 10
 
 

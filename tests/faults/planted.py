@@ -1,0 +1,42 @@
+"""A guard, taken away from a copy of the code, and whether the fault tests miss it."""
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SEEDS_MAX = 40
+TIMEOUT_S = 400
+
+
+@dataclass(frozen=True)
+class Bug:
+    name: str
+    file: str
+    guard: str  # stands exactly once in the file
+    without: str
+    found: str  # what a finding must say
+
+
+def is_missed(bug: Bug, folder: Path) -> None:
+    """Fails unless some seed finds what goes wrong without the guard."""
+    for part in ("functions", "infra", "tests/faults"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    file = folder / bug.file
+    text = file.read_text(encoding="utf-8")
+    assert text.count(bug.guard) == 1, f"{bug.file} has the guard {text.count(bug.guard)} times"
+    file.write_text(text.replace(bug.guard, bug.without), encoding="utf-8")
+    run = subprocess.run(  # noqa: S603 - our own module
+        [sys.executable, "-m", "tests.faults", "0", str(SEEDS_MAX), "--until-found"],
+        cwd=folder,
+        env={"PYTHONPATH": f"{folder}:{folder}/functions:{folder}/infra/local", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert run.returncode == 1, f"not caught by {SEEDS_MAX} seeds:\n{run.stdout[-500:]}{run.stderr[-2000:]}"
+    assert re.search(bug.found, run.stdout), run.stdout[-1000:] + run.stderr[-1000:]
