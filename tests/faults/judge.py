@@ -284,6 +284,7 @@ def _tallies(stored: Mapping[str, Any]) -> Iterator[str]:
         instance = d.from_data(d.Instance, data)
         points = [d.from_data(d.Point, p) for t, _, p in _documents(stored, "points") if p["instance"]["id"] == id]
         gone = {point.id for point in points if point.state == "deleted"}
+        going = {point.id for point in points if point.expiry and point.expiry.begun_at and point.id not in gone}
         points = [replace(point, state=point.expiry.was, expiry=None) if point.expiry else point for point in points]
         expected = d.Instance(
             updated_at=instance.updated_at, id=id, name="", project="", zone="", region="", disks=[], seen_at=now
@@ -298,8 +299,10 @@ def _tallies(stored: Mapping[str, Any]) -> Iterator[str]:
         verified = {
             point.id: taken_at(point)
             for point in points
-            if point.state == "verified" and point.id not in gone and point.usable and not point.gone
+            if point.state == "verified" and point.id not in gone | going and point.usable and not point.gone
         }
+        if mine and mine.point in going:
+            continue  # until it is read to be gone, it is the newest that there is
         newest_at = max(verified.values(), default=None)
         # Of two points of one instant either is the newest: the one that ended first.
         if (mine and (mine.at, verified.get(mine.point))) != (newest_at and (newest_at, newest_at)):

@@ -490,7 +490,8 @@ class _Documents:
         if "system/controls" in paths:
             trace, depth = self._world.trace, self._world.depth
             trace.looked[depth] = trace.next()
-            trace.saw_paused[depth] = next((doc.data["paused"]["deletion"] for doc in found if doc), {})
+            controls = found[paths.index("system/controls")]
+            trace.saw_paused[depth] = controls.data["paused"]["deletion"] if controls else {}
         return found
 
     def find(self, query: Query) -> list[Doc]:

@@ -64,8 +64,8 @@ def test_another_policy_is_tried_and_nothing_is_stored(world: World) -> None:
 
 def test_a_later_moment_says_what_was_taken_for_granted(world: World) -> None:
     view = seen(world, at=world.clock.now() + timedelta(days=3))
-    # Three points more by then, so that three days less of the present ones are kept.
-    assert decisions(view) == ["keep"] * 4 + ["delete"] * 16
+    # Three points more by then, so three days less of the present ones are kept; the last of them is in its grace.
+    assert decisions(view) == ["keep"] * 4 + ["expire"] + ["delete"] * 15
     assert view.assumed[0] == "every scheduled point until then is taken and verified"
     assert view.planned_for - view.at == timedelta(days=3)
 
