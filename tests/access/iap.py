@@ -50,7 +50,7 @@ def claims(**changes: Any) -> dict[str, Any]:
 
 
 def token(said: Mapping[str, Any], *, key: ec.EllipticCurvePrivateKey = OURS, key_id: str = KEY_ID) -> str:
-    return str(jwt.encode(EsSigner(key, key_id), said).decode())  # type: ignore[no-untyped-call]
+    return str(jwt.encode(EsSigner(key, key_id), said).decode())  # type: ignore[no-untyped-call]  # google-auth types none
 
 
 def part(value: object) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
+import flask
 import pytest
-import requests
 from tests.access.iap import AUDIENCE, KEY_ID, KEYS, bad, claims, curve_key, public, token
+from tests.cli.typing_in import serving
 from tests.makers import THEN, HandClock
 
 from snapkeep import config, wiring
@@ -152,32 +156,35 @@ def test_keys_that_are_known_serve_while_google_is_away(iap: IapIdentities, goog
     assert who(iap, token(claims())) == "admin@vendor.example"
 
 
-class Answer(requests.Response):
-    def __init__(self, status: int, body: bytes) -> None:
-        super().__init__()
-        self.status_code = status
-        self._content = body
+@contextmanager
+def keys_page(status: int, body: bytes) -> Iterator[str]:
+    """A server that answers every request so, where Google would publish its keys."""
+    app = flask.Flask("keys")
+    app.add_url_rule("/", "keys", lambda: (body, status))
+    with serving(app) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
-@pytest.mark.parametrize(
-    "answer", [Answer(500, b""), Answer(200, b"<html>"), Answer(200, b"[]"), Answer(200, b'{"a": 1}')]
-)
-def test_what_is_no_keys_is_a_fault_that_may_pass(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "get", lambda url, timeout: answer)
-    with pytest.raises(Transient, match=r"www\.gstatic\.com"):
-        identity.fetch_keys()
+@pytest.mark.parametrize(("status", "body"), [(500, b""), (200, b"<html>"), (200, b"[]"), (200, b'{"a": 1}')])
+def test_what_is_no_keys_is_a_fault_that_may_pass(status: int, body: bytes) -> None:
+    with keys_page(status, body) as url, pytest.raises(Transient, match=re.escape(url)):
+        identity.fetch_keys(url)
 
 
-def test_keys_are_read_from_google_with_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, float]] = []
+def test_keys_are_read_from_where_they_are_published() -> None:
+    with keys_page(200, b'{"a": "PEM"}') as url:
+        assert identity.fetch_keys(url) == {"a": "PEM"}
 
-    def get(url: str, timeout: float) -> Answer:
-        asked.append((url, timeout))
-        return Answer(200, b'{"a": "PEM"}')
 
-    monkeypatch.setattr(requests, "get", get)
-    assert identity.fetch_keys() == {"a": "PEM"}
-    assert asked == [("https://www.gstatic.com/iap/verify/public_key", 5)]
+def test_keys_that_do_not_come_in_time_are_a_fault_that_may_pass() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes a connection, and says nothing
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        with pytest.raises(Transient, match=f"{re.escape(url)}: .*timed out"):
+            identity.fetch_keys(url, timeout_s=0.05)
+
+
+def test_unless_told_otherwise_keys_are_googles_and_waited_for_for_five_seconds() -> None:
+    assert identity.fetch_keys.__defaults__ == ("https://www.gstatic.com/iap/verify/public_key", 5)
 
 
 # --- a local cloud ------------------------------------------------------------------------------------------------
@@ -216,6 +223,7 @@ def test_another_word_for_the_sign_in_is_refused() -> None:
 
 
 def wired(monkeypatch: pytest.MonkeyPatch, **variables: str) -> object:
+    """What `wiring` makes of these variables alone. The environment is its input: there is nothing to hand it."""
     for name in ("SNAPKEEP_SIGN_IN", "SNAPKEEP_IAP_AUDIENCE", "FIRESTORE_EMULATOR_HOST"):
         monkeypatch.delenv(name, raising=False)
     for name, value in (PROJECT | variables).items():

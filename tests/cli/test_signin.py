@@ -36,8 +36,8 @@ KEY: Final = key_pair()
 
 
 def signed(**claims: Any) -> str:
-    signer = crypt.RSASigner.from_string(KEY)  # type: ignore[no-untyped-call]
-    return str(jwt.encode(signer, {"exp": FAR, "iat": 1, **claims}), "ascii")  # type: ignore[no-untyped-call]
+    signer = crypt.RSASigner.from_string(KEY)  # type: ignore[no-untyped-call]  # google-auth types none
+    return str(jwt.encode(signer, {"exp": FAR, "iat": 1, **claims}), "ascii")  # type: ignore[no-untyped-call]  # google-auth types none
 
 
 @dataclass
@@ -209,7 +209,7 @@ def test_a_service_account_asks_for_a_token_for_iap(google: Google, given: Given
     )
     assert id_token_for(AUDIENCE) == made
     ((_, form),) = google.asked
-    claims = jwt.decode(form["assertion"], verify=False)  # type: ignore[no-untyped-call]
+    claims = jwt.decode(form["assertion"], verify=False)  # type: ignore[no-untyped-call]  # google-auth types none
     assert (claims["target_audience"], claims["iss"]) == (AUDIENCE, ACCOUNT)
 
 

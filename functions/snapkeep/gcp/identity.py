@@ -45,16 +45,16 @@ Keys = Mapping[str, str]
 """Key id -> public key, PEM."""
 
 
-def fetch_keys() -> Keys:
-    """Google's keys for IAP. Raises Transient."""
+def fetch_keys(url: str = KEYS_URL, timeout_s: float = KEYS_TIMEOUT_S) -> Keys:
+    """The keys that are published there: IAP's own, by default. Raises Transient."""
     try:
-        answer = requests.get(KEYS_URL, timeout=KEYS_TIMEOUT_S)
+        answer = requests.get(url, timeout=timeout_s)
         answer.raise_for_status()
         keys = answer.json()
     except (requests.RequestException, ValueError) as fault:
-        raise Transient(f"{KEYS_URL}: {fault}") from fault
+        raise Transient(f"{url}: {fault}") from fault
     if not isinstance(keys, dict) or not all(isinstance(key, str) for key in keys.values()):
-        raise Transient(f"{KEYS_URL}: not a map of key ids to keys")
+        raise Transient(f"{url}: not a map of key ids to keys")
     return keys
 
 
@@ -93,7 +93,7 @@ class IapIdentities:
         if len(token) > TOKEN_CHARS_MAX:
             raise Unidentified("forged identity")
         try:
-            header = jwt.decode_header(token)  # type: ignore[no-untyped-call]
+            header = jwt.decode_header(token)  # type: ignore[no-untyped-call]  # google-auth types none
         except (ValueError, TypeError, RecursionError):
             raise Unidentified("forged identity") from None
         key_id = header.get("kid")
@@ -102,7 +102,7 @@ class IapIdentities:
             raise Unidentified("forged identity")
         key = self._key(key_id)
         try:
-            claims: Mapping[str, Any] = jwt.decode(  # type: ignore[no-untyped-call]
+            claims: Mapping[str, Any] = jwt.decode(  # type: ignore[no-untyped-call]  # google-auth types none
                 token, certs={key_id: key}, clock_skew_in_seconds=CLOCK_SKEW_S
             )
         except InvalidValue:

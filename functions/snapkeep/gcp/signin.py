@@ -57,17 +57,17 @@ def _found() -> Credentials:
 def _token(found: Credentials, audience: str, request: Request) -> str | None:
     match found:
         case person.Credentials():
-            found.refresh(request)  # type: ignore[no-untyped-call]
+            found.refresh(request)  # type: ignore[no-untyped-call]  # google-auth types none
             token: str | None = found.id_token
             return token
         case impersonated_credentials.Credentials():
-            of_account = impersonated_credentials.IDTokenCredentials(  # type: ignore[no-untyped-call]
+            of_account = impersonated_credentials.IDTokenCredentials(  # type: ignore[no-untyped-call]  # google-auth types none
                 target_credentials=found, target_audience=audience, include_email=True
             )
             of_account.refresh(request)
             return str(of_account.token)
         case service_account.Credentials() | compute_engine.Credentials():
-            return str(id_token.fetch_id_token(request, audience))  # type: ignore[no-untyped-call]
+            return str(id_token.fetch_id_token(request, audience))  # type: ignore[no-untyped-call]  # google-auth types none
         case _:
             raise CannotSignIn(
                 f"{type(found).__module__} gives no ID token: impersonate a service account, "
