@@ -393,11 +393,12 @@ def test_orphans_are_listed_by_project(api: str, world: World) -> None:
         kind="snapshot_gone", snapshot="sk-a", id="1", tenant="alpha", point="20261101-o-alpha-app-0badcafe",
         bytes=1 << 30, created_at=None, found_at=now,
     )  # fmt: skip
-    fields = {"updated_at": now, "tenants": ["alpha"], "next_at": now}
-    world.put(
-        ("vaults/v1", d.Vault(project="v1", listed_at=now, orphans=[lost], orphans_total=3, **fields)),  # type: ignore[arg-type]
-        ("vaults/v2", d.Vault(project="v2", failure=d.Failure(code="forbidden", message="no"), **fields)),  # type: ignore[arg-type]
+    one = d.Vault(
+        project="v1", tenants=["alpha"], listed_at=now, orphans=[lost], orphans_total=3, next_at=now, updated_at=now
     )
+    no = d.Failure(code="forbidden", message="no")
+    other = d.Vault(project="v2", tenants=["alpha"], failure=no, next_at=now, updated_at=now)
+    world.put(("vaults/v1", one), ("vaults/v2", other))
     said = done(api, "points", "orphans")
     assert "snapshot_gone  sk-a" in said
     assert "1 orphan and 2 more in 2 vault projects" in said

@@ -8,14 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from tests.cli.typing_in import done, local_cloud, read, refused, run
 from tests.makers import World, instance
 from tests.web.fleets import put_stored
 from tests.web.people import put_people
 
-from snapkeep import commands
 from snapkeep import documents as d
-from snapkeep.ports import Ports
+from snapkeep.ports import Write
 from snapkeep.wording import moment
 
 ALPHA = """\
@@ -161,33 +161,42 @@ def test_who_may_not_apply_is_told_and_nothing_is_applied(api: str, world: World
     assert [record["action"] for record in world.records("_system")] == ["access.refused"]
 
 
-@pytest.fixture
-def two(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file with two new tenants, the second of which is refused."""
-    real = commands.apply_tenant
+class Demoted:
+    """Documents in which the admin is a viewer as soon as a tenant was applied."""
 
-    def failing(ports: Ports, asked: commands.Asked, tenant: str, ask: commands.ApplyAsk) -> commands.ApplyAnswer:
-        if tenant == "beta" and not ask.dry_run:
-            raise commands.Clash("beta was changed meanwhile")
-        return real(ports, asked, tenant, ask)
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.get, self.find = world.memory.get, world.memory.find
 
-    monkeypatch.setattr(commands, "apply_tenant", failing)
-    path = tmp_path / "two.yaml"
+    def commit(self, *writes: Write) -> None:
+        self._world.memory.commit(*writes)
+        if any(write.path == "tenants/alpha" for write in writes):
+            principal = d.Principal(updated_at=self._world.clock.now(), role="viewer")
+            self._world.put(("principals/admin@vendor.example", principal))
+
+
+def half_way(folder: Path, *options: str) -> Result:
+    """Type `fleet apply` for three new tenants, of which only the first is still the admin's to apply."""
+    world = World()
+    put_people(world)
+    world.documents = Demoted(world)
+    path = folder / "three.yaml"
     entries = [
         {"id": id, "name": id, "project": f"{id}-prod", "instances": [{"name": "a", "zone": "southamerica-east1-a"}]}
         for id in ("alpha", "beta", "gamma")
     ]
     path.write_text(json.dumps({"tenants": entries}))
-    return path
+    with local_cloud(world) as api:
+        return run(api, *options, "fleet", "apply", path)
 
 
-def test_a_file_that_is_refused_half_way_says_what_was_applied(api: str, two: Path) -> None:
-    result = run(api, "fleet", "apply", two)
-    assert (result.exit_code, result.stderr) == (1, "snapkeep: beta was changed meanwhile\n")
+def test_a_file_that_is_refused_half_way_says_what_was_applied(tmp_path: Path) -> None:
+    result = half_way(tmp_path)
+    assert (result.exit_code, result.stderr) == (1, "snapkeep: tenant.apply is not for viewer: it needs admin\n")
     assert result.stdout == "alpha: new\nstopped half-way: 1 tenant (alpha) changed, 2 tenants (beta, gamma) not\n"
 
 
-def test_as_json_too(api: str, two: Path) -> None:
-    result = run(api, "--json", "fleet", "apply", two)
+def test_as_json_too(tmp_path: Path) -> None:
+    result = half_way(tmp_path, "--json")
     said = json.loads(result.stdout)
     assert (result.exit_code, said["applied"], said["applied_tenants"]) == (1, False, ["alpha"])

@@ -104,7 +104,7 @@ def google() -> Iterator[Google]:
 
 @pytest.fixture(autouse=True)
 def nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No credentials that this machine may have, and no metadata server."""
+    """No credentials that this machine may have, and no metadata server: google-auth looks into the environment."""
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT"):
@@ -116,6 +116,8 @@ Given = Callable[[dict[str, Any]], None]
 
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Given:
+    """Puts credentials where google-auth finds them: in a file that the environment names."""
+
     def write(content: dict[str, Any]) -> None:
         path = tmp_path / "credentials.json"
         path.write_text(json.dumps(content))
@@ -153,6 +155,7 @@ def test_a_person_gives_the_id_token_that_comes_with_a_refresh(google: Google) -
 def test_an_account_that_a_person_impersonates_asks_for_a_token_for_iap(
     google: Google, given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Both endpoints are always Google's, as a person's is: no file names another.
     monkeypatch.setattr(person, "_GOOGLE_OAUTH2_TOKEN_ENDPOINT", f"{google.url}/token")
     monkeypatch.setattr(iam, "_IAM_IDTOKEN_ENDPOINT", f"{google.url}/{{}}:generateIdToken")
     made = signed(aud=AUDIENCE)
@@ -217,8 +220,9 @@ def test_on_google_cloud_the_metadata_server_gives_the_token(google: Google, mon
     made = signed(aud=AUDIENCE)
     google.answer = lambda asked: made if asked == {"audience": AUDIENCE, "format": "full"} else str(asked)
     monkeypatch.delenv("NO_GCE_CHECK")
+    monkeypatch.setenv("GCE_METADATA_IP", google.host)
+    # GCE_METADATA_HOST is read when google-auth is imported: too late for a variable.
     monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", google.host)
-    monkeypatch.setattr(_metadata, "_GCE_DEFAULT_MDS_IP", google.host)
     assert id_token_for(AUDIENCE) == made
     assert any(path.endswith("/instance/service-accounts/default/identity") for path, _ in google.asked)
 

@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from tests.cli.typing_in import read, refused, run, serving
 from tests.makers import World
 from tests.web.people import put_people
+from werkzeug.datastructures import Headers
 
 from snapkeep.cli import target
 from snapkeep.gcp import signin
@@ -124,7 +125,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def deployed(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Deployed:
     """Something behind TLS whose certificate this process believes, and an operator who has a token."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))  # where OpenSSL finds whom to believe
+    # How a token is got from Google is the matter of test_signin.py.
     monkeypatch.setattr(signin, "id_token_for", lambda audience: f"{TOKEN}.{audience}")
     target._opener.cache_clear()
     target._id_token.cache_clear()
@@ -139,14 +141,14 @@ def deployed(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Deployed:
     return start
 
 
-def app_that_says(status: int, body: str, **headers: str) -> tuple[flask.Flask, list[flask.Request]]:
-    """An application that answers everything alike, and what it was asked."""
-    app, asked = flask.Flask("stranger"), list[flask.Request]()
+def app_that_says(status: int, body: str, **headers: str) -> tuple[flask.Flask, list[Headers]]:
+    """An application that answers everything alike, and the headers of each request to it."""
+    app, asked = flask.Flask("stranger"), list[Headers]()
 
     @app.route("/", defaults={"path": ""}, methods=["GET", "POST"])
     @app.route("/<path:path>", methods=["GET", "POST"])
     def answer(path: str) -> flask.Response:
-        asked.append(flask.request._get_current_object())  # type: ignore[attr-defined]
+        asked.append(flask.request.headers)
         return flask.Response(body, status, {name.replace("_", "-"): value for name, value in headers.items()})
 
     return app, asked
@@ -156,8 +158,8 @@ def test_a_deployment_gets_the_token_for_its_iap_and_no_local_name(deployed: Dep
     app, asked = app_that_says(404, "{}")
     with deployed(app) as url:
         run(url, "fleet", "list", SNAPKEEP_IAP_CLIENT="its-client")
-    assert asked[0].headers["Authorization"] == f"Bearer {TOKEN}.its-client"
-    assert HEADER not in asked[0].headers
+    assert asked[0]["Authorization"] == f"Bearer {TOKEN}.its-client"
+    assert HEADER not in asked[0]
 
 
 def test_a_deployment_without_its_client_id_is_not_asked(deployed: Deployed) -> None:
@@ -208,7 +210,7 @@ def test_a_deployment_that_cannot_prove_who_it_is_gets_no_token(
 ) -> None:
     app, asked = app_that_says(200, "{}")
     with deployed(app) as url:
-        monkeypatch.delenv("SSL_CERT_FILE")
+        monkeypatch.delenv("SSL_CERT_FILE")  # whom this machine believes: not the certificate of the test
         target._opener.cache_clear()
         result = run(url, "fleet", "list", SNAPKEEP_IAP_CLIENT="c")
     assert asked == []
@@ -216,7 +218,7 @@ def test_a_deployment_that_cannot_prove_who_it_is_gets_no_token(
 
 
 def test_nobody_there_is_said_with_what_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signin, "id_token_for", lambda audience: TOKEN)
+    monkeypatch.setattr(signin, "id_token_for", lambda audience: TOKEN)  # as in `deployed`
     target._id_token.cache_clear()
     result = run("https://localhost:1", "fleet", "list", SNAPKEEP_IAP_CLIENT="c")
     assert "nobody answers at https://localhost:1" in result.stderr
@@ -226,7 +228,7 @@ def test_an_operator_without_credentials_is_told_how_to_get_them(monkeypatch: py
     def nobody(audience: str) -> str:
         raise signin.CannotSignIn("no Google credentials here: `gcloud auth application-default login` makes some")
 
-    monkeypatch.setattr(signin, "id_token_for", nobody)
+    monkeypatch.setattr(signin, "id_token_for", nobody)  # whom Google gives none is the matter of test_signin.py
     target._id_token.cache_clear()
     result = run("https://localhost:1", "fleet", "list", SNAPKEEP_IAP_CLIENT="c")
     assert result.stderr == (

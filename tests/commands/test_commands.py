@@ -672,6 +672,7 @@ def test_an_edit_for_which_too_many_points_would_be_read_is_refused(
 ) -> None:
     put_stored(world, "acme", 20)
     less = ApplyAsk(entry=entry(retention=entry()["retention"] | {"keep_daily": 2}), dry_run=True)
+    # As many points as the real bound has would take a minute.
     monkeypatch.setattr(commands, "POINTS_READ_MAX", 20)
     assert commands.apply_tenant(world.ports, asked("a"), "acme", less).deletions == 5
     monkeypatch.setattr(commands, "POINTS_READ_MAX", 19)

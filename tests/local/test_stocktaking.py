@@ -156,6 +156,7 @@ def test_a_demo_that_stores_something_else_ends_with_status_1_and_says_what(
         simulated.plant_snapshot(project="acme-prod", name="stray")
         return take(documents, simulated)
 
+    # A demo is one call, in which nothing goes wrong: there is no other way in for a stray.
     monkeypatch.setattr(stocktaking, "take", after_a_stray)
     said = CliRunner().invoke(root, ["demo", "--days=1", f"--fleet={path}", f"--audit={tmp_path / 'audit'}"])
     assert said.exit_code == 1

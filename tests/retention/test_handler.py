@@ -110,6 +110,7 @@ def test_an_instance_is_looked_at_once_a_day_and_no_more_where_nothing_of_it_is_
 def test_what_expires_is_weighed_again_when_its_grace_ends_however_long_that_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # By itself it is as long as LOOK_AGAIN, and it could not be seen which of the two is gone by.
     monkeypatch.setattr(rules, "EXPIRY_GRACE", 3 * HOUR)
     scene, _ = expiring()
     scene.wait(4 * HOUR)
@@ -270,7 +271,7 @@ def test_a_plan_that_would_lose_the_newest_point_is_refused_and_told(monkeypatch
     def mistaken(*_: Any) -> rules.RetentionPlan:
         raise rules.UnsafePlan("would lose the newest")
 
-    monkeypatch.setattr(rules, "plan", mistaken)
+    monkeypatch.setattr(rules, "plan", mistaken)  # no points lead the real rules to such a plan
     scene.wait(HOUR)
     assert scene.deletions == []
     (refused,) = scene.records("retention.refused")

@@ -196,18 +196,17 @@ def test_more_orphans_than_a_document_holds_are_counted() -> None:
     assert len(one.events("_system")) == 2
 
 
-def test_one_run_lists_so_many_vaults_and_the_rest_is_due_still(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_run_lists_so_many_vaults_and_the_rest_is_due_still() -> None:
     one = scene()
-    for number in range(3):
+    for number in range(orphans.VAULTS_PER_RUN + 1):
         fields: dict[str, Any] = {"project": f"vault-{number}", "tenants": [], "next_at": NOW}
         one.put(f"vaults/vault-{number}", d.Vault(updated_at=NOW, **fields))
-    monkeypatch.setattr(orphans, "VAULTS_PER_RUN", 2)
     listed = []
     for _ in range(2):
         one.tick()
         dump = one.memory.dump()
         listed.append(sum(data["listed_at"] is not None for path, data in dump.items() if path.startswith("vaults/")))
-    assert listed == [2, 4]
+    assert listed == [orphans.VAULTS_PER_RUN, orphans.VAULTS_PER_RUN + 2]
 
 
 def test_an_instance_whose_point_is_incomplete_is_weighed_anew() -> None:
@@ -305,6 +304,7 @@ def test_strangers_are_looked_up_together_and_those_that_are_known_to_be_strange
 
 
 def test_one_listing_looks_up_so_many_strangers_and_counts_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Fewer than a vault's document names, so that it shows which were looked up.
     monkeypatch.setattr(orphans, "STRANGERS_MAX", 3)
     one = scene()
     for number in range(5):
@@ -362,6 +362,7 @@ def test_a_vault_that_another_run_has_taken_on_is_left_to_it() -> None:
 def test_of_more_points_than_are_compared_the_vault_says_so_and_makes_no_strangers(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # As many points as the real bound has would take minutes.
     monkeypatch.setattr(orphans, "STORED_PAGES_MAX", 1)
     one = scene()
     for _ in range(101):

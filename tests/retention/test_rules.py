@@ -300,6 +300,7 @@ def test_newest_is_whose_earliest_snapshot_is_newest_not_who_was_asked_for_last(
 
 
 def without(name: str) -> tuple[rules.Rule, ...]:
+    """The rules but for one. No points lead all of them to an unsafe plan: only with a mistake in them is one made."""
     return tuple(rule for rule in rules.RULES if rule.name != name)
 
 
@@ -307,7 +308,7 @@ def without(name: str) -> tuple[rules.Rule, ...]:
 def test_a_plan_that_would_let_the_newest_verified_point_go_is_refused(
     newest: Point, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rules, "RULES", without("newest verified"))
+    monkeypatch.setattr(rules, "RULES", without("newest verified"))  # a mistake, see there
     with pytest.raises(UnsafePlan, match=f"{newest.id}: is the newest verified point of acme-pam-1 and would go"):
         plan([newest, taken(DAY)], known(), NOW)
 
@@ -315,13 +316,13 @@ def test_a_plan_that_would_let_the_newest_verified_point_go_is_refused(
 def test_it_is_refused_for_the_last_one_that_was_verified_though_it_cannot_be_restored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rules, "RULES", without("newest verified"))
+    monkeypatch.setattr(rules, "RULES", without("newest verified"))  # a mistake, see there
     with pytest.raises(UnsafePlan, match="ago-1:00:00: is the newest"):
         plan([taken(HOUR, usable=False), taken(DAY, usable=False)], known(), NOW)
 
 
 def test_a_newest_verified_point_that_something_else_keeps_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "RULES", without("newest verified"))
+    monkeypatch.setattr(rules, "RULES", without("newest verified"))  # a mistake, see there
     assert of(plan([NEWEST], known(policy=LAST_ONE), NOW)) == {NEWEST.id: Keep(("last 1/1",))}
 
 
@@ -543,6 +544,7 @@ def test_a_plan_that_is_no_partition_of_its_input_is_refused(
     places: Sequence[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decide = rules._decide
+    # No points lead the real one to leave out or to repeat one of them.
     monkeypatch.setattr(rules, "_decide", lambda facts: [decide(facts)[place] for place in places])
     with pytest.raises(UnsafePlan, match=f"{len(places)} decisions for 2 points"):
         plan([NEWEST, taken(DAY)], known(), NOW)

@@ -344,7 +344,7 @@ def test_every_plan(first: int) -> None:
         given = history(number)
         for holds in PROPERTIES:
             try:
-                holds(given, Random(number))  # noqa: S311
+                holds(given, Random(number))  # noqa: S311 - likewise
             except Exception as broken:
                 broken.add_note(f"history({number}): {holds.__name__}")
                 raise

@@ -15,7 +15,7 @@ from tests.web.figures import MANY, NOW, empty, healthy, put_figures, put_reject
 from snapkeep import views
 from snapkeep.documents import Tick
 from snapkeep.web import fleet_page
-from snapkeep.web.fleet_page import Verdict, concerns, last_day, own_verdict, strip, tiles, verdict
+from snapkeep.web.fleet_page import Tone, Verdict, concerns, last_day, own_verdict, strip, tiles, verdict
 
 TODAY = date(2026, 11, 22)
 
@@ -34,10 +34,10 @@ def said(world: World, after: str | None = None) -> str:
         ({"left_at": NOW}, "plain", "Acme has left"),
     ],
 )
-def test_who_sees_one_tenant_alone_reads_how_that_one_stands(more: dict[str, Any], tone: str, text: str) -> None:
+def test_who_sees_one_tenant_alone_reads_how_that_one_stands(more: dict[str, Any], tone: Tone, text: str) -> None:
     world = World(NOW)
     put_figures(world, "acme", name="Acme", **more)
-    assert own_verdict(views.fleet(world.ports, only="acme")) == Verdict(tone, text)  # type: ignore[arg-type]
+    assert own_verdict(views.fleet(world.ports, only="acme")) == Verdict(tone, text)
 
 
 def test_who_sees_one_tenant_alone_reads_that_nothing_is_known_of_it_yet() -> None:

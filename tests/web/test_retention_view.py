@@ -1,6 +1,7 @@
 """What people are shown of retention: every stored point with its decision, now, later, and by another policy."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -24,8 +25,8 @@ def world() -> World:
     return one
 
 
-def seen(world: World, **asked: object) -> RetentionView:
-    view = views.retention(world.ports, "alpha", **asked)  # type: ignore[arg-type]
+def seen(world: World, **asked: Any) -> RetentionView:
+    view = views.retention(world.ports, "alpha", **asked)
     assert view is not None
     return view
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it has no py.typed
 from msgspec.structs import replace
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.cli.typing_in import local_cloud

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from html import unescape
-from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -18,7 +17,7 @@ from werkzeug.test import TestResponse
 
 from snapkeep import documents as d
 from snapkeep.local_sign_in import COOKIE, LocalSignIn
-from snapkeep.web import create_app
+from snapkeep.web import create_app, tenants
 from snapkeep.web.door import FORM_COOKIE, FORM_FIELD, KEY_FIELD
 
 CLIENT = "anna@beta.example"
@@ -286,10 +285,8 @@ def test_what_others_wrote_is_shown_as_text(admin: FlaskClient, world: World) ->
     assert page.count("&lt;script&gt;window.hacked") >= 12  # in the hold's row and in each point's reasons
 
 
-def test_a_page_of_a_large_tenant_weighs_a_bounded_number_of_points(world: World, monkeypatch: Any) -> None:
-    from snapkeep.web import tenants
-
-    monkeypatch.setattr(tenants, "POINTS_MAX", 5)
+def test_a_page_of_a_large_tenant_weighs_a_bounded_number_of_points(world: World) -> None:
+    put_stored(world, "alpha", tenants.POINTS_MAX)
     world.put(("tenants/alpha/instances/77", instance(id="77", name="alpha-db")))
     shown = text(client_of(world.ports).get("/tenants/alpha"))
     assert "1 more instance: snapkeep retention plan --tenant alpha --instance NAME" in shown
