@@ -14,6 +14,8 @@ from snapkeep.cloud import AttachedDisk, Change, Disk, InsertSnapshot, Operation
 from snapkeep.creation import rules
 from snapkeep.documents import (
     ByName,
+    Copy,
+    CopyState,
     DiskRef,
     Instance,
     InstanceRef,
@@ -116,6 +118,11 @@ def point_disk(**changes: Any) -> PointDisk:
 
 
 # --- Compute Engine's resources ----------------------------------------------------------------------------------
+
+
+def copy_of(state: CopyState, **changes: Any) -> Copy:
+    fields: dict[str, Any] = {"state": state, "requested_at": THEN, "requested_by": "snapkeep", "reason": "bought"}
+    return Copy(**fields | changes)
 
 
 def disk(**changes: Any) -> Disk:

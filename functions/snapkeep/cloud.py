@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final, Literal, assert_never
 
@@ -77,11 +77,17 @@ class Disk:
     guest_os_features: tuple[str, ...]
     kms_key: str | None  # the Cloud KMS key (without version) that encrypts it, if a customer's
     customer_supplied_key: bool  # CSEK: the key itself lives with the customer, so nobody can restore from it alone
+    resource_policies: tuple[str, ...] = ()  # links; a consistency group is one of them (see ResourcePolicy)
+    source_snapshot_id: str | None = None  # of the snapshot that it was made from
 
     @property
     def link(self) -> str:
-        where = f"zones/{self.zone}" if self.zone else f"regions/{self.region}"
-        return f"projects/{self.project}/{where}/disks/{self.name}"
+        return f"projects/{self.project}/{self.scope}/disks/{self.name}"
+
+    @property
+    def scope(self) -> str:
+        """Where it lies, as links have it: `zones/Z`, or `regions/R` of a regional disk."""
+        return f"zones/{self.zone}" if self.zone else f"regions/{self.region}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +103,66 @@ class Snapshot:
     created_at: datetime
     bytes: int  # storageBytes: what this snapshot holds of its chain
     kms_key: str | None = None
+    source_instant_id: str | None = None  # of the instant snapshot that it was made from
+    size_gb: int = 0  # of the disk that it holds
 
     @property
     def link(self) -> str:
         return snapshot_link(self.project, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class InstantSnapshot:
+    """A disk's contents at one moment, kept in the disk's own zone or region for as long as the disk is there.
+
+    Several snapshots can be made from it, in several places. It knows no guest flush.
+    """
+
+    id: str
+    name: str
+    project: str
+    scope: str  # zones/Z or regions/R: its disk's
+    status: str  # CREATING | READY | FAILED | DELETING
+    source_disk: str  # link
+    source_disk_id: str
+    group: str  # link of the group that it was made with; "": it was made alone
+    labels: Mapping[str, str]
+    created_at: datetime
+
+    @property
+    def link(self) -> str:
+        return f"projects/{self.project}/{self.scope}/instantSnapshots/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class InstantSnapshotGroup:
+    """Instant snapshots of all disks of a consistency group, of one moment. They go with it."""
+
+    id: str
+    name: str
+    project: str
+    scope: str  # zones/Z or regions/R: that of its disks
+    status: str  # CREATING | READY | FAILED | INVALID | DELETING
+    consistency_group: str  # link of the resource policy
+    created_at: datetime
+
+    @property
+    def link(self) -> str:
+        return f"projects/{self.project}/{self.scope}/instantSnapshotGroups/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourcePolicy:
+    """What a disk can be put under: a consistency group, or a snapshot schedule (which is not ours)."""
+
+    name: str
+    project: str
+    region: str
+    consistency_group: bool
+
+    @property
+    def link(self) -> str:
+        return f"projects/{self.project}/regions/{self.region}/resourcePolicies/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +177,18 @@ class Operation:
     http_status: int | None = None  # httpErrorStatusCode, where the failed operation carries one
 
 
-Resource = Instance | Disk | Snapshot | Operation
+Resource = Instance | Disk | Snapshot | InstantSnapshot | InstantSnapshotGroup | ResourcePolicy | Operation
+
+
+# --- changes ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class InsertSnapshot:
-    """`snapshots.insert`: a snapshot of `source_disk` in `project`, stored in `location` and nowhere else."""
+    """`snapshots.insert`: a snapshot in `project`, stored in `location` and nowhere else.
+
+    Of `source_disk` as it is now; or, where `source_instant` is given, as it was then.
+    """
 
     project: str
     name: str
@@ -129,6 +197,8 @@ class InsertSnapshot:
     labels: Mapping[str, str]
     description: str = ""
     kms_key: str | None = None
+    source_instant: str | None = None  # link of an instant snapshot of that disk
+    guest_flush: bool = False  # the guest is asked to flush first; not with `source_instant`
 
     @property
     def link(self) -> str:
@@ -149,7 +219,107 @@ class DeleteSnapshot:
         return snapshot_link(self.project, self.name)
 
 
-Change = InsertSnapshot | DeleteSnapshot
+@dataclass(frozen=True, slots=True)
+class InsertInstantSnapshot:
+    """`instantSnapshots.insert` (or `regionInstantSnapshots.insert`), beside the disk."""
+
+    project: str  # the disk's
+    scope: str  # zones/Z or regions/R: the disk's
+    name: str
+    source_disk: str  # link
+    labels: Mapping[str, str]
+    description: str = ""
+
+    @property
+    def link(self) -> str:
+        return f"projects/{self.project}/{self.scope}/instantSnapshots/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteInstantSnapshot:
+    """`instantSnapshots.delete`; `id` is the numeric id that was read under that name just before."""
+
+    project: str
+    scope: str
+    name: str
+    id: str
+    attempt: int
+
+    @property
+    def link(self) -> str:
+        return f"projects/{self.project}/{self.scope}/instantSnapshots/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class InsertInstantSnapshotGroup:
+    """`instantSnapshotGroups.insert`: an instant snapshot of every disk under a policy, all of one moment.
+
+    Their names are Compute Engine's; each says which group it is of.
+    """
+
+    project: str
+    scope: str
+    name: str
+    consistency_group: str  # link of the resource policy
+    description: str = ""
+
+    @property
+    def link(self) -> str:
+        return f"projects/{self.project}/{self.scope}/instantSnapshotGroups/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteInstantSnapshotGroup:
+    """`instantSnapshotGroups.delete`: its instant snapshots go with it."""
+
+    project: str
+    scope: str
+    name: str
+    id: str
+    attempt: int
+
+    @property
+    def link(self) -> str:
+        return f"projects/{self.project}/{self.scope}/instantSnapshotGroups/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class InsertDisk:
+    """`disks.insert`: a zonal disk with what a snapshot holds."""
+
+    project: str
+    zone: str
+    name: str
+    source_snapshot: str  # link
+    type: str  # short name: pd-balanced, ...
+    size_gb: int
+    labels: Mapping[str, str]
+    description: str = ""
+    kms_key: str | None = None
+
+    @property
+    def link(self) -> str:
+        return f"projects/{self.project}/zones/{self.zone}/disks/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteDisk:
+    """`disks.delete`; `id` is the numeric id that was read under that name just before."""
+
+    project: str
+    zone: str
+    name: str
+    id: str
+    attempt: int
+
+    @property
+    def link(self) -> str:
+        return f"projects/{self.project}/zones/{self.zone}/disks/{self.name}"
+
+
+Insert = InsertSnapshot | InsertInstantSnapshot | InsertInstantSnapshotGroup | InsertDisk
+Delete = DeleteSnapshot | DeleteInstantSnapshot | DeleteInstantSnapshotGroup | DeleteDisk
+Change = Insert | Delete
 """Every way in which Snapkeep changes the cloud: at once the call, the audit body, the fault point of the tests and
 the row of the permission table."""
 
@@ -158,13 +328,39 @@ def request_id(change: Change) -> str:
     """The UUID that lets Compute Engine recognise a repeated request; derived, so that a retry sends the same."""
     what = f"snapkeep:{type(change).__name__}:{change.link}"
     match change:
-        case InsertSnapshot():
+        case InsertSnapshot() | InsertInstantSnapshot() | InsertInstantSnapshotGroup() | InsertDisk():
             pass
-        case DeleteSnapshot():
+        case DeleteSnapshot() | DeleteInstantSnapshot() | DeleteInstantSnapshotGroup() | DeleteDisk():
             what += f":{change.id}:{change.attempt}"
         case _:
             assert_never(change)
     return str(uuid.uuid5(uuid.NAMESPACE_URL, what))
+
+
+def written_to(change: Insert) -> str:
+    """The region in which a change stores what it makes."""
+    match change:
+        case InsertSnapshot():
+            return change.location
+        case InsertInstantSnapshot() | InsertInstantSnapshotGroup():
+            return region_of_scope(change.scope)
+        case InsertDisk():
+            return region_of(change.zone)
+        case _:
+            assert_never(change)
+
+
+def region_of_scope(scope: str) -> str:
+    """The region of `zones/Z` or `regions/R`."""
+    kind, _, name = scope.partition("/")
+    return region_of(name) if kind == "zones" else name
+
+
+def audit_body(change: Change) -> dict[str, Any]:
+    """The change as an audit record keeps it, with the id of its request."""
+    body = {f.name: getattr(change, f.name) for f in fields(change) if f.name != "description"}
+    kept = {name: dict(value) if isinstance(value, Mapping) else value for name, value in body.items()}
+    return {"change": type(change).__name__, **kept, "request_id": request_id(change)}
 
 
 def snapshot_link(project: str, name: str) -> str:

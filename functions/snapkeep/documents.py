@@ -156,6 +156,8 @@ class Tenant(Stored, frozen=True, kw_only=True):
     discover_at: datetime | None = None  # when its projects are to be read next
     unmatched: list[str] = []  # instances selected by name that its project does not hold
     discovery_failure: Failure | None = None
+    entitlements_at: datetime | None = None  # when its copies are weighed against what it bought next
+    copies_ended: dict[str, datetime] = {}  # by region: since when copies stored there are no longer bought
 
     # What people have decided about it, which no fleet file says and applying one leaves as it is.
     holds: list[Hold] = []
@@ -241,11 +243,25 @@ class Override(Part, frozen=True, kw_only=True):
     at: datetime
 
 
+class CopyWork(Part, frozen=True, kw_only=True):
+    """How an instance's copies stand: counted anew by `entitlements`, and kept in the commit of each change between."""
+
+    verified: int = 0  # stored, complete and bought
+    waiting: int = 0  # requested or copying
+    lagging: int = 0  # of those, or failed: not verified a day after their point was taken
+    missing: int = 0  # bought, wanted, and neither verified nor waiting
+    unentitled: int = 0  # stored, and no longer bought
+    bytes: int = 0  # storage bytes of the stored copies
+    catch_up_disks: int = 0  # copied in full through temporary disks, ever
+    catch_up_bytes: int = 0  # the size of those disks
+    newest: dict[str, Newest] = {}  # by region: the newest verified copy
+
+
 class RetentionWork(Part, frozen=True, kw_only=True):
     """Where the retention of one instance stands; kept in the commit of what it tells of."""
 
     plan_at: datetime | None = None  # when all of its points are weighed next
-    deleting: list[str] = []  # points whose deletion has begun and is not read back yet
+    deleting: list[str] = []  # sets whose deletion has begun and is not read back yet: `POINT`, or `POINT@REGION`
     going: int = 0  # points that will go within 7 days of the last evaluation, those in their grace included
     going_bytes: int = 0
 
@@ -273,6 +289,7 @@ class Instance(Stored, frozen=True, kw_only=True):
     override: Override | None = None  # not used yet
     retention_at: datetime | None = None  # when `expire` looks at it next
     retention: RetentionWork = RetentionWork()
+    copies: CopyWork = CopyWork()
 
 
 # --- recovery points ---------------------------------------------------------------------------------------------
@@ -298,7 +315,7 @@ class SnapshotRef(Part, frozen=True, kw_only=True):
     id: str | None = None
     status: str | None = None  # as last read; null: asked for, not seen yet
     bytes: int = 0
-    created_at: datetime | None = None
+    created_at: datetime | None = None  # the moment that it holds: its own creation, or that of what it was made from
 
 
 class PointDisk(Part, frozen=True, kw_only=True):
@@ -328,14 +345,43 @@ class PointDisk(Part, frozen=True, kw_only=True):
     retry_at: datetime | None = None  # when the next attempt is due; null: there will be none
 
 
-class Copy(Part, frozen=True, kw_only=True):
-    """The same point in a second region (written by the inter-region add-on)."""
+class InstantRef(Part, frozen=True, kw_only=True):
+    """The instant snapshot of one disk of a point."""
 
-    state: str
-    disks: list[SnapshotRef] = []
-    verified_at: datetime | None = None
-    lock_until: datetime | None = None
-    holds: list[Hold] = []
+    disk: str  # numeric id of its disk
+    scope: str  # zones/Z or regions/R
+    name: str  # derived; of a group's member Compute Engine's, "" until it was read
+    id: str | None = None
+    status: str | None = None  # as last read; GONE: read to be gone
+    created_at: datetime | None = None
+    operation: str | None = None  # link, once it was asked for
+
+
+class GroupRef(Part, frozen=True, kw_only=True):
+    """The instant-snapshot group of a point."""
+
+    scope: str
+    name: str
+    policy: str  # link of the consistency group
+    id: str | None = None
+    status: str | None = None
+    operation: str | None = None
+
+
+class Moment(Part, frozen=True, kw_only=True):
+    """One moment of all disks of a point, held in instant snapshots until every region that is to have it has it."""
+
+    state: Literal["taking", "taken", "releasing", "released"]
+    group: GroupRef | None = None  # null: an instant snapshot of each disk by itself
+    instants: list[InstantRef]  # one for each disk, in the order of the point's disks
+    superseded: list[InstantRef] = []  # of former attempts: removed with the others
+    superseded_groups: list[GroupRef] = []
+    attempts: int = 1  # moments tried
+    removals: int = 0  # times that they were asked to go
+    failure: Failure | None = None
+    next_at: datetime | None = (
+        None  # when its release is looked at next; null while others need it, and when it is over
+    )
 
 
 class Expiry(Part, frozen=True, kw_only=True):
@@ -349,6 +395,63 @@ class Expiry(Part, frozen=True, kw_only=True):
     begun_at: datetime | None = None  # when its deletion was committed; nothing keeps it from then on
     attempts: int = 0  # times that its snapshots were asked to go
     failure: Failure | None = None  # what stood in the way of its deletion last
+
+
+class TemporaryDisk(Part, frozen=True, kw_only=True):
+    """A disk made from a snapshot of the home region, only to be copied from."""
+
+    project: str
+    zone: str
+    name: str
+    size_gb: int
+    id: str | None = None
+    status: str | None = None  # as last read; GONE: read to be gone
+    operation: str | None = None
+    removals: int = 0  # times that it was asked to go
+
+
+class CopyDisk(Part, frozen=True, kw_only=True):
+    """One disk of a copy, and the snapshot that holds it."""
+
+    id: str  # the disk's, which names it among the point's disks
+    name: str
+    snapshot: SnapshotRef
+    superseded: list[SnapshotRef] = []  # of former attempts: what of them exists goes with the copy
+    attempts: int = 1
+    temporary: TemporaryDisk | None = None
+    operation: str | None = None
+    failure: Failure | None = None
+    retry_at: datetime | None = None
+
+
+CopyState = Literal["requested", "copying", "verified", "failed", "expiring", "deleted"]
+
+
+class Copy(Part, frozen=True, kw_only=True):
+    """The same point in a second region: a complete set with its own lock, holds and end."""
+
+    state: CopyState
+    way: Literal["moment", "temporary_disk"] = "moment"
+    disks: list[CopyDisk] = []  # empty until it is copying
+    requested_at: datetime
+    requested_by: str
+    reason: str
+    started_at: datetime | None = None
+    verified_at: datetime | None = None
+    deadline: datetime | None = None  # a copy that is not verified by then has failed
+    lock_until: datetime | None = None
+    holds: list[Hold] = []
+    gone: list[str] = []  # snapshots of it that are not in the vault, though nobody here deleted them
+    expiry: Expiry | None = None
+    failure: Failure | None = None
+    faults: int = 0
+    late_told: bool = False  # people were told that it is not there in time
+    next_at: datetime | None = None  # when it is looked at next; null: nothing of it is left to do
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether snapshots of it may exist."""
+        return self.state != "deleted" and bool(self.disks)
 
 
 Trigger = Literal["scheduled", "pre_maintenance", "on_demand", "pre_restore"]
@@ -366,6 +469,8 @@ class Point(Stored, frozen=True, kw_only=True):
     vault_project: str
     disks: list[PointDisk] = []
     definition: dict[str, Any] = {}
+    consistency: Literal["crash", "guest_flush", "group", "at_rest"] = "crash"  # what its disks were taken with
+    moment: Moment | None = None  # null: each snapshot was made from its disk
     requested_at: datetime
     start_after: datetime
     start_by: datetime  # a point that has not been started by then is missed
@@ -374,8 +479,8 @@ class Point(Stored, frozen=True, kw_only=True):
     deadline: datetime  # a point that is not verified by then has failed
     lock_until: datetime | None = None
     holds: list[Hold] = []
-    held: bool = False  # whether any holds are listed: no index finds a list that is not empty
-    copies: dict[str, Copy] = {}
+    held: bool = False  # whether any holds are listed, a copy's included: no index finds a list that is not empty
+    copies: dict[str, Copy] = {}  # by region
     usable: bool = True
     gone: list[str] = []  # snapshots of it that are not in the vault, though nobody here deleted them
     stored_for: str | None = None  # its instance's id while it may hold snapshots: what retention reads

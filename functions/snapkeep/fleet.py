@@ -869,7 +869,7 @@ class Entry:
         )
         if before is None:
             return tenant
-        return msgspec.structs.replace(tenant, **{name: getattr(before, name) for name in (*DISCOVERED, *DECIDED)})
+        return msgspec.structs.replace(tenant, **{name: getattr(before, name) for name in (*KEPT, *DECIDED)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -1119,13 +1119,13 @@ def shared(drafts: Iterable[Draft], what: str, keys: Callable[[Draft], Iterable[
 
 # --- comparing ---------------------------------------------------------------------------------------------------
 
-DISCOVERED: Final = ("discover_at", "unmatched", "discovery_failure")
-"""What discovery keeps about a tenant."""
+KEPT: Final = ("discover_at", "unmatched", "discovery_failure", "entitlements_at", "copies_ended")
+"""What discovery and `entitlements` keep about a tenant."""
 
 DECIDED: Final = ("holds", "held", "offboarding", "schedule_switch")
 """What people have decided about it, command by command."""
 
-NOT_WRITTEN: Final = frozenset(("schema", "updated_at", "applied_at", "applied_by", *DISCOVERED, *DECIDED))
+NOT_WRITTEN: Final = frozenset(("schema", "updated_at", "applied_at", "applied_by", *KEPT, *DECIDED))
 """Fields of a tenant's document that do not come from the fleet file."""
 
 

@@ -96,6 +96,12 @@ class ExpireBatch(_Message, frozen=True, kw_only=True, tag="expire.batch"):
     instances: Annotated[list[InstanceId], msgspec.Meta(min_length=1, max_length=INSTANCES_PER_MESSAGE_MAX)]
 
 
+class CopyBatch(_Message, frozen=True, kw_only=True, tag="copy.batch"):
+    """Start the requested copies of these points."""
+
+    points: Annotated[list[PointRef], msgspec.Meta(min_length=1, max_length=POINTS_PER_MESSAGE_MAX)]
+
+
 class CreateRequestedData(msgspec.Struct, frozen=True):
     instance: Name  # its name, or its numeric id
     zone: Name | None = None  # needed where the tenant has two instances of that name
@@ -119,10 +125,10 @@ class DeadLetter(_Message, frozen=True, kw_only=True, tag="dead_letter"):
     message_id: str
 
 
-Message = Tick | Nudge | DiscoverBatch | CreateBatch | CreateRequested | ExpireBatch | DeadLetter
+Message = Tick | Nudge | DiscoverBatch | CreateBatch | CreateRequested | CopyBatch | ExpireBatch | DeadLetter
 
 _DECODER: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(
-    Tick | Nudge | DiscoverBatch | CreateBatch | CreateRequested | ExpireBatch
+    Tick | Nudge | DiscoverBatch | CreateBatch | CreateRequested | CopyBatch | ExpireBatch
 )
 
 

@@ -6,10 +6,10 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from tests.makers import instance, point, point_disk, tenant
+from tests.makers import copy_of, instance, point, point_disk, tenant
 
 from snapkeep.documents import (
-    Copy,
+    CopyState,
     Expiry,
     Hold,
     Newest,
@@ -187,13 +187,13 @@ def test_a_point_that_is_being_made_is_kept(state: str) -> None:
     ("state", "kept"),
     [("requested", True), ("copying", True), ("verified", False), ("failed", False), ("expiring", False)],
 )
-def test_a_point_is_kept_while_its_copy_is_being_made(state: str, kept: bool) -> None:
-    source = taken(DAY, copies={"us-east1": Copy(state=state)})
+def test_a_point_is_kept_while_its_copy_is_being_made(state: CopyState, kept: bool) -> None:
+    source = taken(DAY, copies={"us-east1": copy_of(state)})
     assert decision(source) == (Keep(("source of an unverified copy",)) if kept else Expire("no rule keeps it"))
 
 
 def test_one_unverified_copy_of_several_is_enough() -> None:
-    source = taken(DAY, copies={"us-east1": Copy(state="verified"), "us-west1": Copy(state="copying")})
+    source = taken(DAY, copies={"us-east1": copy_of("verified"), "us-west1": copy_of("copying")})
     assert decision(source) == Keep(("source of an unverified copy",))
 
 
@@ -418,7 +418,7 @@ def test_locks_and_holds_keep_points_of_an_instance_whose_time_is_over() -> None
     points = [
         taken(91 * DAY, id="locked", lock_until=NOW + DAY),
         taken(92 * DAY, id="held", holds=[hold()]),
-        taken(93 * DAY, id="copied", copies={"us-east1": Copy(state="copying")}),
+        taken(93 * DAY, id="copied", copies={"us-east1": copy_of("copying")}),
     ]
     assert of(plan(points, lost(100), NOW)) == {
         "locked": Keep(("locked until 2026-11-24 12:00 UTC",)),
@@ -474,7 +474,7 @@ def test_holds_zone_loss_and_override_come_from_the_documents() -> None:
 
 
 def test_every_kept_point_has_all_its_reasons_the_policys_first() -> None:
-    one = taken(DAY, lock_until=NOW + DAY, holds=[hold()], copies={"us-east1": Copy(state="requested")}, gone=[])
+    one = taken(DAY, lock_until=NOW + DAY, holds=[hold()], copies={"us-east1": copy_of("requested")}, gone=[])
     policy = Retention(keep_last=1, keep_daily=2, keep_weekly=3, keep_monthly=4, keep_yearly=5, keep_within_days=30)
     given = known(policy=policy, in_breach=True, instance_holds=[hold("audit")], tenant_holds=[hold("court order")])
     assert of(plan([one], given, NOW))[one.id] == Keep(
@@ -727,7 +727,7 @@ def test_it_never_gives_up_the_newest_verified() -> None:
     [
         {"lock_until": NOW + 90 * DAY},
         {"holds": [hold()]},
-        {"copies": {"us-east1": Copy(state="copying")}},
+        {"copies": {"us-east1": copy_of("copying")}},
     ],
 )
 def test_locks_holds_and_copies_only_delay_and_lower_the_number_for_neither_side(delayed: dict[str, Any]) -> None:

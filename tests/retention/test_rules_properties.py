@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec import structs
-from tests.makers import point
+from tests.makers import copy_of, point
 
-from snapkeep.documents import Copy, Expiry, Hold, Point, Retention
+from snapkeep.documents import Expiry, Hold, Point, Retention
 from snapkeep.retention.rules import (
     Decision,
     Delete,
@@ -103,7 +103,7 @@ def _point(number: int, at: datetime, now: datetime, chance: Random) -> Point:
         requested_at=at,
         lock_until=at + chance.choice((0, 1, 7, 30)) * DAY if chance.random() < 0.8 else None,
         holds=_holds(chance, now, 0.05),
-        copies={"us-east1": Copy(state=chance.choice(("requested", "copying", "verified", "failed")))}
+        copies={"us-east1": copy_of(chance.choice(("requested", "copying", "verified", "failed")))}
         if chance.random() < 0.05
         else {},
         usable=chance.random() < 0.95,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from typing import Any, Final, Literal, TypeVar, assert_never, cast
+from typing import Any, Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 import requests
@@ -103,7 +103,7 @@ class GoogleCompute:
                 )
                 operation = _called(lambda: self._snapshots.delete_unary(delete, **_ONE_CALL))
             case _:
-                assert_never(change)
+                raise NotImplementedError(type(change).__name__)
         return partial_link(operation.self_link)
 
     def _insert_snapshot(self, change: cloud.InsertSnapshot, request_id: str) -> compute_v1.Operation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, Final, Literal, assert_never
+from typing import Any, Final, Literal
 
 from snapkeep import cloud
 from snapkeep.cloud import (
@@ -84,7 +84,7 @@ class LocalCompute:
                 case DeleteSnapshot():
                     operation = self._cloud.delete_snapshot(change.link, request_id)
                 case _:
-                    assert_never(change)
+                    raise NotImplementedError(type(change).__name__)
         except ApiError as error:
             raise translate(error.status, error.reason, error.message) from error
         return partial_link(operation["selfLink"])
