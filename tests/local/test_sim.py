@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 
 from snapkeep import fleet
+from snapkeep.commands import Asked, OffboardAsk, offboard
 from snapkeep.ports import Ports
 from snapkeep.store import query
-from snapkeep_local import demo, schedule, sim
+from snapkeep_local import demo, sim
 from snapkeep_local.faults import ErrorAfter, Fault, OperationFails
-from snapkeep_local.sim import System
+from snapkeep_local.sim import Deliver, System
 
 HOUR = timedelta(hours=1)
 
 
-def system(deliveries: Counter[str]) -> System:
+def system(deliveries: Counter[str], deliver: Deliver = sim.deliver) -> System:
     def counted(function: str, ports: Ports, envelope: Any) -> None:
         deliveries[function] += 1
-        sim.deliver(function, ports, envelope)
+        deliver(function, ports, envelope)
 
     one = System(seed=3, start=demo.START, deliver=counted)
     one.apply(fleet.read(demo.EXAMPLE))
@@ -47,9 +48,23 @@ def test_fast_forward_comes_to_the_same_digest_with_fewer_deliveries() -> None:
     assert fast["create"] == whole["create"]
 
 
-def test_every_function_ticks_within_a_round() -> None:
-    for function in schedule.functions():
-        assert function.every_min is None or sim.ROUND % (function.every_min * sim.MINUTE) == timedelta(0)
+def test_fast_forward_comes_to_the_same_digest_a_day_at_a_time_while_a_tenant_leaves() -> None:
+    one, other = system(Counter()), system(Counter())
+    for each, forward in ((one, one.run), (other, other.fast_forward)):
+        forward(10 * HOUR)
+        leaving = OffboardAsk(day="2026-10-02", reason="contract ended")
+        offboard(each.ports, Asked("ana@vendor.example", "left", ""), demo_tenant(), leaving)
+        forward(24 * HOUR)
+    assert "offboarded" in reasons_of_loss(one)
+    assert other.digest() == one.digest()
+
+
+def demo_tenant() -> str:
+    return next(entry.id for entry in fleet.read(demo.EXAMPLE).valid)
+
+
+def reasons_of_loss(one: System) -> set[str | None]:
+    return {data["lost_reason"] for data in one.documents.dump().values() if "lost_reason" in data}
 
 
 @pytest.mark.parametrize("minutes", [1, 2, 3, 4, 5, 7])
@@ -63,18 +78,27 @@ def test_fast_forward_ends_where_it_was_told_to(minutes: int) -> None:
 
 
 def test_a_tick_that_finds_work_is_never_left_out() -> None:
-    deliveries = Counter[str]()
-    one = system(deliveries)
-    steps: list[str] = []
-    for number in range(24 * 12):
-        before = one.cloud.now
-        due = [doc.path for doc in one.documents.find(query("points", before + 4 * sim.MINUTE))]
-        count = deliveries["reconcile"]
-        one.fast_forward(5 * sim.MINUTE)
-        if due:
-            steps.append(f"{number}: {deliveries['reconcile'] - count}")
-    assert steps
-    assert {step.partition(": ")[2] for step in steps} == {"5"}
+    found: set[datetime] = set()
+    ticked: set[datetime] = set()
+
+    def noted(function: str, ports: Ports, envelope: Any) -> None:
+        if function == "reconcile":
+            now = ports.clock.now()
+            ticked.add(now)
+            if ports.documents.find(query("points", now)):
+                found.add(now)
+        sim.deliver(function, ports, envelope)
+
+    one = system(Counter(), noted)
+    one.run(24 * HOUR)
+    work = set(found)
+    found.clear()
+    ticked.clear()
+    other = system(Counter(), noted)
+    other.fast_forward(24 * HOUR)
+    assert work
+    assert found == work
+    assert len(ticked) < 12 * 60
 
 
 def test_messages_that_are_due_are_not_passed_over() -> None:

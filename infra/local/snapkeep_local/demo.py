@@ -103,13 +103,18 @@ def run(
     planted: dict[int, str] = {}
     hours = days * 24
     with _few_collections():
+        passed = 0
         for hour in range(hours):
-            progress(hour / hours)
-            if hour <= hours - QUIET // HOUR and chance.random() < FAULTS_PER_DAY / 24:
+            strikes = hour <= hours - QUIET // HOUR and chance.random() < FAULTS_PER_DAY / 24
+            if strikes or hour % 24 == 0:  # in long steps: each carries out its last tick of `health`
+                system.fast_forward((hour - passed) * HOUR)
+                passed = hour
+                progress(hour / hours)
+            if strikes:
                 tenant = chance.choice(tenants)
                 number = system.cloud.add_fault(_fault(chance, (projects[tenant], vaults[tenant])))
                 planted[number] = tenant
-            system.fast_forward(HOUR)
+        system.fast_forward((hours - passed) * HOUR)
         progress(1.0)
         return system, _report(system, days=days, planted=planted, audit_folder=audit_folder)
 

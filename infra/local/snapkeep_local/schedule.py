@@ -83,3 +83,9 @@ def ticking(at: datetime) -> tuple[Function, ...]:
 @lru_cache(maxsize=60)
 def _ticking(minute: int) -> tuple[Function, ...]:
     return tuple(f for f in functions() if f.every_min is not None and minute % f.every_min == 0)
+
+
+@lru_cache(maxsize=64)
+def asking(query: str) -> tuple[str, ...]:
+    """The functions that ask a row of `store.QUERIES`."""
+    return tuple(name for name, f in document()["functions"].items() if query in f["queries"])

@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, get_args
 
-from snapkeep import commands, fleet, health
+from msgspec import structs
+
+from snapkeep import commands, fleet
 from snapkeep.commands import Applied
 from snapkeep.documents import Tenant
 from snapkeep.entry import ENTRIES
 from snapkeep.ports import Ports
-from snapkeep.store import Due, Fleet, canonical, query
+from snapkeep.store import QUERIES, Due, Fleet, canonical, query
 from snapkeep_local import example, schedule
 from snapkeep_local.cloud import Cloud
 from snapkeep_local.compute import LocalCompute
@@ -32,18 +34,14 @@ MINUTE: Final = timedelta(minutes=1)
 PROJECT: Final = "local"
 EVENTS: Final = "snapkeep-events"
 
-LOOKS_FOR: Final[Mapping[str, tuple[Due, ...]]] = {"reconcile": ("points",)}
-"""Functions that are woken more often than others, and the work that their ticks look for: where none of it is due,
-a tick does nothing but note that it came."""
-
 WORK: Final[tuple[Due, ...]] = get_args(Due)
 """What the ticks of all functions look for, beside what `health` finds changed."""
 
-ROUND: Final = timedelta(minutes=10)
-"""Each function that ticks has ticked once more after it (`test_every_function_ticks_within_a_round`)."""
-
 DAY: Final = timedelta(days=1)
 MIDNIGHT: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+TO_COME: Final = datetime(9999, 1, 1, tzinfo=UTC)
+"""Later than any work is due."""
 
 Wrap = Callable[[Ports], Ports]
 Deliver = Callable[[str, Ports, Any], None]
@@ -94,8 +92,15 @@ def populate(cloud: Cloud, tenants: Iterable[Tenant], seed: int, made: Iterable[
     return sorted(known)
 
 
-def _only_looking(at: datetime) -> bool:
-    return all(function.name in LOOKS_FOR for function in schedule.ticking(at))
+def _ticks(function: str, at: datetime) -> bool:
+    return any(one.name == function for one in schedule.ticking(at))
+
+
+def _next_tick(at: datetime, functions: Iterable[str]) -> datetime:
+    """The first minute from this one on in which one of these functions ticks."""
+    while not any(_ticks(function, at) for function in functions):
+        at += MINUTE
+    return at
 
 
 class SimClock:
@@ -161,63 +166,76 @@ class System:
             self.minute()
 
     def fast_forward(self, duration: timedelta) -> None:
-        """Do what `run` does, to the same digest, but for ticks that leave nothing behind. Not for watched ports.
+        """Do what `run` does, to the same digest, but for minutes that leave nothing behind. Not for watched ports.
 
-        A tick that finds nothing notes that it came, in the place of the note of the one before it. So it is left out
-        where the next comes before anybody can read its note.
+        A tick that finds nothing notes that it came, in the place of the note of the one before it. So of the minutes
+        in which no tick finds anything only the last notes are written. The last tick of `health` is carried out: it
+        writes down when the others ticked.
         """
         end = self.cloud.now + duration
         while self.cloud.now < end:
-            self._pass_over_idle_rounds(end)
-            self._pass_over_idle_ticks(end)
-            self.minute()
+            self._pass_over(min(self._next_busy(), self._last_of_health(end)))
+            if self.cloud.now < end:
+                self.minute()
 
-    def _pass_over_idle_rounds(self, end: datetime) -> None:
-        """Leave out the rounds in which no function finds anything, but for the last one, and leave the notes of the
-        one before it: `health` may come before others in the last one, and then reads those."""
+    def _pass_over(self, busy: datetime) -> None:
+        """Leave out the minutes before this one, in which no tick finds anything, but for the last notes of them."""
         now = self.cloud.now
-        if (now - MIDNIGHT) % ROUND:
+        idle = [now + number * MINUTE for number in range(1, (busy - now) // MINUTE)]
+        if not idle:
             return
-        tomorrow = now - (now - MIDNIGHT) % DAY + DAY
-        idle_until = now
-        while idle_until + ROUND <= min(end, tomorrow) and self._idle_until(idle_until + ROUND):
-            idle_until += ROUND
-        until = idle_until - ROUND
-        if until <= now:
-            return
-        minutes = (until - now) // MINUTE
-        arrivals = [len(schedule.ticking(now + number * MINUTE)) for number in range(1, minutes + 1)]
-        self.cloud.advance(until)
-        self.bus.pass_over(arrivals)
-        for function in schedule.ticking(until):  # every one that ticks, at the end of a round
-            Fleet(self.documents).ticked(function.name, until)
+        self.cloud.advance(idle[-1])
+        self.bus.pass_over(len(schedule.ticking(at)) for at in idle)
+        last = {function.name: at for at in idle for function in schedule.ticking(at)}
+        for function, at in last.items():
+            Fleet(self.documents).ticked(function, at)
 
-    def _idle_until(self, at: datetime) -> bool:
-        """Whether no message comes, no work falls due, and nothing has changed that `health` may look at again."""
-        waiting = self.bus.next_due()
-        if waiting is not None and waiting <= at:
-            return False
-        if any(self.documents.find(query(kind, at)) for kind in WORK):
-            return False
+    def _last_of_health(self, end: datetime) -> datetime:
+        """The last minute until then in which `health` ticks; where it does not, the one after the end."""
+        last = self._minute_of(end)
+        after = last + MINUTE
+        while last > self.cloud.now:
+            if _ticks("health", last):
+                return last
+            last -= MINUTE
+        return after
+
+    def _next_busy(self) -> datetime:
+        """The next minute in which a message comes, a tick finds work or something new, or documents go by TTL.
+
+        Work is looked for by `health` too, whoever does it: with time a tenant leaves, and comes into breach.
+        """
+        now = self.cloud.now
+        soonest = now + MINUTE
+        busy = self._minute_of(now - (now - MIDNIGHT) % DAY + DAY)
+        message = self.bus.next_due()
+        if message is not None:
+            busy = min(busy, self._minute_of(message))
+        if self._news_for_health():
+            busy = min(busy, _next_tick(soonest, ("health",)))
+        for kind in WORK:
+            if busy == soonest:
+                break
+            for doc in self.documents.find(structs.replace(query(kind, TO_COME), limit=1)):
+                due = self._minute_of(doc.data[QUERIES[kind].order[0][0]])
+                if due < busy:
+                    busy = min(busy, _next_tick(due, (*schedule.asking(kind), "health")))
+        return busy
+
+    def _minute_of(self, at: datetime) -> datetime:
+        """The first minute to come in which something of this instant is seen."""
+        return self.cloud.now + max(-((self.cloud.now - at) // MINUTE), 1) * MINUTE
+
+    def _news_for_health(self) -> bool:
+        """Whether anything was written that the last tick of `health` may not have seen.
+
+        What it has seen the next ones look at again, for as long as OVERLAP, and find that nothing is to be done.
+        """
         last = Fleet(self.documents).fleet_health()
-        since = last.value.computed_at - health.OVERLAP if last else None
-        return since is not None and not any(
-            self.documents.find(query(name, since)) for name in ("tenants_changed", "instances_changed")
+        return last is None or any(
+            self.documents.find(structs.replace(query(name, last.value.computed_at), limit=1))
+            for name in ("tenants_changed", "instances_changed")
         )
-
-    def _pass_over_idle_ticks(self, end: datetime) -> None:
-        ticks = 0
-        at = self.cloud.now + MINUTE
-        while at < end and _only_looking(at) and _only_looking(at + MINUTE):
-            ticks += len(schedule.ticking(at))
-            at += MINUTE
-        last = at - MINUTE
-        waiting = self.bus.next_due()
-        if not ticks or (waiting is not None and waiting <= at):
-            return
-        if not any(self.documents.find(query(kind, last)) for looked_for in LOOKS_FOR.values() for kind in looked_for):
-            self.cloud.advance(last)
-            self.bus.pass_over([1] * ticks)
 
     def events(self) -> list[dict[str, Any]]:
         """What was published for others, oldest first."""
