@@ -253,52 +253,35 @@ def openapi_document(call: Call) -> dict[str, Any]:
 # --- acting -------------------------------------------------------------------------------------------------------
 
 
-def request_point(call: Call) -> commands.PointAnswer:
-    return commands.request_point(call.ports, call.ask, call.tenant, call.body)
+Act = Callable[[Ports, Asked, str, Any], commands.Answer]
+"""A command on a tenant, with the body that it takes."""
+
+Switch = Callable[..., commands.PauseAnswer]
+"""`commands.pause` or `commands.resume`."""
 
 
-def add_hold(call: Call) -> commands.HoldAnswer:
-    return commands.add_hold(call.ports, call.ask, call.tenant, call.body)
+def act(command: Act) -> Callable[[Call], commands.Answer]:
+    return lambda call: command(call.ports, call.ask, call.tenant, call.body)
 
 
 def release_hold(call: Call) -> commands.HoldAnswer:
     return commands.release_hold(call.ports, call.ask, call.tenant, call.path["hold"], call.body)
 
 
-def pause_tenant(call: Call) -> commands.PauseAnswer:
-    ask: commands.PauseAsk = call.body
-    return commands.pause(call.ports, call.ask, ask.what, ask.reason, tenant=call.tenant, dry_run=ask.dry_run)
+def in_tenant(switch: Switch) -> Callable[[Call], commands.PauseAnswer]:
+    def handle(call: Call) -> commands.PauseAnswer:
+        ask: commands.PauseAsk = call.body
+        return switch(call.ports, call.ask, ask.what, ask.reason, tenant=call.tenant, dry_run=ask.dry_run)
+
+    return handle
 
 
-def resume_tenant(call: Call) -> commands.PauseAnswer:
-    ask: commands.PauseAsk = call.body
-    return commands.resume(call.ports, call.ask, ask.what, ask.reason, tenant=call.tenant, dry_run=ask.dry_run)
+def in_fleet(switch: Switch) -> Callable[[Call], commands.PauseAnswer]:
+    def handle(call: Call) -> commands.PauseAnswer:
+        ask: commands.FleetPauseAsk = call.body
+        return switch(call.ports, call.ask, ask.what, ask.reason, project=ask.project, dry_run=ask.dry_run)
 
-
-def pause_fleet(call: Call) -> commands.PauseAnswer:
-    ask: commands.FleetPauseAsk = call.body
-    return commands.pause(call.ports, call.ask, ask.what, ask.reason, project=ask.project, dry_run=ask.dry_run)
-
-
-def resume_fleet(call: Call) -> commands.PauseAnswer:
-    ask: commands.FleetPauseAsk = call.body
-    return commands.resume(call.ports, call.ask, ask.what, ask.reason, project=ask.project, dry_run=ask.dry_run)
-
-
-def apply_tenant(call: Call) -> commands.ApplyAnswer:
-    return commands.apply_tenant(call.ports, call.ask, call.tenant, call.body)
-
-
-def override(call: Call) -> commands.OverrideAnswer:
-    return commands.override(call.ports, call.ask, call.tenant, call.body)
-
-
-def offboard(call: Call) -> commands.OffboardAnswer:
-    return commands.offboard(call.ports, call.ask, call.tenant, call.body)
-
-
-def switch_schedule(call: Call) -> commands.SwitchAnswer:
-    return commands.switch_schedule(call.ports, call.ask, call.tenant, call.body)
+    return handle
 
 
 def tick(call: Call) -> commands.TickAnswer:
@@ -336,27 +319,28 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("openapi", "GET", "/openapi.json", "access.read", "this interface, as an OpenAPI 3.1 document",
           None, openapi_document),
     Route("point_request", "POST", "/tenants/{tenant}/points", "point.request", "ask for a point now",
-          commands.PointAnswer, request_point, commands.PointAsk),
+          commands.PointAnswer, act(commands.request_point), commands.PointAsk),
     Route("hold_add", "POST", "/tenants/{tenant}/holds", "hold.add", "hold a point, an instance or the tenant",
-          commands.HoldAnswer, add_hold, commands.HoldAsk),
+          commands.HoldAnswer, act(commands.add_hold), commands.HoldAsk),
     Route("hold_release", "POST", "/tenants/{tenant}/holds/{hold}/release", "hold.release", "end a hold",
           commands.HoldAnswer, release_hold, commands.ReleaseAsk),
     Route("tenant_pause", "POST", "/tenants/{tenant}/pause", "tenant.pause", "stop one kind of change of a tenant",
-          commands.PauseAnswer, pause_tenant, commands.PauseAsk),
+          commands.PauseAnswer, in_tenant(commands.pause), commands.PauseAsk),
     Route("tenant_resume", "POST", "/tenants/{tenant}/resume", "tenant.resume", "let it go on",
-          commands.PauseAnswer, resume_tenant, commands.PauseAsk),
+          commands.PauseAnswer, in_tenant(commands.resume), commands.PauseAsk),
     Route("apply", "POST", "/tenants/{tenant}/apply", "tenant.apply", "store a tenant as the fleet file has it",
-          commands.ApplyAnswer, apply_tenant, commands.ApplyAsk),
+          commands.ApplyAnswer, act(commands.apply_tenant), commands.ApplyAsk),
     Route("override", "POST", "/tenants/{tenant}/override", "retention.override",
-          "let points go once in spite of a breach", commands.OverrideAnswer, override, commands.OverrideAsk),
+          "let points go once in spite of a breach",
+          commands.OverrideAnswer, act(commands.override), commands.OverrideAsk),
     Route("offboard", "POST", "/tenants/{tenant}/offboard", "tenant.offboard", "say when a tenant leaves, or stays",
-          commands.OffboardAnswer, offboard, commands.OffboardAsk),
+          commands.OffboardAnswer, act(commands.offboard), commands.OffboardAsk),
     Route("schedule", "POST", "/tenants/{tenant}/schedule", "schedule.switch", "switch a client's schedule on or off",
-          commands.SwitchAnswer, switch_schedule, commands.SwitchAsk),
+          commands.SwitchAnswer, act(commands.switch_schedule), commands.SwitchAsk),
     Route("pause", "POST", "/controls/pause", "fleet.pause", "stop one kind of change of the fleet or of a project",
-          commands.PauseAnswer, pause_fleet, commands.FleetPauseAsk),
+          commands.PauseAnswer, in_fleet(commands.pause), commands.FleetPauseAsk),
     Route("resume", "POST", "/controls/resume", "fleet.resume", "let it go on",
-          commands.PauseAnswer, resume_fleet, commands.FleetPauseAsk),
+          commands.PauseAnswer, in_fleet(commands.resume), commands.FleetPauseAsk),
     Route("tick", "POST", "/ticks/{function}", "tick", "wake a function now",
           commands.TickAnswer, tick, commands.TickAsk),
 )  # fmt: skip
