@@ -92,13 +92,8 @@ def export_(output: Output, folder: Path) -> None:
 
 
 def _chains() -> Iterator[str]:
-    after: str | None = None
-    while True:
-        page = target.ask(views.ChainsView, "/audit", {"after": after})
+    for page in target.pages(views.ChainsView, "/audit"):
         yield from page.chains
-        after = page.next
-        if after is None:
-            return
 
 
 def _pages(chain: str) -> Iterator[handler.Page]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Callable
+from typing import TypeVar, get_args
 
 import click
 
@@ -12,15 +13,28 @@ from snapkeep.cli import target
 from snapkeep.cli.output import Output
 from snapkeep.cli.typed import Name
 
+F = TypeVar("F", bound=Callable[..., object])
+
 WHAT = click.Choice(get_args(commands.Kind))
+REASON = click.option("--reason", required=True, help="Why; it stands in the audit chain.")
+
+
+def pausing(command: F) -> F:
+    """What `pause` and `resume` take."""
+    say = click.option("--dry-run", is_flag=True, help="Say where it would be paused then, and change nothing.")
+    project = click.option("--project", type=Name(), help="Of this project's instances and snapshots alone.")
+    tenant = click.option("--tenant", type=Name(), help="Of this tenant alone.")
+    return click.argument("what", type=WHAT)(tenant(project(REASON(say(command)))))
+
+
+def switching(command: F) -> F:
+    """What `schedule on` and `schedule off` take."""
+    say = click.option("--dry-run", is_flag=True, help="Say whether it could be switched, and change nothing.")
+    return click.option("--tenant", required=True)(REASON(say(command)))
 
 
 @click.command()
-@click.argument("what", type=WHAT)
-@click.option("--tenant", type=Name(), help="Of this tenant alone.")
-@click.option("--project", type=Name(), help="Of this project's instances and snapshots alone.")
-@click.option("--reason", required=True, help="Why; it stands in the audit chain.")
-@click.option("--dry-run", is_flag=True, help="Say where it would be paused then, and change nothing.")
+@pausing
 @click.pass_obj
 def pause(
     output: Output, what: commands.Kind, tenant: str | None, project: str | None, reason: str, dry_run: bool
@@ -35,11 +49,7 @@ def pause(
 
 
 @click.command()
-@click.argument("what", type=WHAT)
-@click.option("--tenant", type=Name(), help="Of this tenant alone.")
-@click.option("--project", type=Name(), help="Of this project's instances and snapshots alone.")
-@click.option("--reason", required=True, help="Why; it stands in the audit chain.")
-@click.option("--dry-run", is_flag=True, help="Say where it would be paused then, and change nothing.")
+@pausing
 @click.pass_obj
 def resume(
     output: Output, what: commands.Kind, tenant: str | None, project: str | None, reason: str, dry_run: bool
@@ -90,9 +100,7 @@ def schedule() -> None:
 
 
 @schedule.command()
-@click.option("--tenant", required=True)
-@click.option("--reason", required=True, help="Why; it stands in the audit chain.")
-@click.option("--dry-run", is_flag=True, help="Say whether it could be switched, and change nothing.")
+@switching
 @click.pass_obj
 def on(output: Output, tenant: str, reason: str, dry_run: bool) -> None:
     """Have a point taken every day.
@@ -104,9 +112,7 @@ def on(output: Output, tenant: str, reason: str, dry_run: bool) -> None:
 
 
 @schedule.command()
-@click.option("--tenant", required=True)
-@click.option("--reason", required=True, help="Why; it stands in the audit chain.")
-@click.option("--dry-run", is_flag=True, help="Say whether it could be switched, and change nothing.")
+@switching
 @click.pass_obj
 def off(output: Output, tenant: str, reason: str, dry_run: bool) -> None:
     """Have no more points taken by the schedule. Those that are stored stay as long as something keeps them."""

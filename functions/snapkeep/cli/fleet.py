@@ -164,8 +164,7 @@ def _not_accepted(accepted: int | None, giving_up: Mapping[str, int]) -> str:
 @click.pass_obj
 def list_(output: Output) -> None:
     """Every tenant, how it stands, and its newest verified point; those that need somebody first."""
-    first = _view()
-    tenants = list(_every_tenant(first))
+    first, tenants = _read()
     if output.as_json:
         output.json([msgspec.to_builtins(t) | {"instances": t.counts["instances"]} for t in tenants])
         return
@@ -189,16 +188,10 @@ def list_(output: Output) -> None:
     )
 
 
-def _view(after: str | None = None) -> views.FleetView:
-    return target.ask(views.FleetView, "/fleet", {"after": after})
-
-
-def _every_tenant(page: views.FleetView) -> Iterator[views.TenantLine]:
-    """The tenants of this page and of all that follow."""
-    yield from page.tenants
-    while page.next:
-        page = _view(page.next)
-        yield from page.tenants
+def _read() -> tuple[views.FleetView, list[views.TenantLine]]:
+    """The first page, on which stands what is said of the whole fleet, and the tenants of all pages."""
+    first, *others = target.pages(views.FleetView, "/fleet")
+    return first, [tenant for page in (first, *others) for tenant in page.tenants]
 
 
 @fleet.command()
@@ -339,10 +332,9 @@ def offboard(output: Output, tenant: str, day: str | None, cancel: bool, reason:
 @click.pass_obj
 def health_(output: Output) -> None:
     """The fleet at a glance: totals, breaches first, what is paused, what goes, the last tick of each function."""
-    view = _view()
+    view, tenants = _read()
     if view.totals is None and view.ticks:  # whoever sees one tenant alone has neither
         fail("health has not been computed yet: the function `health` runs every 5 minutes once it is deployed")
-    tenants = list(_every_tenant(view))
     paused = target.ask(views.ControlsView, "/controls").paused
     if output.as_json:
         output.json(

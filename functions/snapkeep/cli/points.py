@@ -9,7 +9,6 @@ from urllib.parse import quote
 import click
 
 from snapkeep import commands, views
-from snapkeep import documents as d
 from snapkeep.cli import target
 from snapkeep.cli.output import Output, fail
 from snapkeep.cli.typed import Name
@@ -68,13 +67,8 @@ def list_(output: Output, tenant: str | None, state: str | None, limit: int) -> 
 
 
 def _every_point(tenant: str | None, state: str | None) -> Iterator[views.PointView]:
-    after: str | None = None
-    while True:
-        page = target.ask(views.PointsView, "/points", {"tenant": tenant, "state": state, "after": after})
+    for page in target.pages(views.PointsView, "/points", {"tenant": tenant, "state": state}):
         yield from page.points
-        after = page.next
-        if after is None:
-            return
 
 
 @points.command()
@@ -163,7 +157,7 @@ def orphans(output: Output) -> None:
     \b
     snapkeep points orphans
     """
-    vaults = list(_every_vault())
+    vaults = [vault for page in target.pages(views.OrphansView, "/orphans") for vault in page.vaults]
     found = [(vault.project, orphan) for vault in vaults for orphan in vault.orphans]
     if output.as_json:
         output.json(vaults)
@@ -196,13 +190,3 @@ def orphans(output: Output) -> None:
             output.line(f"{vault.project} cannot be listed: {vault.failure.code}: {vault.failure.message}")
         elif vault.listed_at is None:
             output.line(f"{vault.project} was not listed yet")
-
-
-def _every_vault() -> Iterator[d.Vault]:
-    after: str | None = None
-    while True:
-        page = target.ask(views.OrphansView, "/orphans", {"after": after})
-        yield from page.vaults
-        after = page.next
-        if after is None:
-            return

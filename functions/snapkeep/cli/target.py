@@ -12,12 +12,12 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from functools import lru_cache
 from http.client import HTTPException, HTTPMessage
-from typing import IO, Any, Final, TypeVar
+from typing import IO, Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -46,6 +46,15 @@ NOT_FOUND: Final = 404
 V = TypeVar("V")
 
 
+class Page(Protocol):
+    @property
+    def next(self) -> str | None:
+        """What the page after this one is asked for by; None for the last."""
+
+
+P = TypeVar("P", bound=Page)
+
+
 def api() -> str:
     """The root URL of the API, without the path that `snapkeep up` prints it with. Ends with status 1 if it is none."""
     url = (os.environ.get("SNAPKEEP_API") or LOCAL).rstrip("/").removesuffix(API_PATH)
@@ -69,6 +78,17 @@ def token() -> str:
 def ask(kind: type[V], path: str, parameters: Mapping[str, str | None] | None = None) -> V:
     """What the API answers to a GET of `/api/v1` + path. Ends with status 1 where it refuses or is not Snapkeep's."""
     return _decoded(kind, path, _answer("GET", _with(path, parameters)))
+
+
+def pages(kind: type[P], path: str, parameters: Mapping[str, str | None] | None = None) -> Iterator[P]:
+    """The same for what is answered page by page: one page after the other, each asked for when it is wanted."""
+    after: str | None = None
+    while True:
+        page = ask(kind, path, {**(parameters or {}), "after": after})
+        yield page
+        after = page.next
+        if after is None:
+            return
 
 
 def look_for(
