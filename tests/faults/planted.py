@@ -21,6 +21,19 @@ class Bug:
     found: str  # what a finding must say
 
 
+def searched(tree: Path, seeds: int) -> subprocess.CompletedProcess[str]:
+    """The fault tests of this tree on so many seeds, until one finds something: status 1 then."""
+    return subprocess.run(  # noqa: S603 - our own module
+        [sys.executable, "-m", "tests.faults", "0", str(seeds), "--until-found"],
+        cwd=tree,
+        env={"PYTHONPATH": f"{tree}:{tree}/functions:{tree}/infra/local", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
 def is_missed(bug: Bug, folder: Path) -> None:
     """Fails unless some seed finds what goes wrong without the guard."""
     for part in ("functions", "infra", "tests/faults"):
@@ -29,14 +42,6 @@ def is_missed(bug: Bug, folder: Path) -> None:
     text = file.read_text(encoding="utf-8")
     assert text.count(bug.guard) == 1, f"{bug.file} has the guard {text.count(bug.guard)} times"
     file.write_text(text.replace(bug.guard, bug.without), encoding="utf-8")
-    run = subprocess.run(  # noqa: S603 - our own module
-        [sys.executable, "-m", "tests.faults", "0", str(SEEDS_MAX), "--until-found"],
-        cwd=folder,
-        env={"PYTHONPATH": f"{folder}:{folder}/functions:{folder}/infra/local", "PATH": ""},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    run = searched(folder, SEEDS_MAX)
     assert run.returncode == 1, f"not caught by {SEEDS_MAX} seeds:\n{run.stdout[-500:]}{run.stderr[-2000:]}"
     assert re.search(bug.found, run.stdout), run.stdout[-1000:] + run.stderr[-1000:]

@@ -1,11 +1,9 @@
 """Guards of creation, discovery and audit: the fault tests must miss every one of them."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from tests.faults.planted import ROOT, TIMEOUT_S, Bug, is_missed
+from tests.faults.planted import ROOT, Bug, is_missed, searched
 
 RULES = "functions/snapkeep/creation/rules.py"
 HANDLER = "functions/snapkeep/creation/handler.py"
@@ -131,13 +129,5 @@ def test_a_guard_that_is_taken_away_is_missed(bug: Bug, tmp_path: Path) -> None:
 
 
 def test_without_a_planted_bug_the_same_command_finds_nothing() -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.faults", "0", "2", "--until-found"],
-        cwd=ROOT,
-        env={"PYTHONPATH": f"{ROOT}:{ROOT}/functions:{ROOT}/infra/local", "PATH": ""},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    run = searched(ROOT, 2)
     assert run.returncode == 0, run.stdout + run.stderr

@@ -4,40 +4,22 @@ from __future__ import annotations
 
 import http.client
 import re
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from http.cookies import SimpleCookie
-from typing import Any
 from urllib.parse import urlencode
 
 import flask
 import pytest
+from tests.cli.typing_in import serving
 from tests.makers import World
 from tests.web.fleets import put_tenant
 from tests.web.people import Somebody, put_people
-from werkzeug.serving import make_server
 
 from snapkeep import web
 from snapkeep.local_sign_in import LocalSignIn
 from snapkeep.web.door import FORM_FIELD, KEY_FIELD
 from snapkeep_local.emulators import free_port
 from snapkeep_local.runner import add_pages
-
-Wsgi = Callable[..., Any]
-
-
-@contextmanager
-def serving(app: Wsgi) -> Iterator[int]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def front(port: int) -> flask.Flask:

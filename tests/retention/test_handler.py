@@ -36,6 +36,18 @@ def over_grace(days: int = 3, **changes: Any) -> tuple[Scene, list[str]]:
     return scene, ids
 
 
+def crowded(points: int, *, disks: int) -> Scene:
+    """Four instances with so many points each, at the end of the grace of all but the newest of each."""
+    scene = Scene()
+    for number in range(4):
+        scene.add_instance(str(number))
+        for _ in range(points):
+            scene.take(disks=disks, instance=str(number))
+    scene.tick()
+    scene.cloud.advance(scene.cloud.now + DAY)
+    return scene
+
+
 # --- the two phases -------------------------------------------------------------------------------------------------
 
 
@@ -536,13 +548,7 @@ def test_what_was_asked_for_before_a_pause_is_read_back_in_it() -> None:
 
 
 def test_one_run_begins_no_more_deletions_for_a_tenant_than_its_bound() -> None:
-    scene = Scene()
-    for number in range(4):
-        scene.add_instance(str(number))
-        for _ in range(2):
-            scene.take(disks=45, instance=str(number))
-    scene.tick()
-    scene.cloud.advance(scene.cloud.now + DAY)
+    scene = crowded(2, disks=45)
     scene.tick()
     assert len(scene.deletions) == 90 <= handler.DELETES_PER_RUN_MAX
     scene.wait(HOUR)
@@ -651,19 +657,27 @@ def undisturbed_effects() -> int:
 EFFECTS = undisturbed_effects()
 
 
+def at_effect(number: int, happens: Callable[[str], None]) -> Callable[[str], None]:
+    """For `before` or `after` of Effects: this happens at the effect of that number, from 1, and at no other."""
+    seen: list[str] = []
+
+    def counted(effect: str) -> None:
+        seen.append(effect)
+        if len(seen) == number:
+            happens(effect)
+
+    return counted
+
+
 @pytest.mark.parametrize("fatal", range(1, EFFECTS + 1))
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_process_may_die_at_every_effect(when: str, fatal: int) -> None:
     scene, ids = over_grace(disks=2)
-    left = fatal
 
     def die(effect: str) -> None:
-        nonlocal left
-        left -= 1
-        if not left:
-            raise Death(effect)
+        raise Death(effect)
 
-    setattr(scene.effects, when, die)
+    setattr(scene.effects, when, at_effect(fatal, die))
     for _ in range(2):
         try:
             scene.tick()
@@ -677,15 +691,8 @@ def test_a_process_may_die_at_every_effect(when: str, fatal: int) -> None:
 @pytest.mark.parametrize("at", range(1, EFFECTS + 1))
 def test_two_runs_may_do_the_same_at_once(at: int) -> None:
     scene, ids = over_grace(disks=2)
-    left = at
-
-    def another(effect: str) -> None:
-        nonlocal left
-        left -= 1
-        if not left:
-            scene.hand("expire", ExpireBatch(tenant="acme", instances=[INSTANCE_ID]))
-
-    scene.effects.before = another
+    again = ExpireBatch(tenant="acme", instances=[INSTANCE_ID])
+    scene.effects.before = at_effect(at, lambda effect: scene.hand("expire", again))
     scene.tick()
     scene.cloud.advance(scene.cloud.now + timedelta(minutes=10))
     scene.tick()

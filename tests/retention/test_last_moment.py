@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 from tests.retention.scene import DAY, HOUR, INSTANCE_ID, VAULT, Scene
-from tests.retention.test_handler import over_grace, pause
+from tests.retention.test_handler import crowded, over_grace, pause
 
 from snapkeep import documents as d
 from snapkeep.discovery.rules import let_go
@@ -16,6 +16,12 @@ from snapkeep.retention import handler
 
 KEEP_FIVE = d.Retention(keep_last=5, keep_daily=0, keep_weekly=0, keep_monthly=0, lock_days=0, keep_after_gone_days=90)
 COURT = "court order"
+
+
+def refused(effect: str) -> None:
+    """What every deletion meets where the permission is missing."""
+    if effect.startswith("start"):
+        raise Refused("permission missing", code=403, reason="forbidden")
 
 
 def hold(scene: Scene, kind: type[d.Tenant] | type[d.Instance], *path: str) -> None:
@@ -156,13 +162,7 @@ def test_a_point_that_cannot_be_stops_its_own_instance_and_no_other() -> None:
 
 
 def test_what_is_asked_for_again_is_of_the_same_bound_as_what_begins() -> None:
-    scene = Scene()
-    for number in range(4):
-        scene.add_instance(str(number))
-        for _ in range(21):
-            scene.take(disks=3, instance=str(number))
-    scene.tick()
-    scene.cloud.advance(scene.cloud.now + DAY)
+    scene = crowded(21, disks=3)
 
     def down(effect: str) -> None:
         if effect.startswith("start"):
@@ -188,13 +188,12 @@ def test_while_deletions_are_refused_the_points_are_not_read_at_every_tick() -> 
     scene.cloud.advance(scene.cloud.now + DAY)
     walks = 0
 
-    def refused(effect: str) -> None:
+    def counted(effect: str) -> None:
         nonlocal walks
-        if effect.startswith("start"):
-            raise Refused("permission missing", code=403, reason="forbidden")
         walks += effect.startswith("find tenants/acme/points")
+        refused(effect)
 
-    scene.effects.before = refused
+    scene.effects.before = counted
     scene.wait(timedelta(days=1))
     walks = 0
     scene.wait(timedelta(days=1))
@@ -203,11 +202,6 @@ def test_while_deletions_are_refused_the_points_are_not_read_at_every_tick() -> 
 
 def test_people_are_told_once_of_a_deletion_that_does_not_come_to_its_end() -> None:
     scene, ids = over_grace(2)
-
-    def refused(effect: str) -> None:
-        if effect.startswith("start"):
-            raise Refused("permission missing", code=403, reason="forbidden")
-
     scene.effects.before = refused
     scene.wait(timedelta(days=3))
     [event] = [event for event in scene.events() if event["type"] == "point.deletion_stuck"]

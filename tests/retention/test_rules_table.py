@@ -29,6 +29,17 @@ class Case:
     zone: str = "UTC"
 
 
+def midnight(what: str, first: str, last: str, zone: str) -> Case:
+    """Two local days in one of UTC: the second begins at `first`, a second after `last` of the other."""
+    points = f"""
+        2026-11-22 23:30:00Z  daily 1/2
+        2026-11-22 {first}Z  -
+        2026-11-22 {last}Z  daily 2/2
+        2026-11-22 00:00:00Z  -
+        """
+    return Case(what, "daily 2", points, zone)
+
+
 CASES = [
     # --- last -----------------------------------------------------------------------------------------------------
     Case(
@@ -662,60 +673,12 @@ CASES = [
         2026-11-22 00:00Z  -
         """,
     ),
-    Case(
-        "furthest east, midnight is at 10:00 UTC",
-        "daily 2",
-        """
-        2026-11-22 23:30Z  daily 1/2
-        2026-11-22 10:00Z  -
-        2026-11-22 09:59Z  daily 2/2
-        2026-11-22 00:00Z  -
-        """,
-        "Pacific/Kiritimati",
-    ),
-    Case(
-        "furthest west, at 11:00 UTC",
-        "daily 2",
-        """
-        2026-11-22 23:30Z  daily 1/2
-        2026-11-22 11:00Z  -
-        2026-11-22 10:59Z  daily 2/2
-        2026-11-22 00:00Z  -
-        """,
-        "Pacific/Pago_Pago",
-    ),
-    Case(
-        "half an hour off: midnight in India is at 18:30 UTC",
-        "daily 2",
-        """
-        2026-11-22 23:30Z     daily 1/2
-        2026-11-22 18:30:00Z  -
-        2026-11-22 18:29:59Z  daily 2/2
-        2026-11-22 00:00Z     -
-        """,
-        "Asia/Kolkata",
-    ),
-    Case(
-        "three quarters off: in Nepal at 18:15 UTC",
-        "daily 2",
-        """
-        2026-11-22 23:30Z     daily 1/2
-        2026-11-22 18:15:00Z  -
-        2026-11-22 18:14:59Z  daily 2/2
-        2026-11-22 00:00Z     -
-        """,
-        "Asia/Kathmandu",
-    ),
-    Case(
-        "half an hour off to the west: in the Marquesas at 09:30 UTC",
-        "daily 2",
-        """
-        2026-11-22 23:30Z     daily 1/2
-        2026-11-22 09:30:00Z  -
-        2026-11-22 09:29:59Z  daily 2/2
-        2026-11-22 00:00Z     -
-        """,
-        "Pacific/Marquesas",
+    midnight("furthest east, midnight is at 10:00 UTC", "10:00:00", "09:59:59", "Pacific/Kiritimati"),
+    midnight("furthest west, at 11:00 UTC", "11:00:00", "10:59:59", "Pacific/Pago_Pago"),
+    midnight("half an hour off: midnight in India is at 18:30 UTC", "18:30:00", "18:29:59", "Asia/Kolkata"),
+    midnight("three quarters off: in Nepal at 18:15 UTC", "18:15:00", "18:14:59", "Asia/Kathmandu"),
+    midnight(
+        "half an hour off to the west: in the Marquesas at 09:30 UTC", "09:30:00", "09:29:59", "Pacific/Marquesas"
     ),
     Case(
         "half an hour that comes twice",
