@@ -329,12 +329,11 @@ class Fleet:
         tenants: set[str] = set()
         complete_to: datetime | None = None
         for name in ("tenants_changed", "instances_changed"):
-            count, last = 0, since
-            for doc in _walk(self._documents, name, since, pages=CHANGES_PAGES_MAX):
-                tenants.add(doc.path.split("/")[1])
-                count, last = count + 1, doc.data["updated_at"]
-            if count == CHANGES_PAGES_MAX * PAGE:
-                complete_to = min(complete_to or last, last)
+            for count, doc in enumerate(_walk(self._documents, name, since, pages=CHANGES_PAGES_MAX), start=1):
+                tenants.add(doc.path.split("/", 2)[1])
+                if count == CHANGES_PAGES_MAX * PAGE:
+                    last = doc.data["updated_at"]
+                    complete_to = min(complete_to or last, last)
         return tenants, complete_to
 
     def health(self) -> Iterator[Held[d.TenantHealth]]:
