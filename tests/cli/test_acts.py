@@ -454,6 +454,19 @@ def test_a_client_verifies_his_own_chain_alone(api: str) -> None:
     assert [row[0] for row in rows(done(api, "audit", "verify", user=CLIENT))[1:]] == ["beta"]
 
 
+def test_no_export_is_written_over_what_a_folder_holds(api: str, tmp_path: Path) -> None:
+    chains, others = tmp_path / "chains", tmp_path / "others"
+    for folder in (chains, others):
+        folder.mkdir()
+    done(api, "audit", "export", chains)  # empty
+    (others / "notes").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    expected = "already, which would be overwritten; expected a folder that is empty or not there"
+    assert refused(api, "audit", "export", chains) == f"{chains}: holds an export {expected}"
+    assert refused(api, "audit", "export", others) == f"{others}: holds 'notes' {expected}"
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(api: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "cannot be written" in refused(api, "audit", "export", tmp_path / "file" / "below")

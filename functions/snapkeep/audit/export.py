@@ -23,7 +23,7 @@ SUFFIX: Final = ".jsonl"
 
 
 class Unreadable(Exception):
-    """An export that cannot be verified at all: which file, and why."""
+    """An export that cannot be written, or verified at all: which file or folder, and why."""
 
 
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,6 +36,19 @@ class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prev: str
     seq: int
     subject: str
+
+
+def expect_free(folder: Path) -> None:
+    """For an export that is to be kept: raises Unreadable where the folder is there and holds anything."""
+    try:
+        held = min((path.name for path in folder.iterdir()), default=None) if folder.exists() else None
+    except OSError as error:
+        raise Unreadable(f"{folder}: cannot be read ({error.strerror})") from None
+    if held is not None:
+        what = "an export" if (folder / HEADS).exists() else repr(held)
+        raise Unreadable(
+            f"{folder}: holds {what} already, which would be overwritten; expected a folder that is empty or not there"
+        )
 
 
 def write(folder: Path, chains: Mapping[str, Iterable[AuditRecord]]) -> None:

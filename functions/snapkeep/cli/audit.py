@@ -79,8 +79,9 @@ def verify(output: Output, tenants: tuple[str, ...], folder: Path | None, heads:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.pass_obj
 def export_(output: Output, folder: Path) -> None:
-    """Write every chain into FOLDER, to be kept and verified elsewhere."""
+    """Write every chain into FOLDER, which is empty or not there yet, to be kept and verified elsewhere."""
     try:
+        exports.expect_free(folder)
         chains = {chain: _records(chain) for chain in _chains()}
         exports.write(folder, chains)
     except exports.Unreadable as error:
