@@ -23,6 +23,9 @@ from snapkeep_local import emulators
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
+# Tables are as wide as a test says, whatever terminal it was started in.
+os.environ.pop("COLUMNS", None)
+
 TESTS: Final = Path(__file__).parent
 
 PASSED: Final = "passed"

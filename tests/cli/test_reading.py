@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 import flask
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from tests.cli.typing_in import local_cloud, read, run, serving
 from tests.makers import World, instance, point_disk
 from tests.web.fleets import put_points, put_tenant
 from tests.web.people import put_people
-from werkzeug.serving import make_server
-
-from snapkeep import web
-from snapkeep.cli import root
-from snapkeep.local_sign_in import LocalSignIn
 
 
 @pytest.fixture
@@ -35,24 +29,8 @@ def world() -> World:
 
 @pytest.fixture
 def api(world: World) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, web.create_app(world.ports, LocalSignIn()))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def run(api: str, *arguments: str) -> Result:
-    runner = CliRunner(env={"SNAPKEEP_API": api})
-    return runner.invoke(root, list(arguments))
-
-
-def read(api: str, *arguments: str) -> Any:
-    result = run(api, "--json", *arguments)
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+    with local_cloud(world) as url:
+        yield url
 
 
 def test_the_fleet_is_listed_worst_first(api: str) -> None:
@@ -97,8 +75,7 @@ def test_what_is_paused_stands_in_the_fleets_health(api: str) -> None:
 
 def test_whoever_sees_one_tenant_alone_is_shown_that_one(api: str, world: World) -> None:
     put_people(world, anna="alpha")
-    runner = CliRunner(env={"SNAPKEEP_API": api, "SNAPKEEP_USER": "anna@alpha.example"})
-    shown = runner.invoke(root, ["fleet", "health"])
+    shown = run(api, "fleet", "health", user="anna@alpha.example")
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert "alpha" in shown.stdout
     assert "beta" not in shown.stdout
@@ -129,6 +106,16 @@ def test_every_page_of_points_is_listed_up_to_the_limit(api: str) -> None:
     assert read(api, "points", "list", "--tenant", "beta") == []
     assert read(api, "points", "list", "--state", "verified") == []
     assert len(read(api, "points", "list", "--state", "requested", "--tenant", "alpha")) == 70
+
+
+def test_columns_says_how_wide_a_table_is_in_a_file_too(api: str) -> None:
+    narrow = run(api, "points", "list", COLUMNS="100").stdout.splitlines()
+    assert max(map(len, narrow[:-1])) <= 100
+    assert narrow[-1].startswith("(left out for want of width: REGION, TRIGGER")
+    for none in (None, "0", "wide"):
+        whole = run(api, "points", "list", COLUMNS=none).stdout
+        assert "REGION" in whole.splitlines()[0]
+        assert "left out" not in whole
 
 
 def test_a_point_is_shown_with_its_disks(api: str) -> None:
@@ -232,13 +219,8 @@ def test_the_address_of_the_api_may_hold_its_path(api: str) -> None:
 @pytest.fixture(params=[b'{"detail":"Not Found"}', b"<html>", b""])
 def stranger(request: pytest.FixtureRequest) -> Iterator[str]:
     """Another server, that answers everything with its own 404."""
-    server = make_server("127.0.0.1", 0, flask.Response(request.param, 404))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(flask.Response(request.param, 404)) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("arguments", [("fleet", "list"), ("fleet", "show", "acme"), ("points", "show", "x")])

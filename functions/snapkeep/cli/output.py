@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NoReturn
@@ -14,6 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 WIDTH_WITHOUT_TERMINAL: Final = 160
+NO_TERMINAL: Final = (0, 0)
+"""Columns and lines of what has none."""
 
 TEXT_WIDTH_MIN: Final = 20
 """What a column of text is folded to at the narrowest before others are left out."""
@@ -42,10 +45,10 @@ STYLES: Final = {
 class Output:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
-        # A file or a program takes any width: every column is there.
-        self.bounded = sys.stdout.isatty()
-        width = None if self.bounded else WIDTH_WITHOUT_TERMINAL
-        self.console = Console(width=width, highlight=False, soft_wrap=False)
+        width = shutil.get_terminal_size(NO_TERMINAL).columns  # COLUMNS, else the terminal's
+        # A file or a program takes any width, unless COLUMNS says one: every column is there.
+        self.bounded = width > 0
+        self.console = Console(width=width or WIDTH_WITHOUT_TERMINAL, highlight=False, soft_wrap=False)
 
     def json(self, value: Any) -> None:
         encoded = msgspec.json.encode(value, order="sorted")
@@ -66,8 +69,8 @@ class Output:
         """Print a table; the words of STYLES are coloured where a terminal shows colours.
 
         What stands in a cell is kept in one line, so that it can be read and copied, but for the columns `text`, which
-        may be folded. Where the terminal is too narrow, columns of `spare` are left out, the first of them first, and
-        a last line names them. What is too wide even so goes on in the terminal's next line: nothing is cut.
+        may be folded. Where the width is bounded and too small, columns of `spare` are left out, the first of them
+        first, and a last line names them. What is too wide even so goes on in the terminal's next line: nothing is cut.
         """
         cells = [[str(value) for value in row] for row in rows]
         widths = {c: max([len(c), *(cell_len(row[n]) for row in cells)]) for n, c in enumerate(columns)}
