@@ -230,7 +230,8 @@ class Tally(Part, frozen=True, kw_only=True):
     verified: int = 0
     failed: int = 0
     missed: int = 0
-    bytes: int = 0  # storage bytes of its verified points, each as read when it was verified
+    stored: int = 0  # of the verified points those that are not deleted
+    bytes: int = 0  # storage bytes of these, each as read when it was verified
     days: dict[str, str] = {}  # local day -> verified | failed | missed: of scheduled points, the last DAYS_SHOWN days
 
 

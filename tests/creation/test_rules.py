@@ -965,7 +965,7 @@ def test_the_tally_follows_every_change_of_state(
         start, OWNER, replace(one, state=before) if before else None, replace(one, state=after)
     ).tally
     assert (tally.running - 3, tally.verified, tally.failed, tally.missed) == (running, verified, failed, missed)
-    assert tally.bytes == (500 if after == "verified" else 0)
+    assert (tally.stored, tally.bytes) == ((1, 500) if after == "verified" else (0, 0))
 
 
 def test_the_tally_keeps_the_last_days_of_scheduled_points_only() -> None:

@@ -291,8 +291,13 @@ def _tallies(stored: Mapping[str, Any]) -> Iterator[str]:
         )
         for point in sorted(points, key=lambda p: p.requested_at):
             expected = after_transition(expected, None, None, point)
-        deleted = sum(_bytes(point) for point in points if point.id in gone and point.state == "verified")
-        expected = replace(expected, tally=replace(expected.tally, bytes=expected.tally.bytes - deleted))
+        deleted = [_bytes(point) for point in points if point.id in gone and point.state == "verified"]
+        left = replace(
+            expected.tally,
+            stored=expected.tally.stored - len(deleted),
+            bytes=expected.tally.bytes - sum(deleted),
+        )
+        expected = replace(expected, tally=left)
         if expected.tally != instance.tally:
             yield f"{owner}: {id}: tally {instance.tally} should be {expected.tally}"
         mine = instance.newest_verified

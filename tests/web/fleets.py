@@ -34,7 +34,7 @@ def put_tenant(world: World, id: str, *, breached: bool = False, unprotected: bo
         name=f"{id}-app",
         newest_verified=newest,
         breach_at=now - timedelta(hours=4) if breached else None,
-        tally=Tally(verified=3, bytes=1 << 30, days={"2026-10-31": "verified"}),
+        tally=Tally(verified=3, stored=3, bytes=1 << 30, days={"2026-10-31": "verified"}),
     )
     world.put(
         (f"tenants/{id}", owner),

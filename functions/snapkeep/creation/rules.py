@@ -768,6 +768,7 @@ def _tallied(tally: Tally, before: Point | None, after: Point) -> Tally:
         verified=tally.verified + (after.state == "verified"),
         failed=tally.failed + (after.state == "failed"),
         missed=tally.missed + (after.state == "missed"),
+        stored=tally.stored + (after.state == "verified"),
         bytes=tally.bytes + (sum(d.snapshot.bytes for d in after.disks) if after.state == "verified" else 0),
         days=days,
     )

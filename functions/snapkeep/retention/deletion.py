@@ -192,7 +192,7 @@ def _with_refs(point: Point, change: Callable[[PointDisk, SnapshotRef], Snapshot
 
 def after_deletion(instance: Instance, deleted: Sequence[Point], stored: Sequence[Point], now: datetime) -> Instance:
     """The instance without these points. `stored`: what is left, needed where its newest verified went."""
-    counted = sum(bytes_of(point) for point in deleted if point.expiry and point.expiry.was == "verified")
+    counted = [point for point in deleted if point.expiry and point.expiry.was == "verified"]
     ids = {point.id for point in deleted}
     work = replace(
         instance.retention,
@@ -201,7 +201,11 @@ def after_deletion(instance: Instance, deleted: Sequence[Point], stored: Sequenc
         going=max(instance.retention.going - len(deleted), 0),
         going_bytes=max(instance.retention.going_bytes - sum(map(bytes_of, deleted)), 0),
     )
-    tally = replace(instance.tally, bytes=max(instance.tally.bytes - counted, 0))
+    tally = replace(
+        instance.tally,
+        stored=max(instance.tally.stored - len(counted), 0),
+        bytes=max(instance.tally.bytes - sum(map(bytes_of, counted)), 0),
+    )
     after = replace(instance, tally=tally, retention=work, updated_at=now)
     newest = instance.newest_verified
     if newest is None or newest.point not in ids:
