@@ -113,6 +113,8 @@ PURE: Final = (
     "functions/snapkeep/documents.py",
     "functions/snapkeep/fleet.py",
     "functions/snapkeep/audit/chain.py",
+    "functions/snapkeep/copies/rules.py",
+    "functions/snapkeep/copies/sets.py",
     "functions/snapkeep/creation/rules.py",
     "functions/snapkeep/creation/slots.py",
     "functions/snapkeep/discovery/rules.py",
