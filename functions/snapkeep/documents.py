@@ -408,6 +408,7 @@ class TemporaryDisk(Part, frozen=True, kw_only=True):
     id: str | None = None
     status: str | None = None  # as last read; GONE: read to be gone
     operation: str | None = None
+    asked_at: datetime | None = None  # when it was last asked for, or asked to go
     removals: int = 0  # times that it was asked to go
 
 
@@ -418,7 +419,8 @@ class CopyDisk(Part, frozen=True, kw_only=True):
     name: str
     snapshot: SnapshotRef
     superseded: list[SnapshotRef] = []  # of former attempts: what of them exists goes with the copy
-    attempts: int = 1
+    attempts: int = 1  # over all tries of the copy, so that each has names of its own
+    first_attempt: int = 1  # of the present try
     temporary: TemporaryDisk | None = None
     operation: str | None = None
     failure: Failure | None = None

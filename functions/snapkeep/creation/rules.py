@@ -386,9 +386,9 @@ def judge(
     disks = _of_one_moment(seen, point, now)
     for disk, judged in zip(point.disks, disks, strict=True):
         if judged.failure and not disk.failure:
-            outcomes.append(_outcome(judged))
+            outcomes.append(outcome_of(judged))
 
-    if all(_is_ready(disk) for disk in disks):
+    if all(is_ready(disk) for disk in disks):
         assert spread(disks) <= SPREAD_MAX
         verified = replace(
             point,
@@ -400,15 +400,15 @@ def judge(
             faults=0,
             next_at=None,
         )
-        return Step(verified, outcomes=(*outcomes, *map(_outcome, disks)))
+        return Step(verified, outcomes=(*outcomes, *map(outcome_of, disks)))
 
     hopeless = next((disk.failure for disk in disks if disk.failure and disk.retry_at is None), None)
     late = now >= point.deadline
     if hopeless or late:
-        if late or not any(_is_alive(disk, point, now) for disk in disks):
-            why = hopeless or Failure(code="deadline", message=_unfinished(disks, point.deadline))
+        if late or not any(is_alive(disk, point, now) for disk in disks):
+            why = hopeless or Failure(code="deadline", message=unfinished(disks, point.deadline))
             # Every snapshot that was asked for gets its outcome, also those that outlive the point.
-            rest = tuple(_outcome(disk, why) for disk in disks if not disk.failure)
+            rest = tuple(outcome_of(disk, why) for disk in disks if not disk.failure)
             ended = replace(point, disks=disks)
             return _ended(ended, why, now, (*outcomes, *rest))
         waiting = replace(point, disks=disks, failure=hopeless, updated_at=point.updated_at, next_at=now + LOOK_MIN)
@@ -450,23 +450,30 @@ def _judge_disk(
     if disk.failure:
         return disk
     if found is None:
-        return _judge_unseen(disk, point, operations, now)
+        return judge_unseen(disk, point, operations, now)
     asked_for_at = point.started_at or point.requested_at
     of_this_name = found.source_disk.rsplit("/", 1)[-1] == disk.name
     if found.created_at < asked_for_at - CLOCK_SKEW or (found.source_disk_id != disk.id and not of_this_name):
         message = f"{found.link} exists and is not ours: made from disk {found.source_disk_id} at {found.created_at}"
-        return _attempt_failed(disk, "name_taken", message, now, pause=RETRY_MIN)
+        return attempt_failed(disk, "name_taken", message, now, pause=RETRY_MIN)
     if found.source_disk_id != disk.id:
         # Most likely our own request, which names the disk, met another one. A second try would only meet it again.
         message = f"{disk.name} is another disk now: {found.source_disk_id}, not {disk.id}"
-        return _attempt_failed(disk, "disk_replaced", message, now, pause=None)
+        return attempt_failed(disk, "disk_replaced", message, now, pause=None)
     if found.locations != (disk.snapshot.location,):
         message = f"{found.link} lies in {', '.join(found.locations)}, not in {disk.snapshot.location}"
-        return _attempt_failed(disk, "wrong_location", message, now, pause=None)
+        return attempt_failed(disk, "wrong_location", message, now, pause=None)
+    return judge_seen(disk, found, point, now)
+
+
+def judge_seen(
+    disk: PointDisk, found: Snapshot, point: Point, now: datetime, moment: datetime | None = None
+) -> PointDisk:
+    """The disk after its snapshot was seen, and is the right one. `moment`: what it holds, if not its own creation."""
     seen = replace(
         disk,
         snapshot=replace(
-            disk.snapshot, id=found.id, status=found.status, bytes=found.bytes, created_at=found.created_at
+            disk.snapshot, id=found.id, status=found.status, bytes=found.bytes, created_at=moment or found.created_at
         ),
     )
     match found.status:
@@ -475,9 +482,9 @@ def _judge_disk(
         case "READY" | "CREATING" | "UPLOADING":
             return seen
         case "FAILED":
-            return _attempt_failed(seen, "snapshot_failed", f"{found.link} is FAILED", now, pause=RETRY_MIN)
+            return attempt_failed(seen, "snapshot_failed", f"{found.link} is FAILED", now, pause=RETRY_MIN)
         case status:
-            return _attempt_failed(seen, "snapshot_lost", f"{found.link} is {status}", now, pause=RETRY_MIN)
+            return attempt_failed(seen, "snapshot_lost", f"{found.link} is {status}", now, pause=RETRY_MIN)
 
 
 def spread(disks: Sequence[PointDisk]) -> timedelta:
@@ -512,7 +519,7 @@ def _outdated(
         f"{disk.snapshot.name} of {disk.name} was taken at {at:%Y-%m-%d %H:%M:%S} UTC, that of {newest.name} at "
         f"{newest_at:%Y-%m-%d %H:%M:%S} UTC: more than {limit} minutes apart"
     )
-    failed = _attempt_failed(disk, "snapshot_outdated", message, now, pause=RETRY_MIN)
+    failed = attempt_failed(disk, "snapshot_outdated", message, now, pause=RETRY_MIN)
     too_late = failed.retry_at is not None and failed.retry_at > point.deadline - LAST_START
     return replace(failed, retry_at=None) if too_late else failed
 
@@ -526,17 +533,16 @@ def _is_stuck(disk: PointDisk, point: Point, since: datetime, now: datetime) -> 
 
 def _given_up(disk: PointDisk, what: str, since: datetime, now: datetime) -> PointDisk:
     hours = (now - since) / timedelta(hours=1)
-    return _attempt_failed(disk, "snapshot_stuck", f"{what} after {hours:.1f} h", now, pause=RETRY_MIN)
+    return attempt_failed(disk, "snapshot_stuck", f"{what} after {hours:.1f} h", now, pause=RETRY_MIN)
 
 
-def _judge_unseen(
-    disk: PointDisk, point: Point, operations: Mapping[str, Operation | None], now: datetime
-) -> PointDisk:
+def judge_unseen(disk: PointDisk, point: Point, operations: Mapping[str, Operation | None], now: datetime) -> PointDisk:
+    """What became of an attempt whose snapshot is not there, by its operation."""
     name = disk.snapshot.name
     if disk.operation is None:
         if disk.snapshot.id is None:
             return disk  # not started, or started by a run that died: it is asked for again under the same name
-        return _attempt_failed(disk, "snapshot_lost", f"{name} was there and is gone", now, pause=RETRY_MIN)
+        return attempt_failed(disk, "snapshot_lost", f"{name} was there and is gone", now, pause=RETRY_MIN)
     # Whatever an earlier look saw: what this one did not read as READY must not count as such.
     unseen = replace(disk, snapshot=replace(disk.snapshot, status=None))
     if disk.operation not in operations:
@@ -552,17 +558,17 @@ def _judge_unseen(
         not_yet = operation.error_code.endswith("NOT_READY")
         permanent = operation.error_code in PERMANENT or (operation.http_status in (400, 404) and not not_yet)
         pause = None if permanent else DISK_RATE_PAUSE if "RATE_EXCEEDED" in operation.error_code else RETRY_MIN
-        return _attempt_failed(disk, operation.error_code, operation.error_message or "", now, pause=pause)
-    return _attempt_failed(disk, "snapshot_lost", f"{name} was made and is gone", now, pause=RETRY_MIN)
+        return attempt_failed(disk, operation.error_code, operation.error_message or "", now, pause=pause)
+    return attempt_failed(disk, "snapshot_lost", f"{name} was made and is gone", now, pause=RETRY_MIN)
 
 
 def refused(disk: PointDisk, code: str, message: str, now: datetime) -> PointDisk:
     """A start that Compute Engine answered with a lasting error."""
     permanent = code in PERMANENT
-    return _attempt_failed(disk, code, message, now, pause=None if permanent else RETRY_MIN)
+    return attempt_failed(disk, code, message, now, pause=None if permanent else RETRY_MIN)
 
 
-def _attempt_failed(disk: PointDisk, code: str, message: str, now: datetime, *, pause: timedelta | None) -> PointDisk:
+def attempt_failed(disk: PointDisk, code: str, message: str, now: datetime, *, pause: timedelta | None) -> PointDisk:
     """End the disk's present attempt; `pause` until the next one, None where another would not help."""
     again = pause is not None and disk.attempts < ATTEMPTS_MAX
     retry_at = now + backoff(disk.attempts - 1, pause) if again and pause is not None else None
@@ -574,28 +580,31 @@ def backoff(times: int, first: timedelta = RETRY_MIN) -> timedelta:
     return min(first * (1 << min(times, 10)), max(RETRY_MAX, first))
 
 
-def _is_ready(disk: PointDisk) -> bool:
+def is_ready(disk: PointDisk) -> bool:
+    """Whether its snapshot was read back as complete."""
     return disk.failure is None and disk.snapshot.status == "READY" and disk.snapshot.id is not None
 
 
-def _is_alive(disk: PointDisk, point: Point, now: datetime) -> bool:
+def is_alive(disk: PointDisk, point: Point, now: datetime) -> bool:
     """True while the disk's present attempt may still make or finish a snapshot."""
-    if disk.failure or _is_ready(disk):
+    if disk.failure or is_ready(disk):
         return False
     if disk.operation is None and disk.snapshot.id is None:
         return now - point.updated_at < UNKNOWN_SETTLED
     return True
 
 
-def _outcome(disk: PointDisk, otherwise: Failure | None = None) -> SnapshotOutcome:
-    failure = disk.failure or (None if _is_ready(disk) else otherwise)
+def outcome_of(disk: PointDisk, otherwise: Failure | None = None) -> SnapshotOutcome:
+    """How its present attempt ended; `otherwise`: why it is given up while it may still go on."""
+    failure = disk.failure or (None if is_ready(disk) else otherwise)
     if failure:
         return SnapshotOutcome(disk.snapshot.name, "failed", failure.code, failure.message)
     return SnapshotOutcome(disk.snapshot.name, "succeeded")
 
 
-def _unfinished(disks: Sequence[PointDisk], deadline: datetime) -> str:
-    left = ", ".join(f"{disk.name} ({_progress(disk)})" for disk in disks if not _is_ready(disk))
+def unfinished(disks: Sequence[PointDisk], deadline: datetime) -> str:
+    """What was not complete at the deadline, in words."""
+    left = ", ".join(f"{disk.name} ({_progress(disk)})" for disk in disks if not is_ready(disk))
     return f"not complete by {deadline:%Y-%m-%d %H:%M} UTC: {left}"
 
 
@@ -614,7 +623,7 @@ def _next_look(point: Point, now: datetime, *, starting: bool) -> datetime:
     if starting:
         return now + REQUEST_GRACE
     times = [disk.retry_at for disk in point.disks if disk.failure and disk.retry_at]
-    if any(not disk.failure and not _is_ready(disk) for disk in point.disks):
+    if any(not disk.failure and not is_ready(disk) for disk in point.disks):
         running = now - (point.started_at or now)
         times.append(_look_in(running / 2, point, now))
     return min(max(min(times, default=now + LOOK_MIN), now + timedelta(seconds=1)), max(point.deadline, now + LOOK_MIN))
