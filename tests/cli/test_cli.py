@@ -1,16 +1,16 @@
 """The command line: exit statuses, one line for what went wrong, and JSON for scripts."""
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import flask
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
+from tests.cli.typing_in import serving
 from tests.makers import THEN
 
 from snapkeep.audit import chain, export
@@ -141,22 +141,8 @@ def test_an_address_that_is_none_is_one_line_too(api: str) -> None:
 )
 def someone_else(request: pytest.FixtureRequest) -> Iterator[str]:
     """Something that is no local cloud answers at the address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(request.param)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(flask.Response(request.param)) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_something_else_at_the_address_is_one_line_too(someone_else: str) -> None:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import crypt, iam, jwt
 from google.auth.compute_engine import _metadata
 from google.oauth2 import credentials as person
+from tests.cli.typing_in import STOPS_WITHIN_S
 
 from snapkeep.gcp.signin import CannotSignIn, id_token_for
 
@@ -94,7 +95,7 @@ def google() -> Iterator[Google]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(STOPS_WITHIN_S,))
         thread.start()
         one.url = f"http://127.0.0.1:{server.server_port}"
         yield one

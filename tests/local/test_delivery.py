@@ -11,6 +11,7 @@ from typing import Any
 
 import flask
 import pytest
+from tests.cli.typing_in import STOPS_WITHIN_S
 
 from snapkeep_local import schedule
 from snapkeep_local.delivery import LOSE_ANSWERS_MAX, Broker
@@ -48,7 +49,7 @@ def create() -> Iterator[Function]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Pushes) as server:
         function.port = server.server_port
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(STOPS_WITHIN_S,))
         thread.start()
         try:
             yield function

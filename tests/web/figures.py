@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from msgspec.structs import replace
+from tests.cli.typing_in import STOPS_WITHIN_S
 from tests.makers import World
 from tests.web.people import Somebody, put_people
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -138,7 +139,9 @@ class Site:
     def start(self) -> None:
         self._server = make_server("127.0.0.1", self._port, self._app, threaded=True, request_handler=_Quiet)
         self._port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, name="site", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(STOPS_WITHIN_S,), name="site", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
