@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,8 @@ class Altered:
             else:
                 self._whole[path] = d.to_data(document)
 
-    def dump(self) -> dict[str, Any]:
-        return self._whole
+    def dump(self, *, leaving_out: Container[str] = ()) -> dict[str, Any]:
+        return {path: data for path, data in self._whole.items() if path.split("/")[-2] not in leaving_out}
 
 
 def points(system: System) -> list[tuple[str, d.Point]]:

@@ -751,7 +751,7 @@ def _learnt(before: Point | None, after: Point, verified_at: datetime) -> timede
 
 def taken_at(point: Point) -> datetime:
     """The moment that a point can bring back: that of its earliest snapshot. Ages and RPOs are measured from it."""
-    return min((d.snapshot.created_at for d in point.disks if d.snapshot.created_at), default=point.requested_at)
+    return min([d.snapshot.created_at for d in point.disks if d.snapshot.created_at], default=point.requested_at)
 
 
 def breach_due(instance: Instance, tenant: Tenant) -> datetime | None:

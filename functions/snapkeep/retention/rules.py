@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from operator import itemgetter
 from typing import Final, Literal, NamedTuple, assert_never
 from zoneinfo import ZoneInfo
 
@@ -153,6 +154,7 @@ class Facts:
 
     points: Sequence[Point]
     moments: Sequence[datetime]  # of each point, by its place
+    local: Sequence[datetime]  # the same in the tenant's time zone
     candidates: Sequence[int]  # places of the points that may fill a bucket
     situation: Situation
     now: datetime
@@ -183,13 +185,12 @@ def newest_of_each(name: str) -> Callable[[Facts], Votes]:
 
     def votes(facts: Facts) -> Votes:
         count: int = getattr(facts.situation.policy, f"keep_{name}")
-        zone = ZoneInfo(facts.situation.timezone)
         oldest = len(facts.candidates) - 1
         kept, last = 0, None
         for number, place in enumerate(facts.candidates):
             if kept == count:
                 return
-            value = bucket(facts.moments[place].astimezone(zone), number)
+            value = bucket(facts.local[place], number)
             if value != last:
                 kept += 1
                 yield Vote(place, f"{name} {kept}/{count}")
@@ -332,11 +333,14 @@ def forecast(
     """
     if not now <= at <= now + FORECAST_MAX:
         raise ValueError(f"{_moment(at)}: expected a moment from now to {_moment(now + FORECAST_MAX)}")
-    decided = _then(points, situation, now, at, scheduled)
-    if at - EXPIRY_GRACE >= now:
+    assumed = _assumed(points, situation, now, at, scheduled)
+    decided = _then(points, assumed, situation, now, at)
+    grace_from = at - EXPIRY_GRACE
+    if grace_from >= now:
+        by_then = [point for point in assumed if point.requested_at <= grace_from]
         silent = {
             one.point.id
-            for one in _then(points, situation, now, at - EXPIRY_GRACE, scheduled)
+            for one in _then(points, by_then, situation, now, grace_from)
             if isinstance(one.decision, Expire)
         }
         decided = [one._replace(decision=_after_grace(one, silent)) for one in decided]
@@ -344,14 +348,9 @@ def forecast(
 
 
 def _then(
-    points: Sequence[Point],
-    situation: Situation,
-    now: datetime,
-    at: datetime,
-    scheduled: Callable[[date], datetime | None] | None,
+    points: Sequence[Point], assumed: Sequence[Point], situation: Situation, now: datetime, at: datetime
 ) -> list[_Weighed]:
     """What is decided at a later moment about these points, as they are now, beside those that are assumed."""
-    assumed = _assumed(points, situation, now, at, scheduled)
     until_then = [structs.replace(p, state="verified") if p.state in ("requested", "creating") else p for p in points]
     then = replace(situation, in_breach=situation.in_breach and not assumed)
     facts = _facts([*(until_then if at > now else points), *assumed], then, at)
@@ -365,8 +364,8 @@ def gives_up(points: Sequence[Point], before: Situation, after: Situation, now: 
     Locks, holds, grace and a breach only put off what a policy decides, so they lower the number for neither side.
     """
     facts = _facts(points, before, now)
-    wanted_before, wanted_after = _wanted(facts), _wanted(replace(facts, situation=after))
-    return [facts.points[place] for place in sorted(wanted_before - wanted_after)]
+    given_up = _wanted(facts) - _wanted(_facts(points, after, now))
+    return [facts.points[place] for place in sorted(given_up)]
 
 
 class _Weighed(NamedTuple):
@@ -382,10 +381,12 @@ def _facts(points: Sequence[Point], situation: Situation, now: datetime) -> Fact
         raise ValueError(f"{', '.join(sorted(twice))}: given more than once; expected each point of the instance once")
     # Newest first; among points of one moment by id, so that no plan depends on the order they were read in.
     timed = [(taken_at(by_id[id]), by_id[id]) for id in sorted(by_id)]
-    timed.sort(key=lambda one: one[0], reverse=True)
+    timed.sort(key=itemgetter(0), reverse=True)
+    zone = ZoneInfo(situation.timezone)
     return Facts(
         points=[point for _, point in timed],
         moments=[moment for moment, _ in timed],
+        local=[moment.astimezone(zone) for moment, _ in timed],
         candidates=[place for place, (_, point) in enumerate(timed) if restorable(point)],
         situation=situation,
         now=now,
@@ -432,7 +433,7 @@ def _counts(rule: Rule, situation: Situation, now: datetime) -> bool:
 
 
 def _decision(point: Point, votes: Sequence[tuple[Rule, Vote]], facts: Facts) -> Decision:
-    reasons = tuple(vote.reason for _, vote in votes)
+    reasons = tuple([vote.reason for _, vote in votes])
     match point.state:
         case "requested" | "creating" | "verified" | "failed":
             return Keep(reasons) if reasons else Expire(_silence(point, facts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -89,3 +89,14 @@ def _ticking(minute: int) -> tuple[Function, ...]:
 def asking(query: str) -> tuple[str, ...]:
     """The functions that ask a row of `store.QUERIES`."""
     return tuple(name for name, f in document()["functions"].items() if query in f["queries"])
+
+
+def wait(at: datetime, functions: tuple[str, ...]) -> timedelta:
+    """How long after this minute one of these functions ticks; nothing, where one does in it."""
+    return _wait(at.minute, functions)
+
+
+@lru_cache(maxsize=1024)
+def _wait(minute: int, functions: tuple[str, ...]) -> timedelta:
+    waits = (n for n in range(60) if any(one.name in functions for one in _ticking((minute + n) % 60)))
+    return timedelta(minutes=next(waits))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, get_args
@@ -20,8 +20,8 @@ from snapkeep import commands, fleet
 from snapkeep.commands import Applied
 from snapkeep.documents import Tenant
 from snapkeep.entry import ENTRIES
-from snapkeep.ports import Ports
-from snapkeep.store import QUERIES, Due, Fleet, canonical, query
+from snapkeep.ports import Ports, Query
+from snapkeep.store import Due, Fleet, canonical, query
 from snapkeep_local import example, schedule
 from snapkeep_local.cloud import Cloud
 from snapkeep_local.compute import LocalCompute
@@ -31,6 +31,7 @@ WITH_TTL: Final = ("inbox", "requests", "rejected")
 """Collections whose documents Firestore removes after `expire_at`; here at midnight."""
 
 MINUTE: Final = timedelta(minutes=1)
+NO_TIME: Final = timedelta(0)
 PROJECT: Final = "local"
 EVENTS: Final = "snapkeep-events"
 
@@ -40,8 +41,10 @@ WORK: Final[tuple[Due, ...]] = get_args(Due)
 DAY: Final = timedelta(days=1)
 MIDNIGHT: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
-TO_COME: Final = datetime(9999, 1, 1, tzinfo=UTC)
-"""Later than any work is due."""
+FIRST_DUE: Final[Mapping[Due, Query]] = {
+    kind: structs.replace(query(kind, datetime(9999, 1, 1, tzinfo=UTC)), limit=1) for kind in WORK
+}
+"""What finds the work of each kind that falls due first, however late that is."""
 
 Wrap = Callable[[Ports], Ports]
 Deliver = Callable[[str, Ports, Any], None]
@@ -90,17 +93,6 @@ def populate(cloud: Cloud, tenants: Iterable[Tenant], seed: int, made: Iterable[
             service_account=spec.service_account,
         )
     return sorted(known)
-
-
-def _ticks(function: str, at: datetime) -> bool:
-    return any(one.name == function for one in schedule.ticking(at))
-
-
-def _next_tick(at: datetime, functions: Iterable[str]) -> datetime:
-    """The first minute from this one on in which one of these functions ticks."""
-    while not any(_ticks(function, at) for function in functions):
-        at += MINUTE
-    return at
 
 
 class SimClock:
@@ -195,7 +187,7 @@ class System:
         last = self._minute_of(end)
         after = last + MINUTE
         while last > self.cloud.now:
-            if _ticks("health", last):
+            if schedule.wait(last, ("health",)) == NO_TIME:
                 return last
             last -= MINUTE
         return after
@@ -212,14 +204,13 @@ class System:
         if message is not None:
             busy = min(busy, self._minute_of(message))
         if self._news_for_health():
-            busy = min(busy, _next_tick(soonest, ("health",)))
-        for kind in WORK:
-            if busy == soonest:
-                break
-            for doc in self.documents.find(structs.replace(query(kind, TO_COME), limit=1)):
-                due = self._minute_of(doc.data[QUERIES[kind].order[0][0]])
-                if due < busy:
-                    busy = min(busy, _next_tick(due, (*schedule.asking(kind), "health")))
+            busy = min(busy, soonest + schedule.wait(soonest, ("health",)))
+        for kind, first_due in FIRST_DUE.items():
+            looking = (*schedule.asking(kind), "health")
+            if soonest + schedule.wait(soonest, looking) < busy:
+                for doc in self.documents.find(first_due):
+                    due = self._minute_of(doc.data[first_due.order[0][0]])
+                    busy = min(busy, due + schedule.wait(due, looking))
         return busy
 
     def _minute_of(self, at: datetime) -> datetime:
