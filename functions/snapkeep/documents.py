@@ -634,7 +634,7 @@ class TenantHealth(Stored, frozen=True, kw_only=True):
     days: dict[str, str]
     counts: dict[str, int]
     bytes: int
-    copies: dict[str, int]
+    copies: dict[str, int]  # sums of its instances' CopyWork; empty where none are bought and none was ever made
     running: int
     schedule_on: bool = False  # of a private_saas tenant: its client has switched the schedule on
     left_at: datetime | None = None  # it has been offboarded
@@ -655,6 +655,7 @@ class FleetHealth(Stored, frozen=True, kw_only=True):
     running: int
     counts: dict[str, int]
     bytes: int
+    copies: dict[str, int] = {}  # sums of its tenants'; empty where none has any
     going: int = 0
     going_bytes: int = 0
     rejected: int  # kept records of bad messages, counted up to REJECTED_COUNTED_MAX

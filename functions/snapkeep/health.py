@@ -38,6 +38,18 @@ State = Literal["breached", "at_risk", "protected", "client_managed", "offboarde
 RANKS: Final[tuple[State, ...]] = get_args(State)
 """From the one that needs somebody first."""
 
+COPIES: Final = (
+    "verified",
+    "waiting",
+    "lagging",
+    "missing",
+    "unentitled",
+    "bytes",
+    "catch_up_disks",
+    "catch_up_bytes",
+)
+"""What `copies` of a tenant's and of the fleet's health holds, each the sum of its instances'."""
+
 _WORST: Final = ("verified", "failed", "missed")
 """States of a day, from the best to the worst."""
 
@@ -176,7 +188,7 @@ def compute(tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime) ->
             "missed": sum(i.tally.missed for i in instances),
         },
         bytes=sum(i.tally.bytes for i in instances),
-        copies={},
+        copies=_copies(tenant, instances),
         running=sum(i.tally.running for i in instances),
         schedule_on=tenant.deployment == "private_saas" and tenant.vendor_managed,
         left_at=tenant.offboarding.at if tenant.offboarding and tenant.has_left(now) else None,
@@ -185,6 +197,14 @@ def compute(tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime) ->
         computed_at=now,
     )
     return replace(stands, worst_first=f"{RANKS.index(state(stands))}|{tenant.id}")
+
+
+def _copies(tenant: d.Tenant, instances: Sequence[d.Instance]) -> dict[str, int]:
+    """How its copies stand, lost instances' included. Empty where none are bought and nothing was ever copied."""
+    sums: Counter[str] = Counter()
+    for instance in instances:
+        sums.update({name: getattr(instance.copies, name) for name in COPIES})
+    return dict(sums) if any(sums.values()) or tenant.entitlements.inter_region_backup else {}
 
 
 def _not_found(tenant: d.Tenant, protected: Sequence[d.Instance]) -> set[str]:
@@ -246,11 +266,13 @@ def summarise(tenants: Iterable[d.TenantHealth], now: datetime) -> d.FleetHealth
     sums: Counter[str] = Counter()
     states: Counter[State] = Counter()
     counts: Counter[str] = Counter()
+    copies: Counter[str] = Counter()
     for tenant in tenants:
         states[state(tenant)] += 1
         counts.update(tenant.counts)
         sums.update(unprotected=len(tenant.unprotected), running=tenant.running, bytes=tenant.bytes)
         sums.update(going=tenant.going, going_bytes=tenant.going_bytes)
+        copies.update(tenant.copies)
     return d.FleetHealth(
         updated_at=now,
         tenants=states.total(),
@@ -262,6 +284,7 @@ def summarise(tenants: Iterable[d.TenantHealth], now: datetime) -> d.FleetHealth
         running=sums["running"],
         counts=dict(counts),
         bytes=sums["bytes"],
+        copies=dict(copies),
         going=sums["going"],
         going_bytes=sums["going_bytes"],
         rejected=0,

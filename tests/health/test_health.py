@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 from tests.makers import INSTANCE_ID, THEN, ZONE, World, disk, instance, machine, owner_due, tenant
@@ -102,6 +103,47 @@ def test_totals_are_those_of_the_instances() -> None:
     told = health.compute(tenant(), [instance(id=str(n), tally=t) for n, t in enumerate(tallies)], THEN)
     assert told.counts == {"instances": 2, "lost": 0, "verified": 22, "failed": 3, "missed": 4}
     assert (told.running, told.bytes) == (11, 55)
+
+
+BOUGHT = d.Entitlements(inter_region_backup=d.InterRegionBackup(region="us-east1", valid_until="2027-12-31"))
+
+
+def test_copies_are_the_sums_of_the_instances_lost_ones_too() -> None:
+    here = d.CopyWork(verified=7, waiting=1, lagging=2, missing=3, bytes=70, catch_up_disks=4, catch_up_bytes=400)
+    lost = d.CopyWork(verified=5, unentitled=6, bytes=50)
+    two = [instance(copies=here), instance(id="2", lost_at=THEN, copies=lost)]
+    assert health.compute(tenant(entitlements=BOUGHT), two, THEN).copies == {
+        "verified": 12,
+        "waiting": 1,
+        "lagging": 2,
+        "missing": 3,
+        "unentitled": 6,
+        "bytes": 120,
+        "catch_up_disks": 4,
+        "catch_up_bytes": 400,
+    }
+
+
+def test_copies_are_shown_where_they_are_bought_or_still_there_and_of_nobody_else() -> None:
+    still = instance(copies=d.CopyWork(unentitled=1))
+    assert health.compute(tenant(), [instance()], THEN).copies == {}
+    assert set(health.compute(tenant(entitlements=BOUGHT), [instance()], THEN).copies.values()) == {0}
+    assert health.compute(tenant(), [still], THEN).copies["unentitled"] == 1
+
+
+def test_every_count_of_copies_is_shown() -> None:
+    counted = {field.name for field in msgspec.structs.fields(d.CopyWork) if field.type is int}
+    assert set(health.COPIES) == counted
+
+
+def test_the_fleets_copies_are_those_of_its_tenants() -> None:
+    told = [
+        health.compute(tenant(entitlements=BOUGHT), [instance(copies=d.CopyWork(verified=n, missing=1))], THEN)
+        for n in (2, 3)
+    ]
+    fleet = health.summarise([*told, health.compute(tenant(), [instance()], THEN)], THEN)
+    assert (fleet.copies["verified"], fleet.copies["missing"], fleet.copies["lagging"]) == (5, 2, 0)
+    assert health.summarise([health.compute(tenant(), [], THEN)], THEN).copies == {}
 
 
 @pytest.mark.parametrize(
