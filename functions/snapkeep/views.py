@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Final, Literal, TypeVar, assert_never
@@ -18,6 +18,8 @@ import msgspec
 
 from snapkeep import access
 from snapkeep import documents as d
+from snapkeep.copies import rules as copying
+from snapkeep.copies import sets
 from snapkeep.creation.rules import taken_at
 from snapkeep.creation.slots import slot_of
 from snapkeep.documents import TENANT_ID_WORD
@@ -77,6 +79,7 @@ class TenantLine(Shown, frozen=True, kw_only=True):
     days: dict[str, str]  # local day -> verified | failed | missed
     counts: dict[str, int]
     bytes: int
+    copies: dict[str, int]  # as in TenantHealth
     running: int
     going: int  # points that will be deleted within 7 days, as far as can be told
     going_bytes: int
@@ -200,6 +203,7 @@ def _line(tenant: Held[d.TenantHealth]) -> TenantLine:
         days=health.days,
         counts=health.counts,
         bytes=health.bytes,
+        copies=health.copies,
         running=health.running,
         going=health.going,
         going_bytes=health.going_bytes,
@@ -210,11 +214,28 @@ def _line(tenant: Held[d.TenantHealth]) -> TenantLine:
 # --- one tenant ---------------------------------------------------------------------------------------------------
 
 
+Role = Literal["home", "copy"]
+
+
+class RegionLine(Shown, frozen=True, kw_only=True):
+    """What a tenant has in one region: points of the instances that are there, or copies."""
+
+    region: str
+    role: Role
+    bought_until: str | None  # of copies that are bought: the last day of it
+    ended_at: datetime | None  # of copies that no longer are: since when, as far as it was noted
+    newest_at: datetime | None  # the moment that the newest set there can bring back
+    without: list[str]  # NAME in ZONE of protected instances that have none there, though they should
+    sets: int | None  # that are stored and complete; null: not told apart from those of another region
+    bytes: int | None  # likewise
+
+
 class TenantView(Shown, frozen=True, kw_only=True):
     at: datetime
     tenant: d.Tenant
     state: State | None  # null until function `health` has seen it
     health: d.TenantHealth | None
+    regions: list[RegionLine]  # home first, then what is bought, then what no longer is
     instances: list[d.Instance]  # by id, at most a page of 200; `health.counts` has how many there are
     points: list[d.Point]  # newest first, at most a page of 50
 
@@ -225,25 +246,122 @@ def tenant(ports: Ports, id: str) -> TenantView | None:
     found = whole.tenants_by_id([id]).get(id)
     if found is None:
         return None
-    store = whole.tenant(id)
+    store, now = whole.tenant(id), ports.clock.now()
     health = whole.tenant_health(id)
+    instances = _values(d.Instance, store.page_docs("tenant_instances"))
     return TenantView(
-        at=ports.clock.now(),
+        at=now,
         tenant=found.value,
         state=state(health.value) if health else None,
         health=health.value if health else None,
-        instances=_values(d.Instance, store.page_docs("tenant_instances")),
+        regions=regions(found.value, instances, now),
+        instances=instances,
         points=_values(d.Point, store.page_docs("tenant_points")),
     )
+
+
+def regions(owner: d.Tenant, instances: Sequence[d.Instance], now: datetime) -> list[RegionLine]:
+    """The tenant's region map, from its own document and its instances'. Pure."""
+    there = [one for one in instances if one.lost_at is None or one.tally.stored]
+    homes = [_home(region, there) for region in sorted({one.region for one in there})]
+    bought = copying.entitled(owner, now)
+    known = {region for one in instances for region in one.copies.newest} | owner.copies_ended.keys()
+    offered = owner.entitlements.inter_region_backup
+    known |= {offered.region} if offered else set()
+    others = sorted(known - ({bought.region} if bought else set()))
+    ended = [_no_longer(region, owner, instances, now, others) for region in others]
+    stored = [line for line in ended if line.sets != 0 or line.newest_at is not None]
+    return [*homes, *([_bought(bought, instances)] if bought else []), *stored]
+
+
+def _home(region: str, instances: Sequence[d.Instance]) -> RegionLine:
+    here = [one for one in instances if one.region == region]
+    return RegionLine(
+        region=region,
+        role="home",
+        bought_until=None,
+        ended_at=None,
+        newest_at=max((one.newest_verified.at for one in here if one.newest_verified), default=None),
+        without=[_in_zone(one) for one in here if one.lost_at is None and one.newest_verified is None],
+        sets=sum(one.tally.stored for one in here),
+        bytes=sum(one.tally.bytes for one in here),
+    )
+
+
+def _bought(bought: d.InterRegionBackup, instances: Sequence[d.Instance]) -> RegionLine:
+    there = bought.region
+    copies = [one.copies for one in instances]
+    mixed = any(work.unentitled for work in copies)
+    return RegionLine(
+        region=there,
+        role="copy",
+        bought_until=bought.valid_until,
+        ended_at=None,
+        newest_at=_newest_copy(there, instances),
+        without=[
+            _in_zone(one)
+            for one in instances
+            if one.lost_at is None and one.region != there and there not in one.copies.newest
+        ],
+        sets=sum(work.verified for work in copies),
+        bytes=None if mixed else sum(work.bytes for work in copies),
+    )
+
+
+def _no_longer(
+    region: str, owner: d.Tenant, instances: Sequence[d.Instance], now: datetime, others: Collection[str]
+) -> RegionLine:
+    """`others`: every region with copies that are not bought; `unentitled` counts those of all of them."""
+    alone = len(others) == 1
+    copies = [one.copies for one in instances]
+    verified = sum(work.verified for work in copies)
+    # Where nothing is bought, what was counted as bought has just ended, and is not counted anew yet.
+    ended_since = verified if copying.entitled(owner, now) is None else 0
+    mixed = not alone or verified > ended_since
+    return RegionLine(
+        region=region,
+        role="copy",
+        bought_until=None,
+        ended_at=copying.ended_at(owner, region, now),
+        newest_at=_newest_copy(region, instances),
+        without=[],
+        sets=sum(work.unentitled for work in copies) + ended_since if alone else None,
+        bytes=None if mixed else sum(work.bytes for work in copies),
+    )
+
+
+def _newest_copy(region: str, instances: Iterable[d.Instance]) -> datetime | None:
+    return max((one.copies.newest[region].at for one in instances if region in one.copies.newest), default=None)
+
+
+def _in_zone(one: d.Instance) -> str:
+    return f"{one.name} in {one.zone}"
 
 
 # --- points -------------------------------------------------------------------------------------------------------
 
 
+class SetLine(Shown, frozen=True, kw_only=True):
+    """What is stored of a point in one region: at home, or a copy."""
+
+    region: str
+    role: Role
+    state: d.PointState | d.CopyState
+    late: bool  # of a copy: not there a day after its point was, which was told
+    way: Literal["moment", "temporary_disk"] | None  # of a copy
+    taken_at: datetime | None  # the moment that it can bring back, once a snapshot of it was seen
+    verified_at: datetime | None
+    lock_until: datetime | None
+    disks: int  # that it is to hold; 0 until it is begun
+    ready: int  # of these, whose snapshot was read as READY and is there
+    bytes: int
+
+
 class PointView(d.Point, frozen=True, kw_only=True):
-    """A point, and whose it is."""
+    """A point, whose it is, and what is stored of it by region."""
 
     tenant: str
+    sets: list[SetLine]  # home first
 
 
 class PointsView(Shown, frozen=True, kw_only=True):
@@ -288,7 +406,30 @@ def point_of(ports: Ports, tenant: str, id: str) -> PointView | None:
 
 def _point(point: Held[d.Point]) -> PointView:
     fields = {name: getattr(point.value, name) for name in point.value.__struct_fields__}
-    return PointView(tenant=point.tenant, **fields)
+    return PointView(tenant=point.tenant, sets=sets_of(point.value), **fields)
+
+
+def sets_of(point: d.Point) -> list[SetLine]:
+    """A point's sets side by side, home first. Pure."""
+    return [_set(point, None), *(_set(point, region) for region in sorted(point.copies))]
+
+
+def _set(point: d.Point, region: str | None) -> SetLine:
+    one, copy = sets.as_point(point, region), point.copies[region] if region else None
+    refs = [disk.snapshot for disk in one.disks]
+    return SetLine(
+        region=region or point.instance.region,
+        role="copy" if copy else "home",
+        state=copy.state if copy else point.state,
+        late=copy is not None and copy.late_told and copy.state in ("requested", "copying", "failed"),
+        way=copy.way if copy else None,
+        taken_at=min((ref.created_at for ref in refs if ref.created_at), default=None),
+        verified_at=one.verified_at,
+        lock_until=one.lock_until,
+        disks=len(refs),
+        ready=sum(ref.status == "READY" and ref.name not in one.gone for ref in refs),
+        bytes=sum(ref.bytes for ref in refs),
+    )
 
 
 # --- retention ----------------------------------------------------------------------------------------------------

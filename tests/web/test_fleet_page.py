@@ -15,7 +15,7 @@ from tests.web.figures import MANY, NOW, empty, healthy, put_figures, put_reject
 from snapkeep import views
 from snapkeep.documents import Tick
 from snapkeep.web import fleet_page
-from snapkeep.web.fleet_page import Tone, Verdict, concerns, last_day, own_verdict, strip, tiles, verdict
+from snapkeep.web.fleet_page import Tile, Tone, Verdict, concerns, last_day, own_verdict, strip, tiles, verdict
 
 TODAY = date(2026, 11, 22)
 
@@ -215,6 +215,55 @@ def test_the_newest_bad_message_is_told_of_whichever_kind_it_is() -> None:
 
 def test_a_healthy_fleet_needs_nobody() -> None:
     assert concerns(views.fleet(healthy().ports)) == []
+
+
+# --- copies -------------------------------------------------------------------------------------------------------
+
+COPIES = {"verified": 12, "waiting": 1, "lagging": 0, "missing": 0, "unentitled": 0, "bytes": 1 << 30}
+
+
+def test_copies_that_are_not_there_are_one_concern_however_many_tenants_wait() -> None:
+    world = healthy()
+    for name in ("acme", "brightwater", "cobaltine", "dunaria"):
+        put_figures(world, name, copies=COPIES | {"lagging": 1})
+    put_figures(world, "acme", copies=COPIES | {"missing": 1, "lagging": 2})
+    sum_up(world)
+    view = views.fleet(world.ports)
+    (only,) = concerns(view)
+    assert (only.tone, only.what, only.who) == ("warn", "copies", "1 copy is missing and 5 copies are late")
+    assert only.reasons == ("of Acme, Brightwater, Cobaltine and 1 other",)
+    told = "Every vendor-managed tenant is protected, but 1 copy is missing and 5 copies are late"
+    assert verdict(view, first=True) == Verdict("warn", told)
+
+
+def test_who_sees_one_tenant_alone_reads_of_its_copies() -> None:
+    world = healthy()
+    put_figures(world, "acme", copies=COPIES | {"lagging": 1})
+    view = views.fleet(world.ports, only="acme")
+    assert own_verdict(view) == Verdict("warn", "Acme is protected, but 1 copy is late")
+    assert [one.who for one in concerns(view)] == ["1 copy is late"]
+
+
+def test_a_tenant_says_of_its_copies_only_what_somebody_may_have_to_look_at() -> None:
+    assert fleet_page.copies({}) == fleet_page.copies(COPIES) == ""
+    some = COPIES | {"missing": 1, "lagging": 2, "unentitled": 1300}
+    assert fleet_page.copies(some) == "copies: 1 missing, 2 late, 1,300 no longer bought"
+
+
+def test_tiles_of_copies_stand_where_there_are_copies_and_those_of_trouble_where_there_is() -> None:
+    world = healthy()
+    assert not [tile for tile in tiles(views.fleet(world.ports)) if "copies" in tile.label]
+    put_figures(world, "acme", copies=COPIES)
+    sum_up(world)
+    assert [tile for tile in tiles(views.fleet(world.ports)) if "copies" in tile.label] == [Tile("copies", "12")]
+    put_figures(world, "acme", copies=COPIES | {"missing": 1, "lagging": 2, "unentitled": 3})
+    sum_up(world)
+    assert [tile for tile in tiles(views.fleet(world.ports)) if "copies" in tile.label] == [
+        Tile("copies", "12"),
+        Tile("copies missing", "1", "warn"),
+        Tile("copies late", "2", "warn"),
+        Tile("copies no longer bought", "3"),
+    ]
 
 
 # --- tiles --------------------------------------------------------------------------------------------------------

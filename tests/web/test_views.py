@@ -1,11 +1,11 @@
 """Views: derived states, the order that they are shown in, pages, and a bound on what each reads."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import get_args, get_type_hints
 
 import pytest
 from msgspec.structs import replace
-from tests.makers import INSTANCE_ID, THEN, World, instance, point, tenant
+from tests.makers import INSTANCE_ID, REGION, THEN, ZONE, World, copy_of, instance, point, point_disk, tenant
 from tests.web.figures import put_rejected
 from tests.web.fleets import Counting, put_points, put_tenant
 
@@ -217,6 +217,88 @@ def test_the_periods_are_those_of_functions_yaml() -> None:
 
 def test_a_tenant_that_is_not_there_has_no_view() -> None:
     assert views.tenant(World().ports, "nobody") is None
+
+
+BOUGHT = d.Entitlements(inter_region_backup=d.InterRegionBackup(region="us-east1", valid_until="2026-11-30"))
+
+
+def newest(hours: float) -> d.Newest:
+    return d.Newest(point="p", at=THEN + timedelta(hours=hours), took_s=60)
+
+
+def mapped(owner: d.Tenant, *instances: d.Instance, at: datetime = THEN) -> list[views.RegionLine]:
+    return views.regions(owner, instances, at)
+
+
+def test_the_region_map_says_what_is_at_home_and_what_is_copied() -> None:
+    copied = d.CopyWork(verified=4, bytes=40, newest={"us-east1": newest(5)})
+    one = instance(newest_verified=newest(6), tally=d.Tally(stored=9, bytes=90), copies=copied)
+    bare = instance(id="2", name="bare", newest_verified=newest(3), tally=d.Tally(stored=1, bytes=10))
+    home, copy = mapped(tenant(entitlements=BOUGHT), one, bare)
+    assert (home.region, home.role, home.sets, home.bytes) == (REGION, "home", 10, 100)
+    assert (home.newest_at, home.without, home.bought_until) == (newest(6).at, [], None)
+    assert (copy.region, copy.role, copy.sets, copy.bytes) == ("us-east1", "copy", 4, 40)
+    assert (copy.newest_at, copy.bought_until, copy.ended_at) == (newest(5).at, "2026-11-30", None)
+    assert copy.without == [f"bare in {ZONE}"]
+
+
+def test_what_was_just_bought_stands_in_the_region_map_though_nothing_is_there_yet() -> None:
+    _, copy = mapped(tenant(entitlements=BOUGHT), instance())
+    assert (copy.region, copy.newest_at, copy.sets, copy.bytes) == ("us-east1", None, 0, 0)
+
+
+def test_copies_that_are_no_longer_bought_say_since_when() -> None:
+    still = instance(copies=d.CopyWork(unentitled=3, bytes=30, newest={"us-east1": newest(5)}))
+    _, copy = mapped(tenant(copies_ended={"us-east1": THEN}), still)
+    assert (copy.bought_until, copy.ended_at, copy.sets, copy.bytes) == (None, THEN, 3, 30)
+
+
+def test_an_add_on_whose_last_day_is_over_is_not_shown_as_bought_though_nobody_has_counted_since() -> None:
+    still = instance(copies=d.CopyWork(verified=3, bytes=30, newest={"us-east1": newest(5)}))
+    _, copy = mapped(tenant(entitlements=BOUGHT, timezone="UTC"), still, at=datetime(2026, 12, 1, tzinfo=UTC))
+    assert (copy.bought_until, copy.ended_at) == (None, datetime(2026, 12, 1, tzinfo=UTC))
+    assert (copy.sets, copy.bytes) == (3, 30)
+
+
+def test_an_add_on_that_is_over_and_left_nothing_behind_is_not_shown() -> None:
+    over = datetime(2026, 12, 2, tzinfo=UTC)
+    assert [line.role for line in mapped(tenant(entitlements=BOUGHT), instance(), at=over)] == ["home"]
+
+
+def test_what_was_bought_in_another_region_before_has_its_own_line() -> None:
+    moved = d.CopyWork(verified=2, unentitled=3, bytes=50, newest={"us-east1": newest(5), "us-west1": newest(1)})
+    _, new, old = mapped(tenant(entitlements=BOUGHT, copies_ended={"us-west1": THEN}), instance(copies=moved))
+    assert (new.region, new.sets, new.bytes) == ("us-east1", 2, None)
+    assert (old.region, old.sets, old.bytes, old.ended_at) == ("us-west1", 3, None, THEN)
+
+
+def test_the_region_map_costs_no_read_of_its_own() -> None:
+    world = World()
+    put_tenant(world, "acme", entitlements=BOUGHT)
+    counting = Counting(world.memory)
+    world.documents = counting
+    view = views.tenant(world.ports, "acme")
+    assert view is not None
+    assert [line.role for line in view.regions] == ["home", "copy"]
+    assert counting.reads == 4  # the tenant, its health, its one instance; and that there is no point
+
+
+def test_the_sets_of_a_point_stand_side_by_side_home_first() -> None:
+    at = THEN + timedelta(minutes=1)
+    held = {"project": "acme-prod", "status": "READY", "bytes": 5, "created_at": at}
+    here = point_disk(snapshot=d.SnapshotRef(name="sk-1", location=REGION, id="1", **held))
+    there = d.SnapshotRef(name="sk-2", location="us-east1", id="2", **held)
+    lost = d.CopyDisk(id="1", name=here.name, snapshot=there)
+    copies = {
+        "us-east1": copy_of("verified", disks=[lost], verified_at=at, gone=["sk-2"]),
+        "europe-west3": copy_of("requested", late_told=True, way="temporary_disk"),
+    }
+    home, waiting, copy = views.sets_of(point(state="verified", disks=[here], verified_at=at, copies=copies))
+    assert (home.region, home.role, home.state, home.ready, home.bytes) == (REGION, "home", "verified", 1, 5)
+    assert (home.way, home.taken_at, home.late) == (None, at, False)
+    assert (copy.region, copy.role, copy.state, copy.way) == ("us-east1", "copy", "verified", "moment")
+    assert (copy.disks, copy.ready, copy.taken_at) == (1, 0, at)
+    assert (waiting.state, waiting.late, waiting.disks, waiting.taken_at) == ("requested", True, 0, None)
 
 
 def test_a_tenant_without_health_is_shown_all_the_same() -> None:

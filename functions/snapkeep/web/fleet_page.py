@@ -71,6 +71,36 @@ def stopped(one: d.Paused) -> str:
     return ", ".join(parts)
 
 
+# --- copies -------------------------------------------------------------------------------------------------------
+
+COPY_WORDS: Final[Mapping[str, str]] = {
+    "missing": "missing",
+    "lagging": "late",
+    "unentitled": "no longer bought",
+}
+"""Of counts in `copies` that somebody may have to look at, the worst first."""
+
+
+def copies(counts: Mapping[str, int]) -> str:
+    """Those counts in words, where there are any: `copies: 2 missing, 1 late`."""
+    told = [f"{counts[name]:,} {words}" for name, words in COPY_WORDS.items() if counts.get(name)]
+    return f"copies: {', '.join(told)}" if told else ""
+
+
+def _undelivered(counts: Mapping[str, int]) -> list[str]:
+    """What was bought and is not there."""
+    missing, late = counts.get("missing", 0), counts.get("lagging", 0)
+    said = [f"{count(missing, 'copy', 'copies')} {'is' if missing == 1 else 'are'} missing"] * bool(missing)
+    return said + [f"{count(late, 'copy', 'copies')} {'is' if late == 1 else 'are'} late"] * bool(late)
+
+
+def _sums(view: FleetView) -> Mapping[str, int]:
+    """Copies of the fleet; for whoever sees one tenant alone, of that one."""
+    if view.totals is not None:
+        return view.totals.copies
+    return Counter({name: number for line in view.tenants for name, number in line.copies.items()})
+
+
 # --- the strip ----------------------------------------------------------------------------------------------------
 
 
@@ -130,11 +160,11 @@ class Concern:
 
 
 def concerns(view: FleetView) -> list[Concern]:
-    """What needs somebody, the worst first: breaches, silent functions, tenants at risk, bad messages."""
+    """What needs somebody, the worst first: breaches, silent functions, tenants at risk, copies, bad messages."""
     tenants = [_of_tenant(line, view.at) for line in view.tenants if line.state in ("breached", "at_risk")]
     breached = [concern for concern in tenants if concern.tone == "bad"]
     at_risk = [concern for concern in tenants if concern.tone != "bad"]
-    return [*breached, *_silent(view.ticks, view.at), *at_risk, *_bad_messages(view)]
+    return [*breached, *_silent(view.ticks, view.at), *at_risk, *_copies(view), *_bad_messages(view)]
 
 
 def _of_tenant(line: TenantLine, now: datetime) -> Concern:
@@ -195,6 +225,17 @@ def _silence(tick: LastTick, now: datetime) -> str:
     return f"last tick {age(tick.at, now)} ago, {every}" if tick.at else f"never ticked, {every}"
 
 
+def _copies(view: FleetView) -> list[Concern]:
+    """Copies that were bought and are not there, in one line: where a region is away they are those of many."""
+    undelivered = _undelivered(_sums(view))
+    if not undelivered:
+        return []
+    whose = [line.name for line in view.tenants if _undelivered(line.copies)]
+    more = f" and {count(len(whose) - NAMES_SHOWN, 'other')}" if len(whose) > NAMES_SHOWN else ""
+    told = (f"of {', '.join(whose[:NAMES_SHOWN])}{more}",) if whose else ("of tenants on a further page",)
+    return [Concern("warn", "copies", " and ".join(undelivered), None, None, told)]
+
+
 def _bad_messages(view: FleetView) -> list[Concern]:
     dead, rejected = (view.totals.dead_letters, view.totals.rejected) if view.totals else (0, 0)
     if not dead and not rejected:
@@ -237,6 +278,9 @@ def verdict(view: FleetView, *, first: bool) -> Verdict:
         return Verdict("plain", "No tenant is in breach")
     others = _in_state(view, "client_managed") + _in_state(view, "offboarded")
     ours = "vendor-managed tenant" if others else "tenant"
+    undelivered = _undelivered(_sums(view))
+    if undelivered:
+        return Verdict("warn", f"Every {ours} is protected, but {' and '.join(undelivered)}")
     return Verdict("good", f"Every {ours} is protected")
 
 
@@ -253,6 +297,9 @@ def own_verdict(view: FleetView) -> Verdict:
     """The same for whoever sees one tenant alone: how it stands."""
     for line in view.tenants:
         tone, text = OWN[line.state]
+        undelivered = _undelivered(line.copies) if line.state == "protected" else []
+        if undelivered:
+            return Verdict("warn", f"{text.format(line.name)}, but {' and '.join(undelivered)}")
         return Verdict(tone, text.format(line.name))
     return Verdict("plain", "No figures yet")
 
@@ -283,10 +330,23 @@ def tiles(view: FleetView) -> list[Tile]:
         Tile("unprotected", f"{totals.unprotected:,}", "warn" if totals.unprotected else "plain"),
         Tile("running", f"{totals.running:,}"),
         Tile("stored", size(totals.bytes)),
+        *_copy_tiles(totals.copies),
         Tile("go in 7 days", f"{totals.going:,}"),
         Tile("client-managed", f"{totals.client_managed:,}"),
         Tile("dead letters, 7 days", f"{totals.dead_letters:,}", "bad" if totals.dead_letters else "plain"),
     ]
+
+
+def _copy_tiles(counts: Mapping[str, int]) -> list[Tile]:
+    """Where there are copies: how many, and what of them somebody may have to look at."""
+    if not counts:
+        return []
+    told = [
+        Tile(f"copies {words}", f"{counts[name]:,}", "plain" if name == "unentitled" else "warn")
+        for name, words in COPY_WORDS.items()
+        if counts.get(name)
+    ]
+    return [Tile("copies", f"{counts.get('verified', 0):,}"), *told]
 
 
 # --- words --------------------------------------------------------------------------------------------------------

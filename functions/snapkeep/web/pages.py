@@ -141,6 +141,7 @@ def _fleet(ports: Ports, only: str | None, after: str | None) -> dict[str, objec
         "concerns": fleet_page.concerns(view),
         "tiles": fleet_page.tiles(view),
         "strips": strips,
+        "copies": fleet_page.copies,
         "window": next((strip.days for strip in strips.values()), ()),
         "state_words": fleet_page.STATE_WORDS,
         "names_shown": fleet_page.NAMES_SHOWN,
