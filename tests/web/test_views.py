@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 from tests.makers import INSTANCE_ID, REGION, THEN, ZONE, World, copy_of, instance, point, point_disk, tenant
 from tests.web.figures import put_rejected
-from tests.web.fleets import Counting, put_points, put_tenant
+from tests.web.fleets import Counting, put_points, put_tenant, snapshot_ref
 
 from snapkeep import documents as d
 from snapkeep import views
@@ -285,9 +285,9 @@ def test_the_region_map_costs_no_read_of_its_own() -> None:
 
 def test_the_sets_of_a_point_stand_side_by_side_home_first() -> None:
     at = THEN + timedelta(minutes=1)
-    held = {"project": "acme-prod", "status": "READY", "bytes": 5, "created_at": at}
-    here = point_disk(snapshot=d.SnapshotRef(name="sk-1", location=REGION, id="1", **held))
-    there = d.SnapshotRef(name="sk-2", location="us-east1", id="2", **held)
+    ref = snapshot_ref(name="sk-1", id="1", status="READY", bytes=5, created_at=at)
+    here = point_disk(snapshot=ref)
+    there = replace(ref, name="sk-2", location="us-east1", id="2")
     lost = d.CopyDisk(id="1", name=here.name, snapshot=there)
     copies = {
         "us-east1": copy_of("verified", disks=[lost], verified_at=at, gone=["sk-2"]),
