@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 from tests.cli.typing_in import done, local_cloud, read, refused, run
 from tests.makers import World, instance
-from tests.web.fleets import put_stored, put_tenant
+from tests.web.fleets import gone, put_stored, put_tenant
 from tests.web.people import put_people
 
 from snapkeep import documents as d
@@ -389,12 +389,14 @@ def test_access_shows_who_one_is_the_table_and_whose_work_is_what(api: str) -> N
 def test_orphans_are_listed_by_project(api: str, world: World) -> None:
     assert done(api, "points", "orphans") == "0 orphans in 0 vault projects\n"
     now = world.clock.now()
-    lost = d.Orphan(
-        kind="snapshot_gone", snapshot="sk-a", id="1", tenant="alpha", point="20261101-o-alpha-app-0badcafe",
-        bytes=1 << 30, created_at=None, found_at=now,
-    )  # fmt: skip
     one = d.Vault(
-        project="v1", tenants=["alpha"], listed_at=now, orphans=[lost], orphans_total=3, next_at=now, updated_at=now
+        project="v1",
+        tenants=["alpha"],
+        listed_at=now,
+        orphans=[gone(now)],
+        orphans_total=3,
+        next_at=now,
+        updated_at=now,
     )
     no = d.Failure(code="forbidden", message="no")
     other = d.Vault(project="v2", tenants=["alpha"], failure=no, next_at=now, updated_at=now)

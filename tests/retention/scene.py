@@ -47,6 +47,16 @@ class Effects:
         self.after: Callable[[str], None] = lambda effect: None
 
 
+def meets(begins: str, fault: BaseException) -> Callable[[str], None]:
+    """For `before` or `after`: what every effect meets whose words begin so."""
+
+    def met(effect: str) -> None:
+        if effect.startswith(begins):
+            raise fault.with_traceback(None)  # one and the same each time: without the frames of the time before
+
+    return met
+
+
 class _Documents:
     def __init__(self, inner: MemoryDocuments, effects: Effects) -> None:
         self._inner, self._effects = inner, effects

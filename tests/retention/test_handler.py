@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.retention.scene import DAY, HOUR, INSTANCE_ID, NOW, POLICY, PROJECT, REGION, VAULT, ZONE, Death, Scene
+from tests.retention.scene import DAY, HOUR, INSTANCE_ID, NOW, POLICY, PROJECT, REGION, VAULT, ZONE, Death, Scene, meets
 
 from snapkeep import documents as d
 from snapkeep.messages import BadMessage, ExpireBatch, Nudge
@@ -609,12 +609,7 @@ def test_an_instance_that_is_not_due_or_not_there_is_left_alone() -> None:
 
 def test_a_lost_hint_delays_and_loses_nothing() -> None:
     scene, _ = over_grace()
-
-    def lost(effect: str) -> None:
-        if effect.startswith("publish"):
-            raise Transient("down")
-
-    scene.effects.before = lost
+    scene.effects.before = meets("publish", Transient("down"))
     scene.tick()
     scene.effects.before = lambda effect: None
     scene.wait(HOUR)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from msgspec.structs import replace
-from tests.retention.scene import DAY, HOUR, INSTANCE_ID, VAULT, Scene
+from tests.retention.scene import DAY, HOUR, INSTANCE_ID, VAULT, Scene, meets
 from tests.retention.test_handler import crowded, over_grace, pause
 
 from snapkeep import documents as d
@@ -18,10 +18,7 @@ KEEP_FIVE = d.Retention(keep_last=5, keep_daily=0, keep_weekly=0, keep_monthly=0
 COURT = "court order"
 
 
-def refused(effect: str) -> None:
-    """What every deletion meets where the permission is missing."""
-    if effect.startswith("start"):
-        raise Refused("permission missing", code=403, reason="forbidden")
+refused = meets("start", Refused("permission missing", code=403, reason="forbidden"))
 
 
 def hold(scene: Scene, kind: type[d.Tenant] | type[d.Instance], *path: str) -> None:
@@ -121,12 +118,7 @@ def test_the_points_of_a_tenant_that_has_left_go_when_their_time_is_over() -> No
 
 def test_a_deletion_is_finished_though_its_point_could_not_be_read_for_a_while() -> None:
     scene, ids = over_grace(3)
-
-    def down(effect: str) -> None:
-        if effect.startswith("start"):
-            raise Transient("503")
-
-    scene.effects.before = down
+    scene.effects.before = meets("start", Transient("503"))
     scene.tick()
     scene.effects.before = lambda _: None
     path = f"tenants/acme/points/{ids[0]}"
@@ -163,12 +155,7 @@ def test_a_point_that_cannot_be_stops_its_own_instance_and_no_other() -> None:
 
 def test_what_is_asked_for_again_is_of_the_same_bound_as_what_begins() -> None:
     scene = crowded(21, disks=3)
-
-    def down(effect: str) -> None:
-        if effect.startswith("start"):
-            raise Transient("503", reason="resourceNotReady")
-
-    scene.effects.before = down
+    scene.effects.before = meets("start", Transient("503", reason="resourceNotReady"))
     scene.wait(3 * HOUR)
     scene.effects.before = lambda _: None
     most = 0

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.retention.scene import DAY, HOUR, INSTANCE_ID, NOW, PROJECT, REGION, VAULT, ZONE, Death, Scene
+from tests.retention.scene import DAY, HOUR, INSTANCE_ID, NOW, PROJECT, REGION, VAULT, ZONE, Death, Scene, meets
 
 from snapkeep import documents as d
 from snapkeep.retention import orphans
@@ -326,12 +326,7 @@ def test_a_vault_that_kills_every_run_keeps_no_other_waiting() -> None:
     one = scene()
     one.put("vaults/other", d.Vault(updated_at=NOW, project="other", tenants=[], next_at=NOW + timedelta(seconds=1)))
     one.cloud.advance(NOW + HOUR)
-
-    def dies(effect: str) -> None:
-        if effect == f"compute.find {VAULT}":
-            raise Death
-
-    one.effects.before = dies
+    one.effects.before = meets(f"compute.find {VAULT}", Death())
     with pytest.raises(Death):
         orphans.look(one.ports)
     orphans.look(one.ports)

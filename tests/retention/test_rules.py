@@ -308,7 +308,7 @@ def without(name: str) -> tuple[rules.Rule, ...]:
 def test_a_plan_that_would_let_the_newest_verified_point_go_is_refused(
     newest: Point, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rules, "RULES", without("newest verified"))  # a mistake, see there
+    monkeypatch.setattr(rules, "RULES", without("newest verified"))  # see `without`
     with pytest.raises(UnsafePlan, match=f"{newest.id}: is the newest verified point of acme-pam-1 and would go"):
         plan([newest, taken(DAY)], known(), NOW)
 
@@ -316,13 +316,13 @@ def test_a_plan_that_would_let_the_newest_verified_point_go_is_refused(
 def test_it_is_refused_for_the_last_one_that_was_verified_though_it_cannot_be_restored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rules, "RULES", without("newest verified"))  # a mistake, see there
+    monkeypatch.setattr(rules, "RULES", without("newest verified"))  # see `without`
     with pytest.raises(UnsafePlan, match="ago-1:00:00: is the newest"):
         plan([taken(HOUR, usable=False), taken(DAY, usable=False)], known(), NOW)
 
 
 def test_a_newest_verified_point_that_something_else_keeps_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "RULES", without("newest verified"))  # a mistake, see there
+    monkeypatch.setattr(rules, "RULES", without("newest verified"))  # see `without`
     assert of(plan([NEWEST], known(policy=LAST_ONE), NOW)) == {NEWEST.id: Keep(("last 1/1",))}
 
 

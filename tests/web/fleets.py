@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from tests.makers import PROJECT, REGION, THEN, ZONE, World, instance, point, point_disk, tenant
@@ -73,6 +73,20 @@ def put_stored(world: World, tenant: str, days: int, **changes: Any) -> None:
             "next_at": None,
         }
         world.put((f"tenants/{tenant}/points/{id}", point(**fields | changes)))
+
+
+def gone(at: datetime) -> d.Orphan:
+    """The snapshot of a point of alpha's, which is not there."""
+    return d.Orphan(
+        kind="snapshot_gone",
+        snapshot="sk-a",
+        id="1",
+        tenant="alpha",
+        point="20261101-o-alpha-app-0badcafe",
+        bytes=1 << 30,
+        created_at=None,
+        found_at=at,
+    )
 
 
 class Counting:

@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 from msgspec.structs import replace
 from tests.makers import World, instance
-from tests.web.fleets import put_stored, put_tenant
+from tests.web.fleets import gone, put_stored, put_tenant
 from tests.web.people import ADMIN, Somebody, client_of, put_people
 from tests.web.test_pages import Inline
 from werkzeug.test import TestResponse
@@ -298,12 +298,14 @@ def test_a_page_of_a_large_tenant_weighs_a_bounded_number_of_points(world: World
 def test_orphans_are_shown_by_vault_project(admin: FlaskClient, world: World) -> None:
     assert "No vault projects yet" in text(admin.get("/orphans"))
     now = world.clock.now()
-    lost = d.Orphan(
-        kind="snapshot_gone", snapshot="sk-a", id="1", tenant="alpha", point="20261101-o-alpha-app-0badcafe",
-        bytes=1 << 30, created_at=None, found_at=now,
-    )  # fmt: skip
     vault = d.Vault(
-        updated_at=now, project="v1", tenants=["alpha"], listed_at=now, next_at=now, orphans=[lost], orphans_total=1
+        updated_at=now,
+        project="v1",
+        tenants=["alpha"],
+        listed_at=now,
+        next_at=now,
+        orphans=[gone(now)],
+        orphans_total=1,
     )
     world.put(("vaults/v1", vault))
     shown = text(admin.get("/orphans"))
