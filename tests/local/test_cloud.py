@@ -1195,7 +1195,10 @@ def test_the_state_is_everything(http: FlaskClient, cloud: Cloud) -> None:
     take(cloud, "s")
     state = http.get("/_sim/state").get_json()
     assert state == json.loads(json.dumps(cloud.state()))
-    assert state.keys() == {"now", "instances", "disks", "snapshots", "operations", "faults", "calls", "log"}
+    assert state.keys() == {
+        *("now", "instances", "disks", "snapshots", "instant_snapshots", "instant_snapshot_groups"),
+        *("resource_policies", "operations", "faults", "calls", "log"),
+    }
 
 
 # --- the API over HTTP, as far as no client of ours asks -----------------------------------------------------------

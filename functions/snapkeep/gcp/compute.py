@@ -332,6 +332,8 @@ def _disk(found: Any) -> cloud.Disk:
         kms_key=key_without_version(key.kms_key_name) or None,
         # The key is never told; its hash is, of a key that the customer supplied.
         customer_supplied_key=bool(key.sha256),
+        resource_policies=tuple(map(partial_link, found.resource_policies)),
+        source_snapshot_id=found.source_snapshot_id or None,
     )
 
 
@@ -348,6 +350,8 @@ def _snapshot(found: Any) -> cloud.Snapshot:
         created_at=datetime.fromisoformat(found.creation_timestamp).astimezone(UTC),
         bytes=found.storage_bytes,
         kms_key=key_without_version(found.snapshot_encryption_key.kms_key_name) or None,
+        source_instant_id=found.source_instant_snapshot_id or None,
+        size_gb=found.disk_size_gb,
     )
 
 

@@ -57,13 +57,19 @@ WRONG_SHOWN: Final = 20
 CHANGES: Final = (
     "add_disk",
     "add_instance",
+    "add_policy",
     "attach_disk",
+    "attach_policy",
     "detach_disk",
+    "detach_policy",
     "remove_disk",
     "remove_instance",
     "replace_disk",
     "replace_instance",
     "resize_disk",
+    "set_guest_agent",
+    "start_instance",
+    "stop_instance",
     "write_disk",
 )
 
@@ -75,6 +81,8 @@ EFFECTS: Final = (
     "operation_fails",
     "snapshot_fails",
     "snapshot_vanishes",
+    "instant_vanishes",
+    "disk_fails",
     "deletion_lies",
 )
 

@@ -11,26 +11,39 @@ from __future__ import annotations
 
 import base64
 import heapq
-import json
 import random
 import re
-import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NotRequired, Self, TypedDict, assert_never
 
 import msgspec
 
-from snapkeep.cloud import NAME, region_of
+from snapkeep.cloud import NAME, region_of, region_of_scope
 from snapkeep_local import faults as fault_rules
 from snapkeep_local import filters
 from snapkeep_local.errors import ApiError, Json, already_exists, invalid, not_found, not_ready
 from snapkeep_local.faults import Fault, Struck
 from snapkeep_local.limits import DEFAULT, Group, Limits, Pace, Quota
+from snapkeep_local.resources import (
+    API,
+    Attached,
+    Disk,
+    Instance,
+    InstantSnapshot,
+    InstantSnapshotGroup,
+    Operation,
+    OperationError,
+    Resource,
+    ResourcePolicy,
+    Snapshot,
+    fingerprint,
+    rendered,
+    time_text,
+    unless_empty,
+)
 
-API: Final = "https://www.googleapis.com/compute/v1/"
 PAGE_MAX: Final = 500
 REQUEST_REMEMBERED: Final = timedelta(hours=1)
 GIB: Final = 1 << 30
@@ -40,109 +53,22 @@ FIRST_BYTES_PER_S: Final = 200 * (1 << 20)
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
-Kind = Literal["instances", "disks", "snapshots", "operations"]
+Kind = Literal[
+    "instances", "disks", "snapshots", "operations", "instantSnapshots", "instantSnapshotGroups", "resourcePolicies"
+]
+"""As links and lists name them."""
 
+GLOBAL: Final = "global"
 
-OperationError = tuple[str, str, int | None]
-"""Code, message, and the HTTP status if it has one."""
+WITHOUT_INSTANT: Final = frozenset({"hyperdisk-ml", "hyperdisk-throughput", "pd-extreme"})
+"""Types of disks of which there are no instant snapshots. cloud.google.com/compute/docs/disks/instant-snapshots names
+those that have them, and the list grows."""
 
+DISK_GB_MIN: Final = 10
+"""The smallest disk that can be made of a snapshot (the smallest Persistent Disk but pd-extreme)."""
 
-@dataclass(slots=True)
-class Disk:
-    id: str
-    name: str
-    project: str
-    zone: str | None
-    region: str
-    replica_zones: tuple[str, ...]
-    type: str
-    size_gb: int
-    created_at: datetime
-    content: str
-    labels: dict[str, str]
-    kms_key: str | None = None
-    customer_supplied_key: bool = False
-    architecture: str | None = "X86_64"
-    guest_os_features: tuple[str, ...] = ()
-    provisioned_iops: int | None = None
-    provisioned_throughput: int | None = None
-    status: str = "READY"
-    users: list[str] = field(default_factory=list)
-    written: int = 0  # bytes changed by hand since it was made, beside the daily change
-    changes_per_day: float = 0.02  # share of what is in use that changes in a day
-
-    @property
-    def link(self) -> str:
-        where = f"zones/{self.zone}" if self.zone else f"regions/{self.region}"
-        return f"projects/{self.project}/{where}/disks/{self.name}"
-
-
-@dataclass(slots=True)
-class Attached:
-    device_name: str
-    source: str
-    boot: bool
-    mode: str = "READ_WRITE"
-    interface: str = "SCSI"
-    auto_delete: bool = True
-    persistent: bool = True
-
-
-@dataclass(slots=True)
-class Instance:
-    id: str
-    name: str
-    project: str
-    zone: str
-    created_at: datetime
-    disks: list[Attached]
-    labels: dict[str, str]
-    definition: Json
-    status: str = "RUNNING"
-
-    @property
-    def link(self) -> str:
-        return f"projects/{self.project}/zones/{self.zone}/instances/{self.name}"
-
-
-@dataclass(slots=True)
-class Snapshot:
-    id: str
-    name: str
-    project: str
-    status: str
-    source: str
-    source_id: str
-    location: str
-    size_gb: int
-    created_at: datetime
-    bytes: int
-    content: str
-    labels: dict[str, str]
-    description: str
-    kms_key: str | None
-    written: int  # what its disk had been changed by hand by then: each chain counts from its own last snapshot
-    fingerprint: str
-
-    @property
-    def link(self) -> str:
-        return f"projects/{self.project}/global/snapshots/{self.name}"
-
-
-@dataclass(slots=True)
-class Operation:
-    id: str
-    name: str
-    link: str
-    kind: str
-    target: str
-    target_id: str
-    request_id: str | None
-    asked_at: datetime
-    status: str = "PENDING"
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    error: OperationError | None = None
+INSTANT_S: Final = (1.0, 5.0)
+"""Between these an instant snapshot is in the making, and in the going."""
 
 
 class Accepted(TypedDict):
@@ -153,7 +79,12 @@ class Accepted(TypedDict):
     id: str  # of what was made or changed
     request_id: str | None
     at: datetime
+    region: NotRequired[str]
+    """In which what an insert made is stored; a multi-region's name where a snapshot named no region."""
     source_disk_id: NotRequired[str]
+    source_instant_id: NotRequired[str]
+    source_snapshot_id: NotRequired[str]
+    members: NotRequired[list[str]]  # ids of the instant snapshots of a group
 
 
 # --- what is to happen --------------------------------------------------------------------------------------------
@@ -168,22 +99,25 @@ class OperationEnds(_Happening, frozen=True, tag="operation_ends"):
     error: OperationError | None
 
 
-class SnapshotTurns(_Happening, frozen=True, tag="snapshot_turns"):
+class Turns(_Happening, frozen=True, tag="turns"):
     """Nothing happens to one that is gone, or of which another has taken the name."""
 
-    snapshot: str  # its link
+    link: str
     id: str
     status: str
 
 
-class SnapshotGoes(_Happening, frozen=True, tag="snapshot_goes"):
+class Goes(_Happening, frozen=True, tag="goes"):
     """Likewise."""
 
-    snapshot: str  # its link
+    link: str
     id: str
 
 
-Happening = OperationEnds | SnapshotTurns | SnapshotGoes
+Happening = OperationEnds | Turns | Goes
+
+Made = Snapshot | InstantSnapshot | InstantSnapshotGroup | Disk
+"""What a change makes, and another may remove."""
 
 Chance = tuple[int, tuple[int, ...], float | None]
 """The state of a `random.Random`."""
@@ -206,6 +140,9 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     disks: list[Disk]
     instances: list[Instance]
     snapshots: list[Snapshot]
+    instants: list[InstantSnapshot]
+    groups: list[InstantSnapshotGroup]
+    policies: list[ResourcePolicy]
     operations: list[Operation]
     chains: list[tuple[tuple[str, str], list[str]]]  # the snapshots by their links
     requests: list[tuple[tuple[str, str], tuple[datetime, str]]]
@@ -220,7 +157,7 @@ class Cloud:
         self.now = now
         self.calls: Counter[str] = Counter()
         self.log: list[Accepted] = []
-        """Every accepted change: method, link, request id, the time, and the numeric id that it made."""
+        """Every accepted change: method, link, request id, the time, the numeric id that it made, and where."""
         self._chance = random.Random(f"cloud:{seed}")  # noqa: S311 - a seeded simulation, not a secret
         self._ids = random.Random(f"ids:{seed}")  # noqa: S311 - a seeded simulation, not a secret
         self._faults = fault_rules.Faults(random.Random(f"faults:{seed}"))  # noqa: S311 - likewise
@@ -230,12 +167,16 @@ class Cloud:
         self._disks: dict[str, Disk] = {}
         self._instances: dict[str, Instance] = {}
         self._snapshots: dict[str, Snapshot] = {}
+        self._instants: dict[str, InstantSnapshot] = {}
+        self._instants_of: dict[str, dict[str, InstantSnapshot]] = defaultdict(dict)  # by the disk's id
+        self._groups: dict[str, InstantSnapshotGroup] = {}
+        self._policies: dict[str, ResourcePolicy] = {}
         self._operations: dict[str, Operation] = {}
         self._by_project: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
         self._chains: dict[tuple[str, str], list[Snapshot]] = defaultdict(list)
         self._requests: dict[tuple[str, str], tuple[datetime, str]] = {}
         self._shown: dict[str, Json] = {}
-        """Instances and disks in their REST shape, by link, as they have been since the fleet was last changed."""
+        """All but snapshots and operations in their REST shape, by link, until one changes."""
         self._shown_snapshots: dict[str, tuple[tuple[object, ...], Json]] = {}
         """Snapshots likewise, each with all that can change in one."""
         self._agenda: list[tuple[datetime, int, Happening]] = []
@@ -260,6 +201,9 @@ class Cloud:
             disks=list(self._disks.values()),
             instances=list(self._instances.values()),
             snapshots=list(self._snapshots.values()),
+            instants=list(self._instants.values()),
+            groups=list(self._groups.values()),
+            policies=list(self._policies.values()),
             operations=list(self._operations.values()),
             chains=[(key, [one.link for one in chain]) for key, chain in self._chains.items()],
             requests=list(self._requests.items()),
@@ -281,12 +225,18 @@ class Cloud:
         for disk_id, taken in saved.pace.items():
             cloud._pace.taken[disk_id].extend(taken)
         for disk in saved.disks:
-            cloud._disks[disk.link] = cloud._by_project[disk.project, "disks"][disk.link] = disk
+            cloud._store(disk)
         for instance in saved.instances:
             cloud._instances[instance.link] = instance
             cloud._by_project[instance.project, "instances"][instance.link] = instance
         for snapshot in saved.snapshots:
             cloud._store_snapshot(snapshot)
+        for instant in saved.instants:
+            cloud._store_instant(instant)
+        for group in saved.groups:
+            cloud._store(group)
+        for policy in saved.policies:
+            cloud._policies[policy.link] = cloud._by_project[policy.project, "resourcePolicies"][policy.link] = policy
         for operation in saved.operations:
             cloud._store_operation(operation)
         for key, links in saved.chains:
@@ -316,16 +266,30 @@ class Cloud:
             case OperationEnds():
                 operation = self._operations[happening.operation]
                 operation.status, operation.ended_at, operation.error = "DONE", self.now, happening.error
-            case SnapshotTurns():
-                self._turn(self._same(happening.snapshot, happening.id), happening.status)
-            case SnapshotGoes():
-                self._vanish(self._same(happening.snapshot, happening.id))
+            case Turns():
+                if found := self._same(happening.link, happening.id):
+                    self._turn(found, happening.status)
+            case Goes():
+                if found := self._same(happening.link, happening.id):
+                    self._vanish(found)
             case _:
                 assert_never(happening)
 
-    def _same(self, link: str, id: str) -> Snapshot | None:
-        found = self._snapshots.get(link)
+    def _same(self, link: str, id: str) -> Made | None:
+        found: Made | None = self._made(link).get(link)
         return found if found and found.id == id else None
+
+    def _made(self, link: str) -> dict[str, Any]:
+        """Where what this link names is kept."""
+        match link.rsplit("/", 2)[1]:
+            case "snapshots":
+                return self._snapshots
+            case "disks":
+                return self._disks
+            case "instantSnapshots":
+                return self._instants
+            case _:
+                return self._groups
 
     def _id(self) -> str:
         """A numeric id as Compute Engine has them: up to 2**64 - 1, so that half of them fit no int64."""
@@ -380,9 +344,7 @@ class Cloud:
         )
         if disk.link in self._disks:
             raise already_exists(disk.link)
-        self._disks[disk.link] = disk
-        self._by_project[project, "disks"][disk.link] = disk
-        self._shown.clear()
+        self._store(disk)
         return disk.link
 
     def add_instance(
@@ -398,6 +360,7 @@ class Cloud:
         local_ssds: int = 0,
         tags: Iterable[str] = (),
         service_account: str | None = None,
+        guest_agent: bool = True,
     ) -> str:
         """Make a running instance with these disks (links) attached, the first as its boot disk; returns its link.
 
@@ -425,6 +388,7 @@ class Cloud:
             disks=attached,
             labels=dict(labels or {}),
             definition=self._define(project, zone, machine_type, metadata or {}, tags, service_account),
+            guest_agent=guest_agent,
         )
         if instance.link in self._instances:
             raise already_exists(instance.link)
@@ -461,12 +425,12 @@ class Cloud:
                     "stackType": "IPV4_ONLY",
                 }
             ],
-            "tags": {"fingerprint": "42WmSpB8rSM=", **_unless_empty("items", sorted(tags))},
+            "tags": {"fingerprint": "42WmSpB8rSM=", **unless_empty("items", sorted(tags))},
             "metadata": {
                 "fingerprint": "5Pw0wJB7bAY=",
-                **_unless_empty("items", [{"key": key, "value": value} for key, value in sorted(metadata.items())]),
+                **unless_empty("items", [{"key": key, "value": value} for key, value in sorted(metadata.items())]),
             },
-            **_unless_empty(
+            **unless_empty(
                 "serviceAccounts",
                 [
                     {"email": account, "scopes": ["https://www.googleapis.com/auth/cloud-platform"]}
@@ -493,9 +457,22 @@ class Cloud:
         self._instance(link).created_at = self.now
         self._shown.clear()
 
+    def stop_instance(self, link: str) -> None:
+        """Switch an instance off: its status is TERMINATED."""
+        self._instance(link).status = "TERMINATED"
+        self._shown.pop(link, None)
+
+    def start_instance(self, link: str) -> None:
+        self._instance(link).status = "RUNNING"
+        self._shown.pop(link, None)
+
+    def set_guest_agent(self, link: str, guest_agent: bool) -> None:
+        """Install in the guest what hears that it is to flush, or remove it."""
+        self._instance(link).guest_agent = guest_agent
+
     def attach_disk(self, instance: str, disk: str) -> None:
-        """Attach a disk as a data disk. Raises ApiError if it is attached there already."""
-        one, wanted = self._instance(instance), self._disk(disk)
+        """Attach a disk as a data disk. Raises ApiError if it is attached there already, or not ready."""
+        one, wanted = self._instance(instance), self._ready_disk(disk)
         if instance in wanted.users:
             raise ApiError(400, "resourceInUseByAnotherResource", f"'{disk}' is in use by '{instance}'")
         one.disks.append(Attached(disk.rsplit("/", 1)[1], disk, boot=False, auto_delete=False))
@@ -512,17 +489,14 @@ class Cloud:
         self._shown.clear()
 
     def remove_disk(self, link: str) -> None:
-        """Delete a disk. Raises ApiError while it is attached."""
-        disk = self._disk(link)
-        if disk.users:
-            raise ApiError(400, "resourceInUseByAnotherResource", f"'{link}' is in use by '{disk.users[0]}'")
-        del self._disks[link]
-        del self._by_project[disk.project, "disks"][link]
-        self._shown.clear()
+        """Delete a disk; its instant snapshots go with it. Raises ApiError while it is attached."""
+        self._vanish(self._free_disk(link))
 
     def replace_disk(self, link: str) -> None:
         """Another disk under the same name, attached where the old one was: its numeric id and contents are new."""
         disk = self._disk(link)
+        self._lose_instants(disk)
+        disk.instant_at = None
         disk.id = self._id()
         disk.created_at = self.now
         disk.written = 0
@@ -542,6 +516,38 @@ class Cloud:
         disk = self._disk(link)
         disk.written += 64 << 20
         disk.content = content
+
+    def add_policy(self, *, project: str, region: str, name: str, consistency_group: bool = True) -> str:
+        """Make a consistency group, or else a schedule of snapshots, which runs nowhere here; returns its link.
+
+        Raises ApiError 400 for what is no name, 409 if it exists.
+        """
+        _check_name(name)
+        policy = ResourcePolicy(self._id(), name, project, region, self.now, consistency_group)
+        if policy.link in self._policies:
+            raise already_exists(policy.link)
+        self._policies[policy.link] = self._by_project[project, "resourcePolicies"][policy.link] = policy
+        return policy.link
+
+    def attach_policy(self, disk: str, policy: str) -> None:
+        """Put a disk under a policy of its project and region. Raises ApiError."""
+        one, wanted = self._disk(disk), self._policies.get(policy)
+        if wanted is None:
+            raise not_found(policy)
+        if (one.project, one.region) != (wanted.project, wanted.region):
+            raise invalid("policy", policy, f"It is not of the project and region of '{disk}'.")
+        if policy in one.policies:
+            raise invalid("policy", policy, f"'{disk}' is under it already.")
+        one.policies.append(policy)
+        self._shown.pop(disk, None)
+
+    def detach_policy(self, disk: str, policy: str) -> None:
+        """Take a disk out from under a policy. Raises ApiError if it is not under it."""
+        one = self._disk(disk)
+        if policy not in one.policies:
+            raise invalid("policy", policy, f"'{disk}' is not under it.")
+        one.policies.remove(policy)
+        self._shown.pop(disk, None)
 
     def plant_snapshot(
         self,
@@ -566,7 +572,7 @@ class Cloud:
         self._store_snapshot(
             Snapshot(
                 self._id(), name, project, "READY", source, source_id or self._id(), location, 10, self.now, 1 << 20,
-                "foreign", said, "", None, 0, self._fingerprint(said),
+                "foreign", said, "", None, 0, fingerprint(said), self.now,
             )
         )  # fmt: skip
         return link
@@ -579,9 +585,12 @@ class Cloud:
 
     # --- reads ------------------------------------------------------------------------------------------------
 
-    def get(self, kind: Literal["instances", "disks", "snapshots"], link: str) -> Json:
-        """`instances.get`, `disks.get`, `snapshots.get`. Raises ApiError."""
-        self._call(f"{kind}.get", _project_of(link), "reads", (link,))
+    def get(self, kind: Kind, link: str) -> Json:
+        """`instances.get`, `disks.get`, `regionInstantSnapshots.get`, ...; not of operations. Raises ApiError."""
+        method = f"{kind}.get"
+        if kind in ("instantSnapshots", "instantSnapshotGroups"):
+            method = _in_scope(method, _scope_of(link))
+        self._call(method, _project_of(link), "reads", (link,))
         found = self._table(kind).get(link)
         if found is None:
             raise not_found(link)
@@ -597,14 +606,22 @@ class Cloud:
         return self._render(found)
 
     def page(
-        self, kind: Kind, project: str, *, filter: str = "", max_results: int = PAGE_MAX, page_token: str = ""
+        self,
+        kind: Kind,
+        project: str,
+        *,
+        scope: str = "",
+        filter: str = "",
+        max_results: int = PAGE_MAX,
+        page_token: str = "",
     ) -> tuple[list[Json], str]:
-        """One page of a project's resources, of all zones and regions, and the token of the next ("": none).
+        """One page of a project's resources, and the token of the next ("": none).
 
-        The method is `snapshots.list`, `globalOperations.list`, else `{kind}.aggregatedList`. Raises ApiError.
+        Of all zones and regions (`snapshots.list`, `globalOperations.list`, else `{kind}.aggregatedList`), or, of
+        instant snapshots and their groups, of one `scope` (`zones/Z`, `regions/R`: `{kind}.list`). Raises ApiError.
         """
         methods = {"snapshots": "snapshots.list", "operations": "globalOperations.list"}
-        method = methods.get(kind, f"{kind}.aggregatedList")
+        method = _in_scope(f"{kind}.list", scope) if scope else methods.get(kind, f"{kind}.aggregatedList")
         self._call(method, project, "lists", (f"projects/{project}",))
         if not 1 <= max_results <= PAGE_MAX:
             raise invalid("maxResults", max_results, f"It must be between 1 and {PAGE_MAX}.")
@@ -612,13 +629,13 @@ class Cloud:
         after = _unpack(page_token, project)
         page: list[Json] = []
         for link, resource in self._candidates(kind, project, wanted):
-            if link <= after:
+            if link <= after or (scope and _scope_of(link) != scope):
                 continue
-            rendered = self._show(link, resource)
-            if wanted.matches(rendered):
+            shown = self._show(link, resource)
+            if wanted.matches(shown):
                 if len(page) == max_results:
                     return page, _pack(_partial(page[-1]["selfLink"]))
-                page.append(rendered)
+                page.append(shown)
         return page, ""
 
     def _candidates(self, kind: Kind, project: str, wanted: filters.Filter) -> Iterator[tuple[str, Any]]:
@@ -636,52 +653,89 @@ class Cloud:
 
     def scopes(self) -> list[str]:
         """The zones and regions that hold anything, of any project: `zones/Z`, `regions/R`."""
-        links = (link for kind in (self._instances, self._disks) for link in kind)
-        return sorted({"/".join(link.split("/")[2:4]) for link in links})
+        links = (link for kind in (self._instances, self._disks, self._policies) for link in kind)
+        return sorted({_scope_of(link) for link in links})
 
     # --- changes ----------------------------------------------------------------------------------------------
 
     def insert_snapshot(self, project: str, body: Mapping[str, Any], request_id: str | None = None) -> Json:
-        """`snapshots.insert`: returns its operation. Raises ApiError."""
+        """`snapshots.insert`: of a disk, or of an instant snapshot; returns its operation. Raises ApiError."""
         link = f"projects/{project}/global/snapshots/{body.get('name', '')}"
-        source = _partial(str(body.get("sourceDisk", "")))
-        struck = self._call(fault_rules.INSERT, project, "mutations", (link, source))
-        return self._answer(struck, lambda: self._insert_snapshot(project, link, source, body, request_id, struck))
+        source = _partial(str(body.get("sourceDisk") or ""))
+        instant = _partial(str(body.get("sourceInstantSnapshot") or ""))
+        if instant in self._instants:
+            source = source or self._instants[instant].source
+        return self._change(
+            fault_rules.INSERT,
+            project,
+            (link, source, instant) if instant else (link, source),
+            request_id,
+            lambda struck: self._insert_snapshot(project, link, source, instant, body, request_id, struck),
+        )
 
     def _insert_snapshot(
-        self, project: str, link: str, source: str, body: Mapping[str, Any], request_id: str | None, struck: Struck
+        self,
+        project: str,
+        link: str,
+        source: str,
+        instant: str,
+        body: Mapping[str, Any],
+        request_id: str | None,
+        struck: Struck,
     ) -> Operation:
-        repeated = self._repeated(fault_rules.INSERT, request_id)
-        if repeated:
-            return repeated
         _check_name(str(body.get("name", "")))
         locations = list(body.get("storageLocations") or [])
         if len(locations) > 1:
             raise invalid("resource.storageLocations", locations, "At most one storage location can be given.")
         if link in self._snapshots:
             raise already_exists(link)
-        disk = self._disk(source)
-        if disk.status != "READY":
-            raise not_ready(source)
+        flush = bool(body.get("guestFlush"))
+        held = self._ready_instant(instant, source, flush) if instant else None
+        disk = self._ready_disk(source)
         in_pace = self._pace.take(disk.id, self.now)
         too_often = ("RESOURCE_OPERATION_RATE_EXCEEDED", f"Operation rate exceeded for resource '{source}'.")
         if not in_pace and self._limits.snapshot_rate_answer == "call":
             raise ApiError(429, *too_often)
-        operation = self._operate(fault_rules.INSERT, project, link, request_id)
+        operation = self._operate(fault_rules.INSERT, link, request_id)
         if not in_pace:
             self._finish(operation, timedelta(seconds=1), (*too_often, None))
             return operation
-        if struck.fails and struck.fails.snapshot == "absent":
-            error = (struck.fails.code, struck.fails.message, struck.fails.http_status)
-            self._finish(operation, timedelta(seconds=self._chance.uniform(2, 30)), error)
+        if self._fails_at_once(operation, struck, (2, 30)):
             return operation
-        self._take_snapshot(project, disk, body, locations, operation, struck)
+        if flush and (deaf := self._deaf_guest(disk)):
+            self._finish(operation, timedelta(seconds=self._chance.uniform(2, 30)), deaf)
+            return operation
+        self._take_snapshot(project, disk, held, body, locations, operation, struck)
         return operation
+
+    def _ready_instant(self, link: str, source: str, flush: bool) -> InstantSnapshot:
+        """The instant snapshot that a snapshot is to be made from. Raises ApiError."""
+        if flush:
+            raise invalid("resource.guestFlush", True, "A snapshot of an instant snapshot knows no guest flush.")
+        found = self._instants.get(link)
+        if found is None:
+            raise not_found(link)
+        if source != found.source:
+            raise invalid("resource.sourceDisk", source, f"'{link}' is of another disk.")
+        if found.status != "READY":
+            raise not_ready(link)
+        return found
+
+    def _deaf_guest(self, disk: Disk) -> OperationError | None:
+        """Why nobody hears that the disk is to be flushed; None where somebody does."""
+        why = "" if disk.users else "it is attached to no instance"
+        for user in map(self._instance, disk.users):
+            if user.status != "RUNNING":
+                why = f"'{user.link}' is {user.status}"
+            elif not user.guest_agent:
+                why = f"the guest environment of '{user.link}' does not take part in snapshots"
+        return ("UNSUPPORTED_OPERATION", f"Guest flush of '{disk.link}' failed: {why}.", None) if why else None
 
     def _take_snapshot(
         self,
         project: str,
         disk: Disk,
+        instant: InstantSnapshot | None,
         body: Mapping[str, Any],
         locations: list[str],
         operation: Operation,
@@ -689,7 +743,9 @@ class Cloud:
     ) -> None:
         location = locations[0] if locations else _multi_region(disk.region)
         chain = self._chains[disk.id, location]
-        changed = self._changed(disk, chain)
+        held = instant or disk
+        moment = instant.created_at if instant else self.now
+        changed = _changed(disk, held, moment, chain)
         labels = dict(body.get("labels") or {})
         key = (body.get("snapshotEncryptionKey") or {}).get("kmsKeyName") or disk.kms_key
         snapshot = Snapshot(
@@ -700,33 +756,31 @@ class Cloud:
             source=disk.link,
             source_id=disk.id,
             location=location,
-            size_gb=disk.size_gb,
+            size_gb=held.size_gb,
             created_at=self.now,
             bytes=changed,
-            content=disk.content,
+            content=held.content,
             labels=labels,
             description=str(body.get("description", "")),
             kms_key=key,
-            written=disk.written,
-            fingerprint=self._fingerprint(labels),
+            written=held.written,
+            fingerprint=fingerprint(labels),
+            moment=moment,
+            instant=instant.link if instant else "",
+            instant_id=instant.id if instant else None,
+            flushed=bool(body.get("guestFlush")),
         )
         self._store_snapshot(snapshot)
         chain.append(snapshot)
-        self.log.append(
-            {
-                "method": fault_rules.INSERT,
-                "link": snapshot.link,
-                "id": snapshot.id,
-                "request_id": operation.request_id,
-                "at": self.now,
-                "source_disk_id": disk.id,
-            }
-        )
+        accepted = self._accepted(operation, location)
+        accepted["source_disk_id"] = disk.id
+        if instant:
+            accepted["source_instant_id"] = instant.id
         seconds = (self._chance.uniform(20, 90) + changed / FIRST_BYTES_PER_S) * struck.slow
         create, whole = timedelta(seconds=min(seconds, 10)), timedelta(seconds=seconds)
-        uploads = SnapshotTurns(snapshot.link, snapshot.id, "UPLOADING")
+        uploads = Turns(snapshot.link, snapshot.id, "UPLOADING")
         if struck.vanishes_after_s is not None:
-            self._at(self.now + timedelta(seconds=struck.vanishes_after_s), SnapshotGoes(snapshot.link, snapshot.id))
+            self._at(self.now + timedelta(seconds=struck.vanishes_after_s), Goes(snapshot.link, snapshot.id))
         if struck.stuck:
             operation.status, operation.started_at = "RUNNING", self.now
             if struck.stuck.snapshot == "UPLOADING":
@@ -734,68 +788,269 @@ class Cloud:
             return
         bad = struck.snapshot_fails or struck.fails is not None
         self._at(self.now + create, uploads)
-        self._at(self.now + whole, SnapshotTurns(snapshot.link, snapshot.id, "FAILED" if bad else "READY"))
-        fails = struck.fails
-        self._finish(operation, whole, (fails.code, fails.message, fails.http_status) if fails else None)
+        self._at(self.now + whole, Turns(snapshot.link, snapshot.id, "FAILED" if bad else "READY"))
+        self._finish(operation, whole, _error_of(struck))
 
     def delete_snapshot(self, link: str, request_id: str | None = None) -> Json:
         """`snapshots.delete`: its bytes that later snapshots need move to the next of its chain. Raises ApiError."""
-        project = _project_of(link)
-        struck = self._call(fault_rules.DELETE, project, "mutations", (link,))
-        return self._answer(struck, lambda: self._delete_snapshot(project, link, request_id, struck))
 
-    def _delete_snapshot(self, project: str, link: str, request_id: str | None, struck: Struck) -> Operation:
-        repeated = self._repeated(fault_rules.DELETE, request_id)
-        if repeated:
-            return repeated
-        snapshot = self._snapshots.get(link)
-        if snapshot is None:
+        def delete(struck: Struck) -> Operation:
+            snapshot = self._snapshots.get(link)
+            if snapshot is None:
+                raise not_found(link)
+            return self._delete(fault_rules.DELETE, snapshot, request_id, struck, (2, 20))
+
+        return self._change(fault_rules.DELETE, _project_of(link), (link,), request_id, delete)
+
+    def insert_instant_snapshot(
+        self, project: str, scope: str, body: Mapping[str, Any], request_id: str | None = None
+    ) -> Json:
+        """`instantSnapshots.insert`, or `regionInstantSnapshots.insert` in a `scope` `regions/R`. Raises ApiError."""
+        name = str(body.get("name", ""))
+        link = f"projects/{project}/{scope}/instantSnapshots/{name}"
+        source = _partial(str(body.get("sourceDisk") or ""))
+        method = _in_scope("instantSnapshots.insert", scope)
+
+        def insert(struck: Struck) -> Operation:
+            _check_name(name)
+            if link in self._instants:
+                raise already_exists(link)
+            disk = self._disk(source)
+            if (disk.project, disk.scope) != (project, scope):
+                raise invalid("resource.sourceDisk", source, f"It does not lie in 'projects/{project}/{scope}'.")
+            refused = self._no_instant_of([disk])
+            operation = self._operate(method, link, request_id, scope=scope)
+            if refused:
+                self._finish(operation, timedelta(seconds=1), refused)
+                return operation
+            if self._fails_at_once(operation, struck, INSTANT_S):
+                return operation
+            instant = self._take_instant(disk, operation.target_id, name)
+            instant.labels = dict(body.get("labels") or {})
+            instant.fingerprint = fingerprint(instant.labels)
+            instant.description = str(body.get("description", ""))
+            self._accepted(operation, disk.region)["source_disk_id"] = disk.id
+            self._make(operation, [instant], INSTANT_S, struck)
+            return operation
+
+        return self._change(method, project, (link, source), request_id, insert)
+
+    def delete_instant_snapshot(self, link: str, request_id: str | None = None) -> Json:
+        """`instantSnapshots.delete`, `regionInstantSnapshots.delete`. Raises ApiError."""
+        method = _in_scope("instantSnapshots.delete", _scope_of(link))
+
+        def delete(struck: Struck) -> Operation:
+            instant = self._instants.get(link)
+            if instant is None:
+                raise not_found(link)
+            return self._delete(method, instant, request_id, struck, INSTANT_S)
+
+        return self._change(method, _project_of(link), (link,), request_id, delete)
+
+    def insert_instant_snapshot_group(
+        self, project: str, scope: str, body: Mapping[str, Any], request_id: str | None = None
+    ) -> Json:
+        """`instantSnapshotGroups.insert`, `regionInstantSnapshotGroups.insert`: of every disk in the `scope` that is
+        under the consistency group now, an instant snapshot of this moment. Raises ApiError."""
+        name = str(body.get("name", ""))
+        link = f"projects/{project}/{scope}/instantSnapshotGroups/{name}"
+        source = _partial(str(body.get("sourceConsistencyGroup") or ""))
+        method = _in_scope("instantSnapshotGroups.insert", scope)
+
+        def insert(struck: Struck) -> Operation:
+            _check_name(name)
+            if link in self._groups:
+                raise already_exists(link)
+            policy = self._consistency_group(project, scope, source)
+            disks = [
+                disk
+                for _, disk in sorted(self._by_project[project, "disks"].items())
+                if disk.scope == scope and source in disk.policies
+            ]
+            if not disks:
+                raise invalid("resource.sourceConsistencyGroup", source, f"No disk in '{scope}' is under it.")
+            refused = self._no_instant_of(disks)
+            operation = self._operate(method, link, request_id, scope=scope)
+            if refused:
+                self._finish(operation, timedelta(seconds=1), refused)
+                return operation
+            if self._fails_at_once(operation, struck, INSTANT_S):
+                return operation
+            group = InstantSnapshotGroup(
+                operation.target_id, name, project, scope, "CREATING", source, policy.id, self.now,
+                str(body.get("description", "")),
+            )  # fmt: skip
+            self._store(group)
+            members = [self._take_instant(disk, self._id(), _member_name(name, disk), group) for disk in disks]
+            self._accepted(operation, region_of_scope(scope))["members"] = [member.id for member in members]
+            self._make(operation, [*members, group], INSTANT_S, struck)
+            return operation
+
+        return self._change(method, project, (link, source), request_id, insert)
+
+    def _consistency_group(self, project: str, scope: str, link: str) -> ResourcePolicy:
+        """The one that a group is to be made of. Raises ApiError."""
+        policy = self._policies.get(link)
+        if policy is None:
             raise not_found(link)
-        if snapshot.status in ("CREATING", "DELETING"):
-            raise not_ready(link)
-        operation = self._operate(fault_rules.DELETE, project, link, request_id, snapshot.id)
-        if struck.stuck:
-            operation.status, operation.started_at = "RUNNING", self.now
+        if not policy.consistency_group:
+            raise invalid("resource.sourceConsistencyGroup", link, "It is not a consistency group.")
+        if (policy.project, policy.region) != (project, region_of_scope(scope)):
+            raise invalid("resource.sourceConsistencyGroup", link, f"It is not of the project and region of '{scope}'.")
+        return policy
+
+    def delete_instant_snapshot_group(self, link: str, request_id: str | None = None) -> Json:
+        """`instantSnapshotGroups.delete`, `regionInstantSnapshotGroups.delete`: its instant snapshots go with it.
+
+        Raises ApiError.
+        """
+        method = _in_scope("instantSnapshotGroups.delete", _scope_of(link))
+
+        def delete(struck: Struck) -> Operation:
+            group = self._groups.get(link)
+            if group is None:
+                raise not_found(link)
+            operation = self._delete(method, group, request_id, struck, INSTANT_S)
+            if group.status == "DELETING":
+                for member in self._members(group):
+                    self._turn_to(member, "DELETING")
             return operation
-        took = timedelta(seconds=self._chance.uniform(2, 20) * struck.slow)
-        if struck.fails or struck.deletion_lies:
-            fails = struck.fails
-            self._finish(operation, took, (fails.code, fails.message, fails.http_status) if fails else None)
-            return operation
-        snapshot.status = "DELETING"
-        self.log.append(
-            {"method": fault_rules.DELETE, "link": link, "id": snapshot.id, "request_id": request_id, "at": self.now}
+
+        return self._change(method, _project_of(link), (link,), request_id, delete)
+
+    def _members(self, group: InstantSnapshotGroup) -> list[InstantSnapshot]:
+        listed = self._by_project[group.project, "instantSnapshots"].values()
+        return [instant for instant in listed if instant.group_id == group.id]
+
+    def _no_instant_of(self, disks: list[Disk]) -> OperationError | None:
+        """The error in which it ends that instant snapshots of these disks are asked for now; None where they can be.
+
+        Raises ApiError for what no waiting mends.
+        """
+        for disk in disks:
+            if disk.status != "READY":
+                raise not_ready(disk.link)
+            if disk.type in WITHOUT_INSTANT:
+                why = f"Instant snapshots of disks of the type '{disk.type}' are not supported."
+                raise invalid("resource.sourceDisk", disk.link, why)
+        most, pause = self._limits.instant_snapshots_per_disk, self._limits.instant_snapshot_pause
+        for disk in disks:
+            if len(self._instants_of.get(disk.id, ())) >= most:
+                full = (
+                    f"A disk can't have more than {most} instant snapshots. To create an instant snapshot of the disk,"
+                )
+                return "LIMIT_EXCEEDED", f"{full} delete one first.", None
+            if disk.instant_at and self.now - disk.instant_at < pause:
+                wait = f"To create an instant snapshot, wait at least {pause.seconds} seconds and try again."
+                message = f"The previous instant snapshot is too recent. {wait}"
+                if self._limits.snapshot_rate_answer == "call":
+                    raise ApiError(429, "RESOURCE_OPERATION_RATE_EXCEEDED", message)
+                return "RESOURCE_OPERATION_RATE_EXCEEDED", message, None
+        return None
+
+    def _take_instant(
+        self, disk: Disk, id: str, name: str, group: InstantSnapshotGroup | None = None
+    ) -> InstantSnapshot:
+        disk.instant_at = self.now
+        instant = InstantSnapshot(
+            id=id,
+            name=name,
+            project=disk.project,
+            scope=disk.scope,
+            status="CREATING",
+            source=disk.link,
+            source_id=disk.id,
+            size_gb=disk.size_gb,
+            created_at=self.now,
+            content=disk.content,
+            written=disk.written,
+            labels={},
+            description="",
+            fingerprint=fingerprint({}),
+            group=group.link if group else "",
+            group_id=group.id if group else None,
         )
-        self._at(self.now + took, SnapshotGoes(snapshot.link, snapshot.id))
-        self._finish(operation, took, None)
-        return operation
+        self._store_instant(instant)
+        return instant
+
+    def insert_disk(self, project: str, zone: str, body: Mapping[str, Any], request_id: str | None = None) -> Json:
+        """`disks.insert`, of a snapshot alone: a zonal disk with what the snapshot holds. Raises ApiError."""
+        name = str(body.get("name", ""))
+        link = f"projects/{project}/zones/{zone}/disks/{name}"
+        source = _partial(str(body.get("sourceSnapshot") or ""))
+
+        def insert(struck: Struck) -> Operation:
+            _check_name(name)
+            if link in self._disks:
+                raise already_exists(link)
+            snapshot = self._snapshots.get(source)
+            if snapshot is None:
+                raise not_found(source)
+            if snapshot.status != "READY":
+                raise not_ready(source)
+            size_gb = int(body.get("sizeGb") or snapshot.size_gb)
+            least = max(snapshot.size_gb, DISK_GB_MIN)
+            if size_gb < least:
+                raise invalid("resource.sizeGb", size_gb, f"Requested disk size cannot be smaller than {least} GB.")
+            operation = self._operate(fault_rules.DISK_INSERT, link, request_id, scope=f"zones/{zone}")
+            if self._fails_at_once(operation, struck, (2, 30)):
+                return operation
+            disk = Disk(
+                id=operation.target_id,
+                name=name,
+                project=project,
+                zone=zone,
+                region=region_of(zone),
+                replica_zones=(),
+                type=str(body.get("type") or "pd-standard").rsplit("/", 1)[-1],
+                size_gb=size_gb,
+                created_at=self.now,
+                content=snapshot.content,
+                labels=dict(body.get("labels") or {}),
+                kms_key=(body.get("diskEncryptionKey") or {}).get("kmsKeyName"),
+                status="CREATING",
+                changes_per_day=0.0,  # nobody writes to it
+                source=source,
+                source_id=snapshot.id,
+                description=str(body.get("description", "")),
+            )
+            self._store(disk)
+            self._accepted(operation, disk.region)["source_snapshot_id"] = snapshot.id
+            download = snapshot.size_gb * GIB / 2 / FIRST_BYTES_PER_S
+            self._make(operation, [disk], (5 + download, 20 + download), struck)
+            return operation
+
+        return self._change(fault_rules.DISK_INSERT, project, (link, source), request_id, insert)
+
+    def delete_disk(self, link: str, request_id: str | None = None) -> Json:
+        """`disks.delete`: its instant snapshots go with it. Raises ApiError, also while it is attached."""
+
+        def delete(struck: Struck) -> Operation:
+            return self._delete(fault_rules.DISK_DELETE, self._free_disk(link), request_id, struck, (2, 20))
+
+        return self._change(fault_rules.DISK_DELETE, _project_of(link), (link,), request_id, delete)
 
     def set_snapshot_labels(
         self, link: str, labels: Mapping[str, str], fingerprint: str, request_id: str | None = None
     ) -> Json:
         """`snapshots.setLabels`. Raises ApiError, 412 `conditionNotMet` for labels that were changed meanwhile."""
-        project = _project_of(link)
-        struck = self._call("snapshots.setLabels", project, "mutations", (link,))
-        return self._answer(struck, lambda: self._set_labels(project, link, labels, fingerprint, request_id, struck))
+        return self._change(
+            fault_rules.LABEL,
+            _project_of(link),
+            (link,),
+            request_id,
+            lambda struck: self._set_labels(link, labels, fingerprint, request_id, struck),
+        )
 
     def _set_labels(
-        self,
-        project: str,
-        link: str,
-        labels: Mapping[str, str],
-        fingerprint: str,
-        request_id: str | None,
-        struck: Struck,
+        self, link: str, labels: Mapping[str, str], seen: str, request_id: str | None, struck: Struck
     ) -> Operation:
-        repeated = self._repeated("snapshots.setLabels", request_id)
-        if repeated:
-            return repeated
         snapshot = self._snapshots.get(link)
         if snapshot is None:
             raise not_found(link)
-        if fingerprint != snapshot.fingerprint:
+        if seen != snapshot.fingerprint:
             raise ApiError(412, "conditionNotMet", "Supplied fingerprint does not match current metadata fingerprint.")
-        operation = self._operate("snapshots.setLabels", project, link, request_id, snapshot.id)
+        operation = self._operate(fault_rules.LABEL, link, request_id, snapshot.id)
         if struck.stuck:
             operation.status, operation.started_at = "RUNNING", self.now
             return operation
@@ -804,7 +1059,7 @@ class Cloud:
             self._finish(operation, took, (struck.fails.code, struck.fails.message, struck.fails.http_status))
             return operation
         snapshot.labels = dict(labels)
-        snapshot.fingerprint = self._fingerprint(snapshot.labels)
+        snapshot.fingerprint = fingerprint(snapshot.labels)
         self.log.append(
             {"method": operation.kind, "link": link, "id": snapshot.id, "request_id": request_id, "at": self.now}
         )
@@ -827,6 +1082,17 @@ class Cloud:
     def instances(self) -> list[Instance]:
         return list(self._instances.values())
 
+    def disks(self) -> list[Json]:
+        """Every disk that there is now, in its REST shape; no call is counted."""
+        return [self._render(disk) for disk in self._disks.values()]
+
+    def instant_snapshots(self) -> list[Json]:
+        """Likewise every instant snapshot."""
+        return [self._render(instant) for instant in self._instants.values()]
+
+    def instant_snapshot_groups(self) -> list[Json]:
+        return [self._render(group) for group in self._groups.values()]
+
     def snapshots(self) -> list[Json]:
         """Every snapshot that there is now, in its REST shape; no call is counted."""
         return [self._render(snapshot) for snapshot in self._snapshots.values()]
@@ -840,21 +1106,37 @@ class Cloud:
         instance = self._instance(f"projects/{project}/zones/{zone}/instances/{name}")
         return {self._disk(attached.source).id for attached in instance.disks if attached.persistent}
 
-    def content(self, snapshot_link: str) -> str:
-        """What a snapshot holds."""
-        return self._snapshots[snapshot_link].content
+    def content(self, link: str) -> str:
+        """What a snapshot, an instant snapshot or a disk holds."""
+        return str(self._made(link)[link].content)
+
+    def flushed(self, snapshot_link: str) -> bool:
+        """Whether the guest flushed before this snapshot was taken."""
+        return self._snapshots[snapshot_link].flushed
+
+    def moment(self, snapshot_link: str) -> datetime:
+        """The moment that a snapshot's contents are of."""
+        return self._snapshots[snapshot_link].moment
 
     def state(self) -> Json:
         """Everything, in JSON's types."""
         return {
-            "now": _time(self.now),
+            "now": time_text(self.now),
             "instances": [self._render(one) for _, one in sorted(self._instances.items())],
             "disks": [self._render(one) | {"content": one.content} for _, one in sorted(self._disks.items())],
-            "snapshots": [self._render(one) | {"content": one.content} for _, one in sorted(self._snapshots.items())],
+            "snapshots": [
+                self._render(one) | {"content": one.content, "flushed": one.flushed, "moment": time_text(one.moment)}
+                for _, one in sorted(self._snapshots.items())
+            ],
+            "instant_snapshots": [
+                self._render(one) | {"content": one.content} for _, one in sorted(self._instants.items())
+            ],
+            "instant_snapshot_groups": [self._render(one) for _, one in sorted(self._groups.items())],
+            "resource_policies": [self._render(one) for _, one in sorted(self._policies.items())],
             "operations": [self._render(one) for _, one in sorted(self._operations.items())],
             "faults": self.faults(),
             "calls": dict(sorted(self.calls.items())),
-            "log": [{**entry, "at": _time(entry["at"])} for entry in self.log],
+            "log": [{**entry, "at": time_text(entry["at"])} for entry in self.log],
         }
 
     # --- within -----------------------------------------------------------------------------------------------
@@ -867,10 +1149,21 @@ class Cloud:
             raise struck.error
         return struck
 
-    def _answer(self, struck: Struck, change: Callable[[], Operation]) -> Json:
-        """The operation that a change starts. Raises ApiError: its refusal, or an error that hides how it went."""
+    def _change(
+        self,
+        method: str,
+        project: str,
+        links: tuple[str, ...],
+        request_id: str | None,
+        change: Callable[[Struck], Operation],
+    ) -> Json:
+        """The operation that a change starts, or that the same request started before.
+
+        Raises ApiError: its refusal, or an error that hides how it went.
+        """
+        struck = self._call(method, project, "mutations", links)
         try:
-            operation = change()
+            operation = self._repeated(method, request_id) or change(struck)
         except ApiError:
             if struck.error:
                 raise struck.error from None
@@ -894,35 +1187,115 @@ class Cloud:
         return self._operations[known[1]]
 
     def _operate(
-        self, kind: str, project: str, target: str, request_id: str | None, target_id: str | None = None
+        self, kind: str, target: str, request_id: str | None, target_id: str | None = None, *, scope: str = GLOBAL
     ) -> Operation:
+        """An operation, which lies where what it works on lies: in a zone, in a region, or in neither."""
         id = self._id()
         name = f"operation-{int(self.now.timestamp() * 1000)}-{id[:12]}"
-        link = f"projects/{project}/global/operations/{name}"
+        link = f"projects/{_project_of(target)}/{scope}/operations/{name}"
         operation = Operation(id, name, link, kind, target, target_id or self._id(), request_id, asked_at=self.now)
         self._store_operation(operation)
         if request_id is not None:
             self._requests[kind, request_id] = (self.now, link)
         return operation
 
+    def _accepted(self, operation: Operation, region: str) -> Accepted:
+        """The line of `log` on what an operation makes in this region."""
+        accepted: Accepted = {
+            "method": operation.kind,
+            "link": operation.target,
+            "id": operation.target_id,
+            "request_id": operation.request_id,
+            "at": self.now,
+            "region": region,
+        }
+        self.log.append(accepted)
+        return accepted
+
     def _finish(self, operation: Operation, after: timedelta, error: OperationError | None) -> None:
         operation.status, operation.started_at = "RUNNING", self.now
         self._at(self.now + after, OperationEnds(operation.link, error))
 
-    def _turn(self, snapshot: Snapshot | None, status: str) -> None:
-        if snapshot and snapshot.status in ("CREATING", "UPLOADING"):
-            snapshot.status = status
-            if status == "FAILED":
-                # Nothing can build on it: what it was to hold, the next one holds.
-                self._leave_chain(snapshot)
+    def _fails_at_once(self, operation: Operation, struck: Struck, within_s: tuple[float, float]) -> bool:
+        """Whether a fault lets the operation end before it has made anything."""
+        if struck.fails is None or struck.fails.snapshot != "absent":
+            return False
+        self._finish(operation, timedelta(seconds=self._chance.uniform(*within_s)), _error_of(struck))
+        return True
 
-    def _vanish(self, snapshot: Snapshot | None) -> None:
-        if snapshot is None:
+    def _make(self, operation: Operation, made: Sequence[Made], within_s: tuple[float, float], struck: Struck) -> None:
+        """Let what an operation makes come to be: READY within so many seconds."""
+        took = timedelta(seconds=self._chance.uniform(*within_s) * struck.slow)
+        if struck.vanishes_after_s is not None:
+            goes_at = self.now + timedelta(seconds=struck.vanishes_after_s)
+            for one in made:
+                if isinstance(one, InstantSnapshot):
+                    self._at(goes_at, Goes(one.link, one.id))
+        if struck.stuck:
+            operation.status, operation.started_at = "RUNNING", self.now
             return
-        del self._snapshots[snapshot.link]
-        del self._by_project[snapshot.project, "snapshots"][snapshot.link]
-        self._shown_snapshots.pop(snapshot.link, None)
-        self._leave_chain(snapshot)
+        bad = struck.disk_fails or struck.fails is not None
+        for one in made:
+            self._at(self.now + took, Turns(one.link, one.id, "FAILED" if bad else "READY"))
+        self._finish(operation, took, _error_of(struck))
+
+    def _delete(
+        self, method: str, one: Made, request_id: str | None, struck: Struck, within_s: tuple[float, float]
+    ) -> Operation:
+        if one.status in ("CREATING", "DELETING"):
+            raise not_ready(one.link)
+        scope = _scope_of(one.link) if not isinstance(one, Snapshot) else GLOBAL
+        operation = self._operate(method, one.link, request_id, one.id, scope=scope)
+        if struck.stuck:
+            operation.status, operation.started_at = "RUNNING", self.now
+            return operation
+        took = timedelta(seconds=self._chance.uniform(*within_s) * struck.slow)
+        if struck.fails or struck.deletion_lies:
+            self._finish(operation, took, _error_of(struck))
+            return operation
+        self._turn_to(one, "DELETING")
+        self.log.append({"method": method, "link": one.link, "id": one.id, "request_id": request_id, "at": self.now})
+        self._at(self.now + took, Goes(one.link, one.id))
+        self._finish(operation, took, None)
+        return operation
+
+    def _turn(self, one: Made, status: str) -> None:
+        """The next step of one that is in the making."""
+        if one.status not in ("CREATING", "UPLOADING"):
+            return
+        self._turn_to(one, status)
+        if status == "FAILED" and isinstance(one, Snapshot):
+            # Nothing can build on it: what it was to hold, the next one holds.
+            self._leave_chain(one)
+
+    def _turn_to(self, one: Made, status: str) -> None:
+        one.status = status
+        self._shown.pop(one.link, None)
+
+    def _vanish(self, one: Made) -> None:
+        link = one.link
+        del self._made(link)[link]
+        del self._by_project[one.project, link.rsplit("/", 2)[1]][link]
+        self._shown.pop(link, None)
+        match one:
+            case Snapshot():
+                self._shown_snapshots.pop(link, None)
+                self._leave_chain(one)
+            case Disk():
+                self._lose_instants(one)
+            case InstantSnapshot():
+                del self._instants_of[one.source_id][link]
+            case InstantSnapshotGroup():
+                for member in self._members(one):
+                    self._vanish(member)
+            case _:
+                assert_never(one)
+
+    def _lose_instants(self, disk: Disk) -> None:
+        """Instant snapshots go with their disk."""
+        for instant in list(self._instants_of.get(disk.id, {}).values()):
+            self._vanish(instant)
+        self._instants_of.pop(disk.id, None)
 
     def _leave_chain(self, snapshot: Snapshot) -> None:
         chain = self._chains[snapshot.source_id, snapshot.location]
@@ -934,14 +1307,14 @@ class Cloud:
                     chain[at].bytes += snapshot.bytes
                 return
 
-    def _changed(self, disk: Disk, chain: list[Snapshot]) -> int:
-        """Bytes that a snapshot of the disk holds: all that is in use, or what changed since the last in its chain."""
-        used = disk.size_gb * GIB // 2
-        if not chain:
-            return used
-        last = chain[-1]
-        days = (self.now - last.created_at) / timedelta(days=1)
-        return min(int(used * disk.changes_per_day * days) + disk.written - last.written, used)
+    def _store(self, one: Disk | InstantSnapshot | InstantSnapshotGroup) -> None:
+        link = one.link
+        self._made(link)[link] = one
+        self._by_project[one.project, link.rsplit("/", 2)[1]][link] = one
+
+    def _store_instant(self, instant: InstantSnapshot) -> None:
+        self._store(instant)
+        self._instants_of[instant.source_id][instant.link] = instant
 
     def _store_snapshot(self, snapshot: Snapshot) -> None:
         self._snapshots[snapshot.link] = snapshot
@@ -949,12 +1322,26 @@ class Cloud:
 
     def _store_operation(self, operation: Operation) -> None:
         self._operations[operation.link] = operation
-        self._by_project[_project_of(operation.link), "operations"][operation.link] = operation
+        if _scope_of(operation.link).startswith(GLOBAL):  # which are listed together
+            self._by_project[_project_of(operation.link), "operations"][operation.link] = operation
 
     def _disk(self, link: str) -> Disk:
         disk = self._disks.get(link)
         if disk is None:
             raise not_found(link)
+        return disk
+
+    def _ready_disk(self, link: str) -> Disk:
+        disk = self._disk(link)
+        if disk.status != "READY":
+            raise not_ready(link)
+        return disk
+
+    def _free_disk(self, link: str) -> Disk:
+        """One that is attached to nothing."""
+        disk = self._disk(link)
+        if disk.users:
+            raise ApiError(400, "resourceInUseByAnotherResource", f"'{link}' is in use by '{disk.users[0]}'")
         return disk
 
     def _instance(self, link: str) -> Instance:
@@ -973,11 +1360,12 @@ class Cloud:
                 return self._snapshots
             case "operations":
                 return self._operations
-
-    @staticmethod
-    def _fingerprint(labels: Mapping[str, str]) -> str:
-        text = json.dumps(labels, sort_keys=True)
-        return base64.b64encode(uuid.uuid5(uuid.NAMESPACE_OID, text).bytes[:8]).decode()
+            case "instantSnapshots":
+                return self._instants
+            case "instantSnapshotGroups":
+                return self._groups
+            case "resourcePolicies":
+                return self._policies
 
     def _show(self, link: str, resource: Any) -> Json:
         """A resource as a read answers it: the same dict, until it changes. Operations are few, and made anew."""
@@ -997,137 +1385,8 @@ class Cloud:
             known = self._shown_snapshots[link] = (can_change, self._render(snapshot))
         return known[1]
 
-    def _render(self, resource: Any) -> Json:
-        match resource:
-            case Instance():
-                return _instance_json(resource, self._disks, self._fingerprint(resource.labels))
-            case Disk():
-                return _disk_json(resource, self._fingerprint(resource.labels))
-            case Snapshot():
-                return _snapshot_json(resource)
-            case Operation():
-                return _operation_json(resource)
-        raise TypeError(type(resource))
-
-
-# --- the REST shape -----------------------------------------------------------------------------------------------
-
-
-def _instance_json(one: Instance, disks: Mapping[str, Disk], fingerprint: str) -> Json:
-    return {
-        "kind": "compute#instance",
-        "id": one.id,
-        "name": one.name,
-        "creationTimestamp": _time(one.created_at),
-        "zone": f"{API}projects/{one.project}/zones/{one.zone}",
-        "selfLink": API + one.link,
-        "status": one.status,
-        **_unless_empty("labels", dict(one.labels)),
-        "labelFingerprint": fingerprint,
-        "disks": [
-            {
-                "kind": "compute#attachedDisk",
-                "type": "PERSISTENT" if attached.persistent else "SCRATCH",
-                "mode": attached.mode,
-                "deviceName": attached.device_name,
-                "index": index,
-                "boot": attached.boot,
-                "autoDelete": attached.auto_delete,
-                "interface": attached.interface,
-            }
-            | ({"source": API + attached.source, "diskSizeGb": str(disks[attached.source].size_gb)}
-               if attached.persistent else {"diskSizeGb": "375"})
-            for index, attached in enumerate(one.disks)
-        ],
-        **one.definition,
-    }  # fmt: skip
-
-
-def _disk_json(one: Disk, fingerprint: str) -> Json:
-    where = f"zones/{one.zone}" if one.zone else f"regions/{one.region}"
-    scope = {"zone": f"{API}projects/{one.project}/{where}"} if one.zone else {
-        "region": f"{API}projects/{one.project}/{where}",
-        "replicaZones": [f"{API}projects/{one.project}/zones/{zone}" for zone in one.replica_zones],
-    }  # fmt: skip
-    key: Json = {}
-    if one.kms_key:
-        key = {"diskEncryptionKey": {"kmsKeyName": f"{one.kms_key}/cryptoKeyVersions/1"}}
-    elif one.customer_supplied_key:
-        key = {"diskEncryptionKey": {"sha256": "esTuF7d4eatX4cnc4JsiEiaI+Rff78JgPhA/v1zxX9E="}}
-    limits = {"provisionedIops": one.provisioned_iops, "provisionedThroughput": one.provisioned_throughput}
-    return {
-        "kind": "compute#disk",
-        "id": one.id,
-        "name": one.name,
-        "creationTimestamp": _time(one.created_at),
-        "selfLink": API + one.link,
-        "status": one.status,
-        "sizeGb": str(one.size_gb),
-        "type": f"{API}projects/{one.project}/{where}/diskTypes/{one.type}",
-        **_unless_empty("labels", dict(one.labels)),
-        "labelFingerprint": fingerprint,
-        **_unless_empty("users", [API + user for user in one.users]),
-        **({"architecture": one.architecture} if one.architecture else {}),
-        **_unless_empty("guestOsFeatures", [{"type": feature} for feature in one.guest_os_features]),
-        **scope,
-        **key,
-        **{name: str(value) for name, value in limits.items() if value is not None},
-    }
-
-
-def _snapshot_json(one: Snapshot) -> Json:
-    return {
-        "kind": "compute#snapshot",
-        "id": one.id,
-        "name": one.name,
-        "description": one.description,
-        "creationTimestamp": _time(one.created_at),
-        "selfLink": API + one.link,
-        "status": one.status,
-        "sourceDisk": API + one.source,
-        "sourceDiskId": one.source_id,
-        "diskSizeGb": str(one.size_gb),
-        "storageBytes": str(one.bytes if one.status == "READY" else 0),
-        "storageBytesStatus": "UP_TO_DATE" if one.status == "READY" else "UPDATING",
-        "storageLocations": [one.location],
-        **_unless_empty("labels", dict(one.labels)),
-        "labelFingerprint": one.fingerprint,
-        **({"snapshotEncryptionKey": {"kmsKeyName": f"{one.kms_key}/cryptoKeyVersions/1"}} if one.kms_key else {}),
-    }
-
-
-def _operation_json(one: Operation) -> Json:
-    error: Json = {}
-    if one.error:
-        code, message, status = one.error
-        error = {"error": {"errors": [{"code": code, "message": message}]}}
-        if status is not None:
-            error |= {"httpErrorStatusCode": status, "httpErrorMessage": code}
-    return {
-        "kind": "compute#operation",
-        "id": one.id,
-        "name": one.name,
-        "operationType": one.kind.partition(".")[2],
-        "selfLink": API + one.link,
-        "targetLink": API + one.target,
-        "targetId": one.target_id,
-        "status": one.status,
-        "progress": 100 if one.status == "DONE" else 0,
-        "insertTime": _time(one.asked_at),
-        **({"clientOperationId": one.request_id} if one.request_id else {}),
-        **({"startTime": _time(one.started_at)} if one.started_at else {}),
-        **({"endTime": _time(one.ended_at)} if one.ended_at else {}),
-        **error,
-    }
-
-
-def _unless_empty(name: str, value: Json | list[Any]) -> Json:
-    """A field as the API shows it: one without members is left out."""
-    return {name: value} if value else {}
-
-
-def _time(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds")
+    def _render(self, resource: Resource) -> Json:
+        return rendered(resource, self._disks)
 
 
 def _state_of(chance: random.Random) -> Chance:
@@ -1137,6 +1396,16 @@ def _state_of(chance: random.Random) -> Chance:
 
 def _project_of(link: str) -> str:
     return link.split("/")[1]
+
+
+def _scope_of(link: str) -> str:
+    """`zones/Z`, `regions/R`; for what is global, something that begins with it."""
+    return "/".join(link.split("/")[2:4])
+
+
+def _in_scope(method: str, scope: str) -> str:
+    """The method as it is called in a region; that of a zone bears no mark."""
+    return f"region{method[0].upper()}{method[1:]}" if scope.startswith("regions/") else method
 
 
 def _partial(url: str) -> str:
@@ -1171,3 +1440,25 @@ def _unpack(token: str, project: str) -> str:
 def _check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise invalid("resource.name", name, f"Must be a match of regex '{NAME.pattern}'")
+
+
+def _changed(disk: Disk, held: Disk | InstantSnapshot, moment: datetime, chain: list[Snapshot]) -> int:
+    """Bytes that a snapshot holds of the disk as it was at a moment: all that is in use, or what is not as it was in
+    the last of its chain, which may hold a later moment."""
+    used = held.size_gb * GIB // 2
+    if not chain:
+        return used
+    last = chain[-1]
+    days = abs((moment - last.moment) / timedelta(days=1))
+    return min(int(used * disk.changes_per_day * days) + abs(held.written - last.written), used)
+
+
+def _error_of(struck: Struck) -> OperationError | None:
+    """In which the operation of a struck change ends."""
+    fails = struck.fails
+    return (fails.code, fails.message, fails.http_status) if fails else None
+
+
+def _member_name(group: str, disk: Disk) -> str:
+    """Compute Engine's own name for the instant snapshot of one disk in a group."""
+    return f"{group[:46].rstrip('-')}-{int(disk.id):016x}"

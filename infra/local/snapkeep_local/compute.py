@@ -3,36 +3,55 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, assert_never
 
 from snapkeep import cloud
 from snapkeep.cloud import (
     AttachedDisk,
     Change,
+    DeleteDisk,
+    DeleteInstantSnapshot,
+    DeleteInstantSnapshotGroup,
     DeleteSnapshot,
     Disk,
+    Insert,
+    InsertDisk,
+    InsertInstantSnapshot,
+    InsertInstantSnapshotGroup,
     InsertSnapshot,
     Instance,
+    InstantSnapshot,
+    InstantSnapshotGroup,
     Operation,
     Resource,
+    ResourcePolicy,
     Snapshot,
     partial_link,
 )
 from snapkeep.faults import translate
 from snapkeep.ports import R
-from snapkeep_local.cloud import Cloud
+from snapkeep_local.cloud import Cloud, Kind
 from snapkeep_local.errors import ApiError, Json
 
-_Found = Literal["instances", "disks", "snapshots"]
-_KINDS: Final[Mapping[type, _Found]] = {Instance: "instances", Disk: "disks", Snapshot: "snapshots"}
+_KINDS: Final[Mapping[type, Kind]] = {
+    Instance: "instances",
+    Disk: "disks",
+    Snapshot: "snapshots",
+    InstantSnapshot: "instantSnapshots",
+    InstantSnapshotGroup: "instantSnapshotGroups",
+    ResourcePolicy: "resourcePolicies",
+}
 
 _LINKS: Final[Mapping[type, re.Pattern[str]]] = {
     Instance: re.compile(r"projects/[^/]+/zones/[^/]+/instances/[^/]+"),
     Disk: re.compile(r"projects/[^/]+/(zones|regions)/[^/]+/disks/[^/]+"),
     Snapshot: re.compile(r"projects/[^/]+/global/snapshots/[^/]+"),
-    Operation: re.compile(r"projects/[^/]+/(global|zones/[^/]+)/operations/[^/]+"),
+    InstantSnapshot: re.compile(r"projects/[^/]+/(zones|regions)/[^/]+/instantSnapshots/[^/]+"),
+    InstantSnapshotGroup: re.compile(r"projects/[^/]+/(zones|regions)/[^/]+/instantSnapshotGroups/[^/]+"),
+    ResourcePolicy: re.compile(r"projects/[^/]+/regions/[^/]+/resourcePolicies/[^/]+"),
+    Operation: re.compile(r"projects/[^/]+/(global|(zones|regions)/[^/]+)/operations/[^/]+"),
 }
 
 KNOWN_MAX: Final = 20_000
@@ -62,8 +81,8 @@ class LocalCompute:
             raise translate(error.status, error.reason, error.message) from error
 
     def find(self, kind: type[R], project: str, where: str = "") -> Iterator[R]:
-        """Raises TypeError for operations, which are read by their link."""
-        if kind not in _KINDS:
+        """Raises TypeError for operations and groups of instant snapshots, which are read by their link."""
+        if kind not in _KINDS or kind is InstantSnapshotGroup:
             raise TypeError(f"{kind.__name__}: read by its link, not searched for")
         token = ""
         while True:
@@ -80,11 +99,27 @@ class LocalCompute:
         try:
             match change:
                 case InsertSnapshot():
-                    operation = self._cloud.insert_snapshot(change.project, _body(change), request_id)
+                    operation = self._cloud.insert_snapshot(change.project, _snapshot_body(change), request_id)
                 case DeleteSnapshot():
                     operation = self._cloud.delete_snapshot(change.link, request_id)
+                case InsertInstantSnapshot():
+                    body = {**_described(change), "sourceDisk": change.source_disk, "labels": dict(change.labels)}
+                    operation = self._cloud.insert_instant_snapshot(change.project, change.scope, body, request_id)
+                case DeleteInstantSnapshot():
+                    operation = self._cloud.delete_instant_snapshot(change.link, request_id)
+                case InsertInstantSnapshotGroup():
+                    body = {**_described(change), "sourceConsistencyGroup": change.consistency_group}
+                    operation = self._cloud.insert_instant_snapshot_group(
+                        change.project, change.scope, body, request_id
+                    )
+                case DeleteInstantSnapshotGroup():
+                    operation = self._cloud.delete_instant_snapshot_group(change.link, request_id)
+                case InsertDisk():
+                    operation = self._cloud.insert_disk(change.project, change.zone, _disk_body(change), request_id)
+                case DeleteDisk():
+                    operation = self._cloud.delete_disk(change.link, request_id)
                 case _:
-                    raise NotImplementedError(type(change).__name__)
+                    assert_never(change)
         except ApiError as error:
             raise translate(error.status, error.reason, error.message) from error
         return partial_link(operation["selfLink"])
@@ -100,30 +135,44 @@ class LocalCompute:
         return value
 
 
-def _body(change: InsertSnapshot) -> Json:
+def _described(change: Insert) -> Json:
+    return {"name": change.name, "description": change.description}
+
+
+def _snapshot_body(change: InsertSnapshot) -> Json:
     body: Json = {
-        "name": change.name,
-        "sourceDisk": change.source_disk,
+        **_described(change),
         "storageLocations": [change.location],
         "labels": dict(change.labels),
-        "description": change.description,
     }
+    if change.source_instant:
+        # It knows its disk; who names both could name another.
+        body["sourceInstantSnapshot"] = change.source_instant
+    else:
+        body["sourceDisk"] = change.source_disk
+    if change.guest_flush:
+        body["guestFlush"] = True
     if change.kms_key:
         body["snapshotEncryptionKey"] = {"kmsKeyName": change.kms_key}
     return body
 
 
+def _disk_body(change: InsertDisk) -> Json:
+    body: Json = {
+        **_described(change),
+        "sourceSnapshot": change.source_snapshot,
+        "type": f"projects/{change.project}/zones/{change.zone}/diskTypes/{change.type}",
+        "sizeGb": str(change.size_gb),
+        "labels": dict(change.labels),
+    }
+    if change.kms_key:
+        body["diskEncryptionKey"] = {"kmsKeyName": change.kms_key}
+    return body
+
+
 def _typed(kind: type[R], found: Json) -> R:
     """A resource in its REST shape as `cloud` has it."""
-    value: Any
-    if kind is Instance:
-        value = _instance(found)
-    elif kind is Disk:
-        value = _disk(found)
-    elif kind is Snapshot:
-        value = _snapshot(found)
-    else:
-        value = _operation(found)
+    value: Any = _READ[kind](found)
     assert isinstance(value, kind)
     return value
 
@@ -172,6 +221,8 @@ def _disk(found: Json) -> Disk:
         guest_os_features=tuple(feature["type"] for feature in found.get("guestOsFeatures", ())),
         kms_key=cloud.key_without_version(key.get("kmsKeyName", "")) or None,
         customer_supplied_key="sha256" in key,
+        resource_policies=tuple(map(partial_link, found.get("resourcePolicies", ()))),
+        source_snapshot_id=found.get("sourceSnapshotId"),
     )
 
 
@@ -188,6 +239,44 @@ def _snapshot(found: Json) -> Snapshot:
         created_at=datetime.fromisoformat(found["creationTimestamp"]),
         bytes=int(found["storageBytes"]),
         kms_key=cloud.key_without_version(found.get("snapshotEncryptionKey", {}).get("kmsKeyName", "")) or None,
+        source_instant_id=found.get("sourceInstantSnapshotId"),
+        size_gb=int(found["diskSizeGb"]),
+    )
+
+
+def _instant(found: Json) -> InstantSnapshot:
+    return InstantSnapshot(
+        id=found["id"],
+        name=found["name"],
+        project=_project(found),
+        scope=_scope(found),
+        status=found["status"],
+        source_disk=partial_link(found["sourceDisk"]),
+        source_disk_id=found["sourceDiskId"],
+        group=partial_link(found.get("sourceInstantSnapshotGroup", "")),
+        labels=found.get("labels", {}),
+        created_at=datetime.fromisoformat(found["creationTimestamp"]),
+    )
+
+
+def _instant_group(found: Json) -> InstantSnapshotGroup:
+    return InstantSnapshotGroup(
+        id=found["id"],
+        name=found["name"],
+        project=_project(found),
+        scope=_scope(found),
+        status=found["status"],
+        consistency_group=partial_link(found["sourceConsistencyGroup"]),
+        created_at=datetime.fromisoformat(found["creationTimestamp"]),
+    )
+
+
+def _policy(found: Json) -> ResourcePolicy:
+    return ResourcePolicy(
+        name=found["name"],
+        project=_project(found),
+        region=_last(found["region"]),
+        consistency_group="diskConsistencyGroupPolicy" in found,
     )
 
 
@@ -203,6 +292,21 @@ def _operation(found: Json) -> Operation:
         error_message=errors[0]["message"] if errors else None,
         http_status=found.get("httpErrorStatusCode"),
     )
+
+
+_READ: Final[Mapping[type, Callable[[Json], Resource]]] = {
+    Instance: _instance,
+    Disk: _disk,
+    Snapshot: _snapshot,
+    InstantSnapshot: _instant,
+    InstantSnapshotGroup: _instant_group,
+    ResourcePolicy: _policy,
+    Operation: _operation,
+}
+
+
+def _scope(found: Json) -> str:
+    return "/".join(partial_link(found["selfLink"]).split("/")[2:4])
 
 
 def _project(found: Json) -> str:

@@ -78,6 +78,7 @@ class InstanceSpec:
     metadata: Mapping[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     service_account: str | None = None
+    consistency_group: str = ""  # the policy that all its persistent disks are under; "": none
 
 
 def inventory(tenants: Iterable[Tenant], seed: int = 0) -> list[InstanceSpec]:
@@ -114,7 +115,10 @@ def region_for(tenant: Tenant) -> str:
 def instance(tenant: Tenant, zone: str, name: str, labels: Mapping[str, str], seed: int) -> InstanceSpec:
     identity = (tenant.project, zone, name)
     chance = (*identity, str(seed))
-    own = tuple(disks(identity, chance, tenant.kms_keys.get(region_of(zone))))
+    of_one_moment = tenant.consistency == "group"
+    made = disks(identity, chance, tenant.kms_keys.get(region_of(zone)))
+    # A consistency group holds one moment of the disks in one zone.
+    own = tuple(disk for disk in made if not (of_one_moment and disk.regional))
     machine_types = MACHINE_TYPES if all(disk.persistent for disk in own) else MACHINE_TYPES_WITH_SSD
     return InstanceSpec(
         project=tenant.project,
@@ -127,6 +131,8 @@ def instance(tenant: Tenant, zone: str, name: str, labels: Mapping[str, str], se
         metadata={"enable-oslogin": "TRUE", "startup-script": f"#!/bin/sh\nexport ADMIN_TOKEN=invented-{name}\n"},
         tags=("pam",),
         service_account=f"server@{tenant.project}.iam.gserviceaccount.com",
+        # A policy is of a region, where an instance of the same name may stand in another zone.
+        consistency_group=disk_name(name, f"disks-{zone[-1]}") if of_one_moment else "",
     )
 
 

@@ -19,7 +19,24 @@ from snapkeep_local.errors import ApiError, Json
 
 INSERT: Final = "snapshots.insert"
 DELETE: Final = "snapshots.delete"
-MUTATIONS: Final = (INSERT, DELETE, "snapshots.setLabels")
+LABEL: Final = "snapshots.setLabels"
+DISK_INSERT: Final = "disks.insert"
+DISK_DELETE: Final = "disks.delete"
+INSTANT_INSERTS: Final = (
+    "instantSnapshots.insert",
+    "regionInstantSnapshots.insert",
+    "instantSnapshotGroups.insert",
+    "regionInstantSnapshotGroups.insert",
+)
+DELETES: Final = (
+    DELETE,
+    DISK_DELETE,
+    "instantSnapshots.delete",
+    "regionInstantSnapshots.delete",
+    "instantSnapshotGroups.delete",
+    "regionInstantSnapshotGroups.delete",
+)
+MUTATIONS: Final = (INSERT, DISK_INSERT, *INSTANT_INSERTS, *DELETES, LABEL)
 
 
 class _Effect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -43,19 +60,21 @@ class ErrorAfter(_Effect, frozen=True, kw_only=True, tag="error_after"):
 
 
 class Slow(_Effect, frozen=True, kw_only=True, tag="slow"):
-    """The operation, and a snapshot that it makes, take `factor` times as long."""
+    """The operation, and what it makes, take `factor` times as long."""
 
     factor: float
 
 
 class Stuck(_Effect, frozen=True, kw_only=True, tag="stuck"):
-    """The operation never ends; a snapshot that it makes stays as `snapshot` says."""
+    """The operation never ends; a snapshot that it makes stays as `snapshot` says, anything else CREATING."""
 
     snapshot: Literal["CREATING", "UPLOADING"] = "UPLOADING"
 
 
 class OperationFails(_Effect, frozen=True, kw_only=True, tag="operation_fails"):
-    """The operation ends in an error. A snapshot that it made is then absent, or FAILED; one to delete stays.
+    """The operation ends in an error. What it was to make is then absent, or FAILED; what was to be deleted stays.
+
+    `snapshot` says which of the two, of disks and instant snapshots as well.
 
     `http_status` becomes its httpErrorStatusCode; without it the operation carries `error.errors` alone.
     """
@@ -76,17 +95,38 @@ class SnapshotVanishes(_Effect, frozen=True, kw_only=True, tag="snapshot_vanishe
     after_s: float = 60.0
 
 
+class InstantVanishes(_Effect, frozen=True, kw_only=True, tag="instant_vanishes"):
+    """The instant snapshot, or each of a group, is gone `after_s` seconds after it was asked for, without any call."""
+
+    after_s: float = 60.0
+
+
+class DiskFails(_Effect, frozen=True, kw_only=True, tag="disk_fails"):
+    """The disk turns FAILED where it would have become READY, though its operation ends well."""
+
+
 class DeletionLies(_Effect, frozen=True, kw_only=True, tag="deletion_lies"):
-    """The operation of a deletion ends DONE without an error, and the snapshot is still there as it was."""
+    """The operation of a deletion ends DONE without an error, and what was to go is still there as it was."""
 
 
-Effect = ErrorBefore | ErrorAfter | Slow | Stuck | OperationFails | SnapshotFails | SnapshotVanishes | DeletionLies
+Effect = (
+    ErrorBefore
+    | ErrorAfter
+    | Slow
+    | Stuck
+    | OperationFails
+    | SnapshotFails
+    | SnapshotVanishes
+    | InstantVanishes
+    | DiskFails
+    | DeletionLies
+)
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Strikes calls whose method matches the glob `method` and whose resource's link holds the regex `resource`.
 
-    The links of a `snapshots.insert` are the snapshot's and its source disk's; that of a list is `projects/P`.
+    The links of an insert are those of what is made and of what it is made from; that of a list is `projects/P`.
     A matching call is struck with `probability`, `count` times at most (None: without end). An effect that means
     nothing to a call (a slow operation to a read) does not strike it.
     """
@@ -112,8 +152,12 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         match self.effect:
             case SnapshotFails() | SnapshotVanishes():
                 possible = method == INSERT
+            case InstantVanishes():
+                possible = method in INSTANT_INSERTS
+            case DiskFails():
+                possible = method == DISK_INSERT
             case DeletionLies():
-                possible = method == DELETE
+                possible = method in DELETES
             case Slow() | Stuck() | OperationFails():
                 possible = method in MUTATIONS
             case ErrorBefore() | ErrorAfter():
@@ -134,6 +178,7 @@ class Struck:
     fails: OperationFails | None = None
     snapshot_fails: bool = False
     vanishes_after_s: float | None = None
+    disk_fails: bool = False
     deletion_lies: bool = False
     error: ApiError | None = None
 
@@ -186,8 +231,10 @@ class Faults:
                     struck.fails = fails
                 case SnapshotFails():
                     struck.snapshot_fails = True
-                case SnapshotVanishes(after_s=after_s):
+                case SnapshotVanishes(after_s=after_s) | InstantVanishes(after_s=after_s):
                     struck.vanishes_after_s = after_s
+                case DiskFails():
+                    struck.disk_fails = True
                 case DeletionLies():
                     struck.deletion_lies = True
         return struck

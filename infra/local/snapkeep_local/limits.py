@@ -14,7 +14,8 @@ Group = Literal["reads", "lists", "mutations"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Google's documented defaults (cloud.google.com/compute/api-quota and .../disks/snapshot-best-practices).
+    """Google's documented defaults (cloud.google.com/compute/api-quota and .../disks/snapshot-best-practices; instant
+    snapshots: .../troubleshooting/troubleshooting-instant-snapshots).
 
     `snapshot_rate_answer` is where the pace of one disk's snapshots is enforced. Compute Engine accepts the call and
     ends its operation in RESOURCE_OPERATION_RATE_EXCEEDED (as seen in kubernetes-sigs/
@@ -28,6 +29,8 @@ class Limits:
     snapshots_per_disk: int = 6
     snapshots_per_disk_window: timedelta = timedelta(minutes=60)
     snapshot_rate_answer: Literal["operation", "call"] = "operation"
+    instant_snapshots_per_disk: int = 32
+    instant_snapshot_pause: timedelta = timedelta(seconds=30)
 
 
 DEFAULT: Final = Limits()

@@ -15,9 +15,10 @@ import flask
 import msgspec
 from werkzeug.exceptions import HTTPException
 
-from snapkeep_local.cloud import API, PAGE_MAX, Cloud, Kind
+from snapkeep_local.cloud import PAGE_MAX, Cloud, Kind
 from snapkeep_local.errors import ApiError, Json, invalid
 from snapkeep_local.faults import Fault
+from snapkeep_local.resources import API
 
 T = TypeVar("T")
 
@@ -98,6 +99,7 @@ class AddInstance(_FleetChange, frozen=True, kw_only=True, tag="add_instance"):
     local_ssds: Annotated[int, msgspec.Meta(ge=0, le=32)] = 0
     tags: tuple[str, ...] = ()
     service_account: str | None = None
+    guest_agent: bool = True
 
 
 class RemoveDisk(_FleetChange, frozen=True, kw_only=True, tag="remove_disk"):
@@ -142,9 +144,53 @@ class ReplaceInstance(_FleetChange, frozen=True, kw_only=True, tag="replace_inst
     instance: str
 
 
+class StopInstance(_FleetChange, frozen=True, kw_only=True, tag="stop_instance"):
+    """Switched off: its status is TERMINATED."""
+
+    instance: str
+
+
+class StartInstance(_FleetChange, frozen=True, kw_only=True, tag="start_instance"):
+    instance: str
+
+
+class SetGuestAgent(_FleetChange, frozen=True, kw_only=True, tag="set_guest_agent"):
+    """Whether anything in the guest hears that it is to flush."""
+
+    instance: str
+    guest_agent: bool
+
+
+class AddPolicy(_FleetChange, frozen=True, kw_only=True, tag="add_policy"):
+    """A consistency group; or else a schedule of snapshots, which runs nowhere here."""
+
+    project: str
+    region: str
+    name: str
+    consistency_group: bool = True
+
+
+class AttachPolicy(_FleetChange, frozen=True, kw_only=True, tag="attach_policy"):
+    """The disk comes under the policy (both by their links), which is of its project and region."""
+
+    disk: str
+    policy: str
+
+
+class DetachPolicy(_FleetChange, frozen=True, kw_only=True, tag="detach_policy"):
+    disk: str
+    policy: str
+
+
 FleetChange = (
     AddDisk
     | AddInstance
+    | AddPolicy
+    | AttachPolicy
+    | DetachPolicy
+    | StopInstance
+    | StartInstance
+    | SetGuestAgent
     | RemoveDisk
     | ReplaceDisk
     | ResizeDisk
@@ -163,6 +209,18 @@ def change_fleet(cloud: Cloud, change: FleetChange) -> str:
             return cloud.add_disk(**msgspec.structs.asdict(change))
         case AddInstance():
             return cloud.add_instance(**msgspec.structs.asdict(change))
+        case AddPolicy():
+            return cloud.add_policy(**msgspec.structs.asdict(change))
+        case AttachPolicy(disk=link, policy=policy):
+            cloud.attach_policy(link, policy)
+        case DetachPolicy(disk=link, policy=policy):
+            cloud.detach_policy(link, policy)
+        case StopInstance(instance=link):
+            cloud.stop_instance(link)
+        case StartInstance(instance=link):
+            cloud.start_instance(link)
+        case SetGuestAgent(instance=link, guest_agent=guest_agent):
+            cloud.set_guest_agent(link, guest_agent)
         case RemoveDisk(disk=link):
             cloud.remove_disk(link)
         case ReplaceDisk(disk=link):

@@ -17,6 +17,7 @@ from typing import Any, Final, get_args
 from msgspec import structs
 
 from snapkeep import commands, fleet
+from snapkeep.cloud import region_of
 from snapkeep.commands import Applied
 from snapkeep.documents import Tenant
 from snapkeep.entry import ENTRIES
@@ -80,6 +81,10 @@ def populate(cloud: Cloud, tenants: Iterable[Tenant], seed: int, made: Iterable[
             for disk in spec.disks
             if disk.persistent
         ]
+        if spec.consistency_group:
+            group = cloud.add_policy(project=spec.project, region=region_of(spec.zone), name=spec.consistency_group)
+            for disk_link in disks:
+                cloud.attach_policy(disk_link, group)
         cloud.add_instance(
             project=spec.project,
             zone=spec.zone,
