@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Final
+
+COPY_WORDS: Final[Mapping[str, str]] = {
+    "missing": "missing",
+    "lagging": "late",
+    "unentitled": "no longer bought",
+}
+"""Of counts of copies (`health.COPIES`) that somebody may have to look at, the worst first."""
 
 
 def size(count: int) -> str:
@@ -33,3 +42,8 @@ def age(at: datetime | None, now: datetime) -> str:
 def count(number: int, noun: str, nouns: str | None = None) -> str:
     """`1 point`, `2 points`; `nouns`: where it is not the noun and an s."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {nouns or f'{noun}s'}"
+
+
+def copies(counts: Mapping[str, int]) -> str:
+    """What of copies somebody may have to look at: `2 missing, 1 late`; empty where there is nothing."""
+    return ", ".join(f"{counts[name]:,} {words}" for name, words in COPY_WORDS.items() if counts.get(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -11,7 +12,7 @@ import pytest
 from click.testing import Result
 from tests.cli.typing_in import local_cloud, read, run, serving
 from tests.makers import World, instance, point_disk
-from tests.web.fleets import put_points, put_tenant
+from tests.web.fleets import put_copies, put_points, put_stored, put_tenant
 from tests.web.people import put_people
 
 
@@ -124,6 +125,73 @@ def test_a_point_is_shown_with_its_disks(api: str) -> None:
     shown = run(api, "points", "show", id).stdout
     assert f"{id} · alpha · on_demand · requested" in shown
     assert "sk-boot-1" in shown
+
+
+@pytest.fixture
+def copied(world: World) -> list[str]:
+    """A tenant with copies in every state; the ids of their points."""
+    put_tenant(world, "gamma")
+    put_stored(world, "gamma", 6)
+    return put_copies(world, "gamma")
+
+
+def wide(lines: list[str]) -> int:
+    """The width of tables; the sentence below one goes on in the terminal's next line."""
+    return max(len(line) for line in lines if not line.startswith("(left out"))
+
+
+def cells(line: str) -> list[str]:
+    return re.split(r"  +", line.strip())
+
+
+def test_home_and_copy_of_a_point_stand_side_by_side(api: str, copied: list[str]) -> None:
+    shown = run(api, "points", "show", copied[1], COLUMNS="80").stdout.splitlines()
+    assert "copy in us-east1: verified, 1 disk, 2.0 GiB" in shown
+    table = shown[shown.index("") + 1 :]
+    assert cells(table[0]) == ["HOME southamerica-east1", "COPY us-east1"]
+    rows = {row[0]: row[1:] for row in map(cells, table[1 : table.index("")])}
+    assert rows["state"] == ["verified", "verified"]
+    assert rows["taken"] == ["2026-10-30 00:00Z", "2026-10-30 00:00Z"]
+    assert rows["verified"] == ["2026-10-30 00:04Z", "2026-10-30 01:20Z"]
+    assert rows["acme-pam-1-boot"] == ["READY, 2.0 GiB", "READY, 2.0 GiB"]
+    assert "sk-gamma-app-2-copy" in "\n".join(table)
+    assert wide(table) <= 80
+
+
+def test_a_copy_that_is_not_there_says_how_it_is_made_and_what_stands_in_its_way(api: str, copied: list[str]) -> None:
+    copying = run(api, "points", "show", copied[0]).stdout
+    assert "copy in us-east1: copying, late, 1 disk, 0 B" in copying
+    assert "through temporary disks, of the snapshots at home" in copying
+    assert "sk-acme-pam-1-boot-tmp: READY" in copying
+    failed = run(api, "points", "show", copied[2]).stdout
+    assert "  instant_gone: the instant snapshot of acme-pam-1-boot is gone" in failed
+    assert "goes: no rule keeps it; not before 2026-11-01 20:00Z" in run(api, "points", "show", copied[3]).stdout
+
+
+def test_the_list_of_points_names_their_copies(api: str, copied: list[str]) -> None:
+    shown = run(api, "points", "list", "--tenant", "gamma").stdout
+    assert "us-east1 copying" in shown
+    assert "us-west1 verified" in shown
+
+
+def test_a_tenants_regions_are_a_map(api: str, copied: list[str]) -> None:
+    shown = run(api, "fleet", "show", "gamma", COLUMNS="80").stdout.splitlines()
+    at = next(n for n, line in enumerate(shown) if line.startswith("REGION"))
+    assert cells(shown[at]) == ["REGION", "ROLE", "BOUGHT UNTIL", "NEWEST", "SETS", "STORED"]
+    assert cells(shown[at + 1]) == ["southamerica-east1", "home", "0m", "5", "1.0 GiB"]
+    assert cells(shown[at + 2]) == ["us-east1", "copy", "2027-12-31", "2d 0h", "3"]
+    assert cells(shown[at + 3]) == ["us-west1", "copy", "ended 2026-10-23", "5d 0h", "1"]
+    assert shown[at + 4] == "copies: 1 missing, 2 late, 1 no longer bought"
+    assert wide(shown[at:]) <= 80
+
+
+def test_the_fleets_health_counts_copies(api: str, world: World, copied: list[str]) -> None:
+    world.tick("health")
+    assert read(api, "fleet", "health")["fleet"]["copies"]["lagging"] == 2
+    shown = run(api, "fleet", "health").stdout
+    told = "copies: 3 verified, 1 on their way, 1 missing, 2 late, 1 no longer bought; 8.0 GiB"
+    assert told in shown
+    assert "made up through temporary disks so far: 1 disk, 100.0 GiB" in shown
 
 
 def test_a_point_that_is_not_there_is_one_line(api: str) -> None:

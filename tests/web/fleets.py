@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
-from tests.makers import PROJECT, REGION, THEN, ZONE, World, instance, point, point_disk, tenant
+from msgspec.structs import replace
+from tests.makers import PROJECT, REGION, THEN, ZONE, World, copy_of, instance, point, point_disk, tenant
 
 from snapkeep import documents as d
 from snapkeep import health
@@ -87,6 +88,91 @@ def gone(at: datetime) -> d.Orphan:
         created_at=None,
         found_at=at,
     )
+
+
+BOUGHT: Final = "us-east1"
+ENDED: Final = "us-west1"
+
+
+def put_copies(world: World, tenant: str) -> list[str]:
+    """Copies of the tenant's newest six stored points (`put_stored`), and what function `entitlements` says of them.
+
+    From the newest on: copying through a temporary disk and late, verified, failed and so missing, expiring, in a
+    region that was bought before, stored there alone as the point at home has gone. The ids of these points.
+    """
+    owner = world.read(d.Tenant, f"tenants/{tenant}")
+    now = world.clock.now()
+    add_on = d.InterRegionBackup(region=BOUGHT, valid_until="2027-12-31")
+    owner = replace(
+        owner, entitlements=d.Entitlements(inter_region_backup=add_on), copies_ended={ENDED: now - timedelta(days=9)}
+    )
+    points = sorted(world.points(tenant), key=lambda one: one.requested_at, reverse=True)[:6]
+    expiry = d.Expiry(was="verified", reason="no rule keeps it", decided_at=now, delete_after=now + timedelta(hours=20))
+    failure = d.Failure(code="instant_gone", message="the instant snapshot of acme-pam-1-boot is gone")
+    states: tuple[tuple[str, dict[str, Any]], ...] = (
+        (BOUGHT, {"state": "copying", "way": "temporary_disk", "late_told": True}),
+        (BOUGHT, {"state": "verified"}),
+        (BOUGHT, {"state": "failed", "failure": failure, "late_told": True}),
+        (BOUGHT, {"state": "expiring", "expiry": expiry}),
+        (ENDED, {"state": "verified"}),
+        (BOUGHT, {"state": "verified", "way": "temporary_disk"}),
+    )
+    for one, (region, how) in zip(points, states, strict=True):
+        copy = _copy(one, region, **how)
+        left = {"state": "deleted"} if one is points[5] else {}
+        path = f"tenants/{tenant}/points/{one.id}"
+        world.put((path, replace(one, copies={region: copy}, next_at=copy.next_at, **left)))
+    (machine,) = world.instances(tenant)
+    newest = {
+        BOUGHT: d.Newest(point=points[1].id, at=points[1].requested_at, took_s=180),
+        ENDED: d.Newest(point=points[4].id, at=points[4].requested_at, took_s=180),
+    }
+    work = d.CopyWork(
+        verified=3, waiting=1, lagging=2, missing=1, unentitled=1, bytes=8 << 30, newest=newest,
+        catch_up_disks=1, catch_up_bytes=100 << 30,
+    )  # fmt: skip
+    machine = replace(machine, copies=work, tally=replace(machine.tally, stored=len(world.points(tenant)) - 1))
+    world.put(
+        (f"tenants/{tenant}", owner),
+        (f"tenants/{tenant}/instances/{machine.id}", machine),
+        (f"health/{tenant}", health.compute(owner, [machine], now)),
+    )
+    return [one.id for one in points]
+
+
+def _copy(one: d.Point, region: str, **changes: Any) -> d.Copy:
+    """A copy of the point, an hour after it; the status of its snapshot follows from its state."""
+    (disk,) = one.disks
+    at = one.requested_at + timedelta(hours=1)
+    ready = changes["state"] in ("verified", "expiring")
+    held = replace(
+        disk.snapshot,
+        name=f"{disk.snapshot.name}-copy",
+        location=region,
+        id=f"8{disk.snapshot.id}" if ready else None,
+        status="READY" if ready else None,
+        bytes=disk.snapshot.bytes if ready else 0,
+        created_at=one.requested_at if ready else None,
+    )
+    through = d.TemporaryDisk(
+        project=one.vault_project, zone=ZONE, name=f"sk-{disk.name}-tmp", size_gb=disk.size_gb, id="77", status="READY"
+    )
+    part = d.CopyDisk(
+        id=disk.id,
+        name=disk.name,
+        snapshot=held,
+        temporary=through if changes.get("way") == "temporary_disk" else None,
+        failure=changes.get("failure"),
+    )
+    fields: dict[str, Any] = {
+        "disks": [part],
+        "requested_at": at,
+        "started_at": at,
+        "verified_at": at + timedelta(minutes=20) if ready else None,
+        "lock_until": at + timedelta(days=7),
+        "next_at": at + timedelta(days=9) if changes["state"] == "copying" else None,
+    }
+    return copy_of(**fields | changes)
 
 
 class Counting:

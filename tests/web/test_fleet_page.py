@@ -16,6 +16,7 @@ from snapkeep import views
 from snapkeep.documents import Tick
 from snapkeep.web import fleet_page
 from snapkeep.web.fleet_page import Tile, Tone, Verdict, concerns, last_day, own_verdict, strip, tiles, verdict
+from snapkeep.wording import copies
 
 TODAY = date(2026, 11, 22)
 
@@ -245,9 +246,9 @@ def test_who_sees_one_tenant_alone_reads_of_its_copies() -> None:
 
 
 def test_a_tenant_says_of_its_copies_only_what_somebody_may_have_to_look_at() -> None:
-    assert fleet_page.copies({}) == fleet_page.copies(COPIES) == ""
+    assert copies({}) == copies(COPIES) == ""
     some = COPIES | {"missing": 1, "lagging": 2, "unentitled": 1300}
-    assert fleet_page.copies(some) == "copies: 1 missing, 2 late, 1,300 no longer bought"
+    assert copies(some) == "1 missing, 2 late, 1,300 no longer bought"
 
 
 def test_tiles_of_copies_stand_where_there_are_copies_and_those_of_trouble_where_there_is() -> None:

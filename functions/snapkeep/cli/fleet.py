@@ -19,7 +19,7 @@ from snapkeep.cli.controls import paused_words
 from snapkeep.cli.output import Output, fail
 from snapkeep.cli.retention import policy_words
 from snapkeep.cli.typed import Day
-from snapkeep.wording import age, count, moment, size
+from snapkeep.wording import age, copies, count, moment, size
 
 POINTS_SHOWN: Final = 10
 STRIP: Final = {"verified": "■", "failed": "✗", "missed": "✗"}
@@ -198,7 +198,7 @@ def _read() -> tuple[views.FleetView, list[views.TenantLine]]:
 @click.argument("tenant")
 @click.pass_obj
 def show(output: Output, tenant: str) -> None:
-    """One tenant: its policy, its instances and its newest points."""
+    """One tenant: its policy, its regions, its instances and its newest points."""
     view = target.look_for(views.TenantView, f"/tenants/{quote(tenant, safe='')}")
     if view is None:
         fail(f"{tenant!r} is not a tenant; `snapkeep fleet list` names them")
@@ -214,12 +214,17 @@ def show(output: Output, tenant: str) -> None:
         f"catch-up {t.schedule.catch_up_hours} h, RPO {t.rpo_hours} h, consistency {t.consistency}"
     )
     output.line(f"keep {policy_words(t.retention)}")
+    if bought := t.entitlements.inter_region_backup:
+        output.line(f"keep of copies in {bought.region} {policy_words(bought.retention)}")
     for sentence in _decided(view):
         output.line(sentence)
     for missing in t.unmatched:
         output.line(f"not found: {missing}")
     if t.discovery_failure:
         output.line(f"cannot be read: {t.discovery_failure.code}: {t.discovery_failure.message}")
+    if view.regions:
+        output.line("")
+        _print_regions(output, view)
     output.line("")
     output.table(
         ("INSTANCE", "ZONE", "ID", "DISKS", "NEWEST VERIFIED", "NEXT SLOT", "GOING IN 7 DAYS", "NOTE"),
@@ -259,6 +264,36 @@ def show(output: Output, tenant: str) -> None:
         text=("WHY",),
         spare=("TRIGGER", "BYTES", "DISKS", "REQUESTED"),
     )
+
+
+def _print_regions(output: Output, view: views.TenantView) -> None:
+    """The region map, and what of the copies is not as it should be."""
+    output.table(
+        ("REGION", "ROLE", "BOUGHT UNTIL", "NEWEST", "SETS", "STORED"),
+        [
+            (
+                line.region,
+                line.role,
+                _bought(line),
+                age(line.newest_at, view.at),
+                "" if line.sets is None else line.sets,
+                "" if line.bytes is None else size(line.bytes),
+            )
+            for line in view.regions
+        ],
+        right=("SETS", "STORED"),
+    )
+    if view.health and (told := copies(view.health.copies)):
+        output.line(f"copies: {told}")
+    for line in view.regions:
+        if line.role == "copy" and line.without:
+            output.line(f"no copy in {line.region} of: {', '.join(line.without)}")
+
+
+def _bought(line: views.RegionLine) -> str:
+    if line.role == "home" or line.bought_until:
+        return line.bought_until or ""
+    return f"ended {line.ended_at:%Y-%m-%d}" if line.ended_at else "not bought"
 
 
 def _decided(view: views.TenantView) -> Iterator[str]:
@@ -355,7 +390,7 @@ def health_(output: Output) -> None:
             output.line(f"paused: {what} {where}")
     output.line("")
     output.table(
-        ("TENANT", "STATE", "NEWEST VERIFIED", "RUNNING", "GOING", "LAST DAYS", "UNPROTECTED"),
+        ("TENANT", "STATE", "NEWEST VERIFIED", "RUNNING", "GOING", "LAST DAYS", "COPIES", "UNPROTECTED"),
         [
             (
                 t.id,
@@ -364,12 +399,13 @@ def health_(output: Output) -> None:
                 t.running,
                 t.going,
                 "".join(STRIP[t.days[day]] for day in sorted(t.days)[-14:]),
+                copies(t.copies),
                 ", ".join(t.unprotected),
             )
             for t in tenants
         ],
         right=("RUNNING", "GOING"),
-        text=("UNPROTECTED",),
+        text=("COPIES", "UNPROTECTED"),
         spare=("LAST DAYS", "GOING", "RUNNING"),
     )
     if view.ticks:
@@ -388,6 +424,13 @@ def _print_totals(output: Output, f: d.FleetHealth) -> None:
         f"{f.tenants} tenants, {f.instances} instances: {f.breached} breached, {f.unprotected} unprotected, "
         f"{f.client_managed} client-managed; {f.running} points running; {size(f.bytes)}"
     )
+    if f.copies:
+        waiting = f.copies.get("waiting", 0)
+        told = [f"{f.copies.get('verified', 0):,} verified", *([f"{waiting:,} on their way"] if waiting else [])]
+        told += [copies(f.copies)] if copies(f.copies) else []
+        full = count(f.copies.get("catch_up_disks", 0), "disk")
+        output.line(f"copies: {', '.join(told)}; {size(f.copies.get('bytes', 0))}")
+        output.line(f"made up through temporary disks so far: {full}, {size(f.copies.get('catch_up_bytes', 0))}")
     output.line(f"{f.rejected} rejected messages, {f.dead_letters} dead letters in 7 days")
     output.line(f"{count(f.going, 'point')} ({size(f.going_bytes)}) will go in the next 7 days, as far as can be told")
 

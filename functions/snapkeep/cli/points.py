@@ -9,13 +9,21 @@ from urllib.parse import quote
 import click
 
 from snapkeep import commands, views
+from snapkeep import documents as d
 from snapkeep.cli import target
 from snapkeep.cli.output import Output, fail
 from snapkeep.cli.typed import Name
+from snapkeep.copies import sets
 from snapkeep.documents import PointState
 from snapkeep.wording import count, moment, size
 
 LIST_MAX: Final = 1000
+
+WAYS: Final = {
+    "moment": "of the instant snapshots that the point was made of: the same moment",
+    "temporary_disk": "through temporary disks, of the snapshots at home",
+}
+"""How a copy is made."""
 
 
 @click.group()
@@ -43,7 +51,19 @@ def list_(output: Output, tenant: str | None, state: str | None, limit: int) -> 
         output.json(found)
     else:
         output.table(
-            ("POINT", "TENANT", "INSTANCE", "TRIGGER", "STATE", "REQUESTED", "VERIFIED", "DISKS", "BYTES", "REGION"),
+            (
+                "POINT",
+                "TENANT",
+                "INSTANCE",
+                "TRIGGER",
+                "STATE",
+                "COPY",
+                "REQUESTED",
+                "VERIFIED",
+                "DISKS",
+                "BYTES",
+                "REGION",
+            ),
             [
                 (
                     p.id,
@@ -51,6 +71,7 @@ def list_(output: Output, tenant: str | None, state: str | None, limit: int) -> 
                     p.instance.name,
                     p.trigger,
                     p.state,
+                    ", ".join(f"{line.region} {line.state}" for line in p.sets[1:]),
                     moment(p.requested_at),
                     moment(p.verified_at) if p.verified_at else "",
                     len(p.disks),
@@ -60,7 +81,7 @@ def list_(output: Output, tenant: str | None, state: str | None, limit: int) -> 
                 for p in found
             ],
             right=("DISKS", "BYTES"),
-            spare=("REGION", "TRIGGER", "BYTES", "REQUESTED", "DISKS", "INSTANCE", "VERIFIED"),
+            spare=("REGION", "TRIGGER", "BYTES", "REQUESTED", "DISKS", "INSTANCE", "VERIFIED", "COPY"),
         )
     if more:
         click.echo(f"there are more than {limit}; --limit shows more, --tenant and --state fewer", err=True)
@@ -76,7 +97,7 @@ def _every_point(tenant: str | None, state: str | None) -> Iterator[views.PointV
 @click.option("--tenant", type=Name(), help="Whose; needed where two tenants have a point of this id.")
 @click.pass_obj
 def show(output: Output, id: str, tenant: str | None) -> None:
-    """One point: its state and why, its disks and the snapshot of each."""
+    """One point: its state and why, its disks and the snapshot of each; home and copies side by side."""
     p = target.look_for(views.PointView, f"/points/{quote(id, safe='')}", {"tenant": tenant})
     if p is None:
         fail(f"{id!r} is no point" + (f" of {tenant}" if tenant else "") + "; `snapkeep points list` names them")
@@ -91,40 +112,123 @@ def show(output: Output, id: str, tenant: str | None) -> None:
     output.line(
         f"started {moment(p.started_at)}, verified {moment(p.verified_at)}, locked until {moment(p.lock_until)}"
     )
-    for hold in p.holds:
-        output.line(f"held {f'until {moment(hold.until)}' if hold.until else 'until it is released'}: {hold.reason}")
-    if p.expiry:
-        begun = f"its deletion began {moment(p.expiry.begun_at)}"
-        output.line(
-            f"goes: {p.expiry.reason}; {begun if p.expiry.begun_at else f'not before {moment(p.expiry.delete_after)}'}"
-        )
-    for name in p.gone:
-        output.line(f"gone: {name}, though nobody here deleted it")
-    if p.failure:
-        output.line(f"{p.failure.code}: {p.failure.message}")
-    output.line("")
+    for sentence in _said_of(p):
+        output.line(sentence)
+    for line in p.sets[1:]:
+        _print_copy(output, p, line)
+    if p.copies:
+        output.line("")
+        _print_side_by_side(output, p)
+    for line in p.sets:
+        output.line("")
+        _print_snapshots(output, p, line)
+
+
+def _print_copy(output: Output, p: views.PointView, line: views.SetLine) -> None:
+    copy = p.copies[line.region]
+    late = ", late" if line.late else ""
+    stored = f", {count(line.disks, 'disk')}, {size(line.bytes)}" if line.disks else ""
+    output.line(f"copy in {line.region}: {line.state}{late}{stored}")
+    output.line(f"  requested {moment(copy.requested_at)} by {copy.requested_by}: {copy.reason}")
+    output.line(f"  made {WAYS[copy.way]}")
+    for sentence in _said_of(sets.as_point(p, line.region)):
+        output.line(f"  {sentence}")
+
+
+def _said_of(one: d.Point) -> Iterator[str]:
+    """What holds one set of a point, why it goes, what of it is gone, and why it failed."""
+    for hold in one.holds:
+        yield f"held {f'until {moment(hold.until)}' if hold.until else 'until it is released'}: {hold.reason}"
+    if one.expiry:
+        begun = f"its deletion began {moment(one.expiry.begun_at)}"
+        later = f"not before {moment(one.expiry.delete_after)}"
+        yield f"goes: {one.expiry.reason}; {begun if one.expiry.begun_at else later}"
+    for name in one.gone:
+        yield f"gone: {name}, though nobody here deleted it"
+    if one.failure:
+        yield f"{one.failure.code}: {one.failure.message}"
+
+
+def _print_side_by_side(output: Output, p: views.PointView) -> None:
+    """A row for each thing that sets have, a column for each set."""
+    beside = [sets.as_point(p, None if line.role == "home" else line.region) for line in p.sets]
+    by_id = [{disk.id: disk for disk in one.disks} for one in beside]
     output.table(
-        ("DISK", "ID", "TYPE", "GB", "SNAPSHOT", "PROJECT", "LOCATION", "STATUS", "BYTES", "ATTEMPT", "WHY"),
+        ("", *(f"{line.role.upper()} {line.region}" for line in p.sets)),
         [
-            (
-                disk.name,
-                disk.id,
-                disk.type,
-                disk.size_gb,
-                disk.snapshot.name,
-                disk.snapshot.project,
-                disk.snapshot.location,
-                "gone" if disk.snapshot.name in p.gone else disk.snapshot.status or "not seen",
-                size(disk.snapshot.bytes),
-                disk.attempts,
-                f"{disk.failure.code}: {disk.failure.message}" if disk.failure else "",
-            )
-            for disk in p.disks
+            ("state", *(line.state for line in p.sets)),
+            ("taken", *(moment(line.taken_at) if line.taken_at else "" for line in p.sets)),
+            ("verified", *(moment(line.verified_at) if line.verified_at else "" for line in p.sets)),
+            ("locked until", *(moment(line.lock_until) if line.lock_until else "" for line in p.sets)),
+            ("stored", *(size(line.bytes) if line.disks else "" for line in p.sets)),
+            *(
+                (
+                    disk.name,
+                    *(
+                        _stands(disks[disk.id], one) if disk.id in disks else "none"
+                        for one, disks in zip(beside, by_id, strict=True)
+                    ),
+                )
+                for disk in p.disks
+            ),
         ],
+    )
+
+
+def _stands(disk: d.PointDisk, one: d.Point) -> str:
+    """How the snapshot of a disk stands in a set."""
+    status = _status(disk, one)
+    return f"{status}, {size(disk.snapshot.bytes)}" if status == "READY" else status
+
+
+def _status(disk: d.PointDisk, one: d.Point) -> str:
+    return "gone" if disk.snapshot.name in one.gone else disk.snapshot.status or "not seen"
+
+
+def _print_snapshots(output: Output, p: views.PointView, line: views.SetLine) -> None:
+    """The snapshots of one set; of a copy also the temporary disks that it goes through."""
+    one = sets.as_point(p, None if line.role == "home" else line.region)
+    if line.role == "copy":
+        output.line(f"copy in {line.region}" + ("" if one.disks else ": nothing is asked for yet"))
+        if not one.disks:
+            return
+    through = {disk.id: disk.temporary for disk in p.copies[line.region].disks} if line.role == "copy" else {}
+    columns = ("DISK", "ID", "TYPE", "GB", "SNAPSHOT", "PROJECT", "LOCATION", "STATUS", "BYTES", "ATTEMPT")
+    rows = [
+        (
+            disk.name,
+            disk.id,
+            disk.type,
+            disk.size_gb,
+            disk.snapshot.name,
+            disk.snapshot.project,
+            disk.snapshot.location,
+            _status(disk, one),
+            size(disk.snapshot.bytes),
+            disk.attempts,
+        )
+        for disk in one.disks
+    ]
+    more: list[tuple[str, list[str]]] = []  # columns that have something to say only now and then
+    if any(through.values()):
+        more.append(("TEMPORARY DISK", [_temporary(through.get(disk.id)) for disk in one.disks]))
+    if any(disk.failure for disk in one.disks):
+        more.append(
+            ("WHY", [f"{disk.failure.code}: {disk.failure.message}" if disk.failure else "" for disk in one.disks])
+        )
+    output.table(
+        (*columns, *(name for name, _ in more)),
+        [(*row, *(cells[n] for _, cells in more)) for n, row in enumerate(rows)],
         right=("GB", "BYTES", "ATTEMPT"),
-        text=("WHY",),
+        text=[name for name, _ in more],
         spare=("TYPE", "PROJECT", "LOCATION", "ID", "GB", "ATTEMPT", "BYTES"),
     )
+
+
+def _temporary(disk: d.TemporaryDisk | None) -> str:
+    if disk is None:
+        return ""
+    return f"{disk.name}: {'removed' if disk.status == 'GONE' else disk.status or 'not seen'}"
 
 
 @points.command()

@@ -15,7 +15,7 @@ from snapkeep import documents as d
 from snapkeep.commands import Kind
 from snapkeep.health import State
 from snapkeep.views import PERIODS, FleetView, LastTick, TenantLine
-from snapkeep.wording import age, count, size
+from snapkeep.wording import COPY_WORDS, age, count, size
 
 DAYS: Final = 35
 """Days in a strip: what `days` of a tenant's health holds."""
@@ -72,19 +72,6 @@ def stopped(one: d.Paused) -> str:
 
 
 # --- copies -------------------------------------------------------------------------------------------------------
-
-COPY_WORDS: Final[Mapping[str, str]] = {
-    "missing": "missing",
-    "lagging": "late",
-    "unentitled": "no longer bought",
-}
-"""Of counts in `copies` that somebody may have to look at, the worst first."""
-
-
-def copies(counts: Mapping[str, int]) -> str:
-    """Those counts in words, where there are any: `copies: 2 missing, 1 late`."""
-    told = [f"{counts[name]:,} {words}" for name, words in COPY_WORDS.items() if counts.get(name)]
-    return f"copies: {', '.join(told)}" if told else ""
 
 
 def _undelivered(counts: Mapping[str, int]) -> list[str]:

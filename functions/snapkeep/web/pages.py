@@ -22,7 +22,7 @@ from snapkeep.web.door import Door, present
 from snapkeep.web.passing import passing
 from snapkeep.web.people import Looking, add_sign_in, form_fields, sign_in_page
 from snapkeep.web.tenants import add_tenants
-from snapkeep.wording import age, count, moment, size
+from snapkeep.wording import age, copies, count, moment, size
 
 POLICY: Final = "; ".join(
     (
@@ -121,6 +121,7 @@ def blueprint(ports: Ports, door: Door) -> flask.Blueprint:
     pages.add_app_template_filter(moment, "moment")
     pages.add_app_template_filter(size, "size")
     pages.add_app_template_filter(count, "count_of")
+    pages.add_app_template_filter(copies, "copies")
     pages.add_app_template_filter(fleet_page.cut, "cut")
     pages.add_app_template_global(asset)
     return pages
@@ -141,7 +142,6 @@ def _fleet(ports: Ports, only: str | None, after: str | None) -> dict[str, objec
         "concerns": fleet_page.concerns(view),
         "tiles": fleet_page.tiles(view),
         "strips": strips,
-        "copies": fleet_page.copies,
         "window": next((strip.days for strip in strips.values()), ()),
         "state_words": fleet_page.STATE_WORDS,
         "names_shown": fleet_page.NAMES_SHOWN,
