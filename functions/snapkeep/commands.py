@@ -24,6 +24,8 @@ from snapkeep.access import Deployment
 from snapkeep.audit import handler as audit
 from snapkeep.audit.chain import Head
 from snapkeep.audit.handler import Verdict
+from snapkeep.copies import rules as copies
+from snapkeep.copies import sets
 from snapkeep.creation import rules as creation
 from snapkeep.creation.slots import first_instant
 from snapkeep.fleet import Entry, Reading, diff
@@ -53,13 +55,13 @@ HOLDS_MAX: Final = 50
 """Holds on one point, one instance or one tenant."""
 
 GOING_MAX: Final = 1_000
-"""Points that the answer to a hold names as going in spite of it."""
+"""Sets that the answer to a hold names as going in spite of it."""
 
 PAUSED_MAX: Final = 500
 """Projects, and tenants, that one kind of change is stopped for one by one; for more there is the whole fleet."""
 
 GIVEN_UP_NAMED_MAX: Final = 100
-"""Points that the answer to an entry names as given up; it counts them all."""
+"""Sets that the answer to an entry names as given up; it counts them all."""
 
 POINTS_READ_MAX: Final = 20_000
 """Stored points that one request weighs: about a minute of reading. What would need more is refused."""
@@ -106,10 +108,28 @@ class PointAnswer(Answer, frozen=True, kw_only=True):
     point: str
 
 
+class CopyAsk(Ask, frozen=True, kw_only=True):
+    """A copy of a verified point in the second region that is bought."""
+
+    region: Name | None = None  # null: the one that is bought
+    reason: Reason
+    dry_run: bool = False
+
+
+class CopyAnswer(Answer, frozen=True, kw_only=True):
+    tenant: str
+    point: str
+    region: str
+    disks: int  # that are copied, each in full through a temporary disk
+    size_gb: int  # of those disks together
+    dry_run: bool = False
+
+
 class HoldAsk(Ask, frozen=True, kw_only=True):
-    """A hold on a point, on all that is stored of an instance, or, with neither, of the tenant."""
+    """A hold on a point, on one copy of it, on all that is stored of an instance, or, with neither, of the tenant."""
 
     point: PointId | None = None
+    copy: Name | None = None  # the region of the point's copy; null: the point at home, whose copies it does not hold
     instance: Name | None = None
     zone: Name | None = None
     reason: Reason
@@ -121,10 +141,11 @@ class HoldAnswer(Answer, frozen=True, kw_only=True):
     tenant: str
     subject: str  # points/ID, instances/ID, or . for the tenant
     name: str  # the point's id, the instance's name, or the tenant's id
+    copy: str | None = None  # the region of the copy that it is on, of a point
     hold: d.Hold
-    called_back: bool = False  # the point was expiring, and is not any more
-    going: list[str] = []  # points whose deletion had begun: what of them was asked for goes; at most GOING_MAX
-    lets_go: list[str] | None = None  # a dry run of a release: points that nothing else keeps; null: not weighed
+    called_back: bool = False  # the point, or the copy, was expiring, and is not any more
+    going: list[str] = []  # sets whose deletion had begun: what of them was asked for goes; at most GOING_MAX
+    lets_go: list[str] | None = None  # a dry run of a release: sets that nothing else keeps; null: not weighed
     dry_run: bool = False
 
 
@@ -147,7 +168,7 @@ class OverrideAnswer(Answer, frozen=True, kw_only=True):
     instance: str
     name: str
     override: d.Override
-    lets_go: list[str]  # points that will be marked to go, as far as is known now
+    lets_go: list[str]  # sets that will be marked to go, as far as is known now
     bytes: int
     dry_run: bool
 
@@ -157,7 +178,7 @@ class ApplyAsk(Ask, frozen=True, kw_only=True):
 
     entry: dict[str, Any]
     file: Text = "the request"  # where it was written, for the audit record
-    accept_deletions: Annotated[int, msgspec.Meta(ge=0)] = 0  # how many points it gives up, as a dry run counts
+    accept_deletions: Annotated[int, msgspec.Meta(ge=0)] = 0  # how many sets it gives up, as a dry run counts
     dry_run: bool = False
 
 
@@ -169,9 +190,10 @@ class FieldChange(Answer, frozen=True, kw_only=True):
 
 
 class GivenUp(Answer, frozen=True, kw_only=True):
-    """A point that a change gives up."""
+    """A point that a change gives up at home, or a copy of one."""
 
     point: str
+    copy: str | None = None  # the copy's region; null: at home
     instance: str  # NAME in ZONE
     locked_until: datetime | None  # before that it does not go all the same
 
@@ -179,8 +201,9 @@ class GivenUp(Answer, frozen=True, kw_only=True):
 class ApplyAnswer(Answer, frozen=True, kw_only=True):
     tenant: str
     changes: list[FieldChange]  # none: it was as the entry says
-    deletions: int  # points that it gives up, whatever still delays their end: by its policy, or with their instance
-    gives_up: list[GivenUp] = []  # those points, instance by instance; at most GIVEN_UP_NAMED_MAX
+    deletions: int  # sets that it gives up, whatever still delays their end: by a policy, with their instance or region
+    copies: int = 0  # how many of them are copies
+    gives_up: list[GivenUp] = []  # those sets, instance by instance; at most GIVEN_UP_NAMED_MAX
     deselected: list[str] = []  # NAME in ZONE: instances that it no longer selects, as far as the documents tell
     warnings: list[str]
     dry_run: bool
@@ -462,6 +485,99 @@ def request_point(ports: Ports, asked: Asked, tenant: str, ask: PointAsk) -> Poi
     return answer
 
 
+# --- copies -------------------------------------------------------------------------------------------------------
+
+
+def request_copy(ports: Ports, asked: Asked, tenant: str, point: str, ask: CopyAsk) -> CopyAnswer:
+    """Commit the request for a copy of a verified point, and ask `copy` to start it.
+
+    Raises NoTenant, Wrong (there is no such point), Clash (what is not bought, or stands against it), Transient.
+    """
+    now = ports.clock.now()
+    store = Fleet(ports.documents).tenant(tenant)
+
+    def decide() -> tuple[CopyAnswer, Act | None]:
+        owner = _tenant(store).value
+        stored = store.get(d.Point, "points", point)
+        if stored is None:
+            raise Wrong(f"point: {tenant!r} has no point {point!r}")
+        bought = _bought(owner, ask.region, now)
+        _may_be_copied(stored.value, bought.region)
+        copy = sets.asked_for(
+            stored.value.copies.get(bought.region),
+            by=asked.by,
+            reason=ask.reason,
+            lock_days=bought.retention.lock_days,
+            now=now,
+        )
+        after = replace(stored.value, copies={**stored.value.copies, bought.region: copy}, updated_at=now)
+        after = replace(after, next_at=sets.next_at(after))
+        answer = CopyAnswer(
+            tenant=tenant,
+            point=point,
+            region=bought.region,
+            disks=len(after.disks),
+            size_gb=sum(disk.size_gb for disk in after.disks),
+            dry_run=ask.dry_run,
+        )
+        if ask.dry_run:
+            return answer, None
+        writes: list[Write] = [stored.replaced(after)]
+        instance = store.get(d.Instance, "instances", after.instance.id)
+        if instance is not None:
+            work = copies.counted(instance.value.copies, stored.value, after, bought.region)
+            writes.append(instance.replaced(replace(instance.value, copies=work, updated_at=now)))
+        detail: dict[str, Any] = {"instance": after.instance.name, "region": bought.region, "reason": ask.reason}
+        detail |= {"way": copy.way, "disks": answer.disks, "size_gb": answer.size_gb}
+        return answer, Act(_record(now, asked, "copy.requested", f"points/{point}", detail, "requested"), writes)
+
+    answer = _once(ports, tenant, asked, CopyAnswer, decide)
+    if not ask.dry_run:
+        hints.send(ports.bus, "copy", messages.CopyBatch(points=[PointRef(tenant, point)]))
+        hints.nudge(ports.bus, [tenant], "audit", "health")
+    return answer
+
+
+def _bought(tenant: d.Tenant, region: str | None, now: datetime) -> d.InterRegionBackup:
+    """The add-on by which a copy may be made in this region; None: in the one that is bought. Raises Clash."""
+    bought = copies.entitled(tenant, now)
+    if bought is None:
+        had = tenant.entitlements.inter_region_backup
+        if tenant.offboarding and tenant.has_left(now):
+            why = f"it has left at {tenant.offboarding.at.isoformat()}"
+        elif had is not None:
+            why = f"inter_region_backup was valid until {had.valid_until}"
+        else:
+            why = "it has no inter_region_backup"
+        raise Clash(f"{tenant.id} is not entitled to copies: {why}. What it has bought stands in the fleet file")
+    if region not in (None, bought.region):
+        raise Clash(
+            f"{tenant.id} is not entitled to copies in {region}: it has bought them in {bought.region}, and nothing "
+            "is written anywhere else"
+        )
+    return bought
+
+
+def _may_be_copied(point: d.Point, region: str) -> None:
+    """Raises Clash where no copy of the point can be made in the region, or there is one, or it is on its way."""
+    copy = point.copies.get(region)
+    match copy.state if copy else None:
+        case "requested" | "copying":
+            raise Clash(f"the copy of {point.id} in {region} is on its way already")
+        case "verified":
+            raise Clash(f"{point.id} has a copy in {region} already")
+        case "expiring":
+            raise Clash(f"{point.id} has a copy in {region} that is about to be deleted: a hold on it keeps it")
+        case _:
+            pass
+    if point.instance.region == region:
+        raise Clash(f"{point.id} is at home in {region}: a copy is for another region")
+    if point.state != "verified":
+        raise Clash(f"{point.id} is {point.state}: only a verified point is copied")
+    if not point.usable or point.gone:
+        raise Clash(f"{point.id} cannot be restored from, so it is not copied: a snapshot of it is gone or unusable")
+
+
 # --- holds --------------------------------------------------------------------------------------------------------
 
 
@@ -476,6 +592,8 @@ def add_hold(ports: Ports, asked: Asked, tenant: str, ask: HoldAsk) -> HoldAnswe
         raise Wrong("point, instance: both are given; expected one of them, or neither to hold the whole tenant")
     if ask.zone is not None and ask.instance is None:
         raise Wrong("zone: given without instance")
+    if ask.copy is not None and ask.point is None:
+        raise Wrong("copy: given without point; expected the point whose copy it is")
     if ask.until is not None and ask.until <= now:
         raise Wrong(f"until: {ask.until.isoformat()} is over")
     until = utc(ask.until, "until") if ask.until else None
@@ -486,9 +604,10 @@ def add_hold(ports: Ports, asked: Asked, tenant: str, ask: HoldAsk) -> HoldAnswe
         )
         owner = _tenant(store)
         if ask.point is not None:
-            write, called_back = _hold_point(store, ask.point, hold, now)
+            write, called_back = _hold_point(store, ask.point, ask.copy, hold, now)
+            subject = f"points/{ask.point}"
             held = HoldAnswer(
-                tenant=tenant, subject=f"points/{ask.point}", name=ask.point, hold=hold, called_back=called_back
+                tenant=tenant, subject=subject, name=ask.point, copy=ask.copy, hold=hold, called_back=called_back
             )
         elif ask.instance is not None:
             instance = find_instance(store, ask.instance, ask.zone, lost=True)
@@ -500,6 +619,7 @@ def add_hold(ports: Ports, asked: Asked, tenant: str, ask: HoldAsk) -> HoldAnswe
             held = HoldAnswer(tenant=tenant, subject=".", name=tenant, hold=hold, going=_begun(store))
             write = owner.replaced(_holding(owner.value, [*owner.value.holds, hold], now))
         detail: dict[str, Any] = {"hold": hold.id, "reason": hold.reason, "until": until, "name": held.name}
+        detail |= {"copy": held.copy} if held.copy else {}
         detail |= {"called_back": True} if held.called_back else {}
         detail |= {"going": held.going} if held.going else {}
         if ask.dry_run:
@@ -517,7 +637,7 @@ def add_hold(ports: Ports, asked: Asked, tenant: str, ask: HoldAsk) -> HoldAnswe
 
 
 def _begun(store: TenantStore) -> list[str]:
-    """Points of the tenant whose deletion has begun, at most GOING_MAX."""
+    """Sets of the tenant whose deletion has begun, at most GOING_MAX."""
     begun = (id for one in store.walk(d.Instance, "tenant_instances") for id in one.value.retention.deleting)
     return list(islice(begun, GOING_MAX))
 
@@ -544,20 +664,34 @@ def _holding(holder: T, holds: list[d.Hold], now: datetime) -> T:
     return replace(holder, holds=standing, held=bool(standing), updated_at=now)
 
 
-def _hold_point(store: TenantStore, id: str, hold: d.Hold, now: datetime) -> tuple[Write, bool]:
-    """What is written of the point, and whether it was in its grace and is called back with it."""
+def _hold_point(store: TenantStore, id: str, region: str | None, hold: d.Hold, now: datetime) -> tuple[Write, bool]:
+    """What is written of the point to hold it at home, or its copy; and whether that was in its grace and is called
+    back with it."""
     point = store.get(d.Point, "points", id)
     if point is None:
         raise Wrong(f"point: {store.tenant!r} has no point {id!r}")
-    before = point.value
-    if before.state in ("deleted", "missed"):
-        raise Clash(f"{id} is {before.state}: there is nothing to hold")
+    if region is not None and region not in point.value.copies:
+        raise Wrong(f"copy: {id} has no copy in {region!r}; {_regions(point.value)}")
+    before = sets.as_point(point.value, region)
+    name = _set_words(id, region)
+    if before.state in ("deleted", "missed") or (before.state == "failed" and region is not None and not before.disks):
+        raise Clash(f"{name} is {before.state}: there is nothing to hold")
     if before.expiry is not None and before.expiry.begun_at is not None:
-        raise Clash(f"the deletion of {id} has begun at {before.expiry.begun_at.isoformat()}, and nothing undoes that")
+        begun = before.expiry.begun_at.isoformat()
+        raise Clash(f"the deletion of {name} has begun at {begun}, and nothing undoes that")
     after = _holding(before, [*before.holds, hold], now)
     if before.state == "expiring" and before.expiry is not None:
         after = replace(after, state=before.expiry.was, expiry=None)
-    return point.replaced(after), after.state != before.state
+    return point.replaced(sets.with_set(point.value, region, after)), after.state != before.state
+
+
+def _set_words(id: str, region: str | None) -> str:
+    return id if region is None else f"the copy of {id} in {region}"
+
+
+def _regions(point: d.Point) -> str:
+    """Where there are copies of a point, in words."""
+    return f"it has one in {', '.join(sorted(point.copies))}" if point.copies else "it has none"
 
 
 def release_hold(ports: Ports, asked: Asked, tenant: str, hold: str, ask: ReleaseAsk) -> HoldAnswer:
@@ -580,21 +714,24 @@ def release_hold(ports: Ports, asked: Asked, tenant: str, hold: str, ask: Releas
             free = _weighed(_holding(one.value, _without(one.value.holds, hold), now), now)
             write = one.replaced(free)
             if ask.dry_run:
-                lets_go = [point.id for point in _let_go(store, owner.value, free, now)]
-        elif point := _holder(store.walk(d.Point, "tenant_held_points", True), hold):
-            stored, found = point
-            held = HoldAnswer(tenant=tenant, subject=f"points/{stored.value.id}", name=stored.value.id, hold=found)
-            let = _holding(stored.value, _without(stored.value.holds, hold), now)
+                lets_go = [name for name, _ in _let_go(store, owner.value, free, now)]
+        elif found_on := _held_set(store.walk(d.Point, "tenant_held_points", True), hold):
+            stored, region, found = found_on
+            id = stored.value.id
+            held = HoldAnswer(tenant=tenant, subject=f"points/{id}", name=id, copy=region, hold=found)
+            its_set = sets.as_point(stored.value, region)
+            let = sets.with_set(stored.value, region, _holding(its_set, _without(its_set.holds, hold), now))
             write = stored.replaced(let)
             its = store.get(d.Instance, "instances", let.instance.id) if ask.dry_run else None
             if its is not None:
-                going = _let_go(store, owner.value, its.value, now, instead=let)
-                lets_go = [one.id for one in going if one.id == let.id]
+                name = sets.name_of(id, region)
+                lets_go = [one for one, _ in _let_go(store, owner.value, its.value, now, instead=let) if one == name]
         else:
             raise Wrong(f"hold: {tenant!r} has no hold {hold!r}")
         if ask.dry_run:
             return replace(held, lets_go=lets_go, dry_run=True), None
         detail = {"hold": hold, "held_for": found.reason, "reason": ask.reason, "name": held.name}
+        detail |= {"copy": held.copy} if held.copy else {}
         return held, Act(_record(now, asked, "hold.released", held.subject, detail), [write])
 
     answer = _once(ports, tenant, asked, HoldAnswer, decide)
@@ -603,12 +740,19 @@ def release_hold(ports: Ports, asked: Asked, tenant: str, hold: str, ask: Releas
 
 def _let_go(
     store: TenantStore, owner: d.Tenant, instance: d.Instance, now: datetime, instead: d.Point | None = None
-) -> list[d.Point]:
-    """Points that retention marks to go where the instance, and the point that is given, are as they are given."""
+) -> list[tuple[str, d.Point]]:
+    """The sets, by name, that retention marks to go where the instance, and the point that is given, are as given."""
     stored = [one.value for one in store.walk(d.Point, "instance_points", instance.id)]
     weighed = [instead if instead and instead.id == one.id else one for one in stored]
-    decided = retention.plan(weighed, retention.situation(owner, instance, now), now).decisions
-    return [one.point for one in decided if isinstance(one.decision, retention.Expire | retention.Delete)]
+    going = []
+    for region, points in sets.by_region(weighed).items():
+        decided = retention.plan(points, retention.situation(owner, instance, now, region=region), now).decisions
+        going += [
+            (sets.name_of(one.point.id, region), one.point)
+            for one in decided
+            if isinstance(one.decision, retention.Expire | retention.Delete)
+        ]
+    return going
 
 
 def _find(holds: Iterable[d.Hold], id: str) -> d.Hold | None:
@@ -619,12 +763,18 @@ def _without(holds: Iterable[d.Hold], id: str) -> list[d.Hold]:
     return [hold for hold in holds if hold.id != id]
 
 
-H = TypeVar("H", d.Instance, d.Point)
-
-
-def _holder(held: Iterable[Held[H]], id: str) -> tuple[Held[H], d.Hold] | None:
+def _holder(held: Iterable[Held[d.Instance]], id: str) -> tuple[Held[d.Instance], d.Hold] | None:
     """The first of these that has the hold, and the hold."""
     return next(((one, hold) for one in held if (hold := _find(one.value.holds, id))), None)
+
+
+def _held_set(held: Iterable[Held[d.Point]], id: str) -> tuple[Held[d.Point], str | None, d.Hold] | None:
+    """The first of these points that has the hold, the region of the set that it is on (None: at home), the hold."""
+    for point in held:
+        for region, holds in sets.holds_of(point.value):
+            if hold := _find(holds, id):
+                return point, region, hold
+    return None
 
 
 # --- stopping and going on ----------------------------------------------------------------------------------------
@@ -750,8 +900,8 @@ def override(ports: Ports, asked: Asked, tenant: str, ask: OverrideAsk) -> Overr
             instance=one.id,
             name=one.name,
             override=given,
-            lets_go=[point.id for point in going],
-            bytes=sum(disk.snapshot.bytes for point in going for disk in point.disks),
+            lets_go=[name for name, _ in going],
+            bytes=sum(disk.snapshot.bytes for _, point in going for disk in point.disks),
             dry_run=ask.dry_run,
         )
         detail = {"override": given.id, "reason": ask.reason, "name": one.name, "lets_go": len(going)}
@@ -782,6 +932,8 @@ def offboard(ports: Ports, asked: Asked, tenant: str, ask: OffboardAsk) -> Offbo
         # Discovery makes its instances lost from then on, or finds them again.
         due = [at for at in (owner.value.discover_at, now) if at is not None]
         after = replace(owner.value, offboarding=leaving, discover_at=min(due), updated_at=now)
+        if after.entitlements.inter_region_backup or after.entitlements_at:
+            after = replace(after, entitlements_at=now)
         before = owner.value.offboarding
         detail = {
             "day": ask.day,
@@ -893,7 +1045,7 @@ def apply_fleet(
 
     Of a file with a mistake nothing is applied, unless `keep_going`: then its valid tenants are. Applying twice
     changes nothing the second time, and no tenant is ever deleted. Raises Clash, before anything is stored, unless
-    the points that it gives up are exactly `accept_deletions` in all; Transient.
+    the points and copies that it gives up are exactly `accept_deletions` in all; Transient.
     """
     entries = reading.valid if keep_going else reading.clean
     chosen = {entry.id for entry in entries}
@@ -902,7 +1054,8 @@ def apply_fleet(
     deletions = sum(seen.deletions for _, seen in changed)
     if not dry_run:
         if deletions != accept_deletions:
-            raise Clash(_not_accepted("the fleet file", deletions, accept_deletions))
+            of_copies = sum(seen.copies for _, seen in changed)
+            raise Clash(_not_accepted("the fleet file", deletions, of_copies, accept_deletions))
         for entry, seen in changed:
             _apply(ports, _by(ports, actor, entry), entry, _whole(entry, seen.deletions, dry_run=False), [])
         if changed:
@@ -930,13 +1083,13 @@ def _tell_of_applied(ports: Ports, tenants: Sequence[str]) -> None:
 
 
 def _apply(ports: Ports, asked: Asked, entry: Entry, ask: ApplyAsk, warnings: list[str]) -> ApplyAnswer:
-    """Store what one entry changes, once for one key, if it gives up as many points as are accepted."""
+    """Store what one entry changes, once for one key, if it gives up as many points and copies as are accepted."""
     now = ports.clock.now()
     store = Fleet(ports.documents).tenant(entry.id)
     counted: list[tuple[_Stake, _Given]] = []  # of a try before, which met a Conflict
 
     def given_up(before: d.Tenant, after: d.Tenant) -> _Given:
-        stake = (_at_stake(before), _at_stake(after))
+        stake = (_at_stake(before, now), _at_stake(after, now))
         known = next((given for those, given in counted if those == stake), None)
         given = known or _given_up(store, before, after, now)
         counted.append((stake, given))
@@ -946,11 +1099,14 @@ def _apply(ports: Ports, asked: Asked, entry: Entry, ask: ApplyAsk, warnings: li
         before = store.get(d.Tenant)
         after = entry.tenant(applied_at=now, applied_by=asked.by, before=before.value if before else None)
         after = replace(after, discover_at=now)
+        if _of_copies(before.value if before else None) != _of_copies(after):
+            after = replace(after, entitlements_at=now)
         differences = diff(before.value if before else None, after)
-        given = given_up(before.value, after) if before else _Given(0, [], [])
+        given = given_up(before.value, after) if before else _Given(0, 0, [], [])
         answer = ApplyAnswer(
             tenant=entry.id,
-            deletions=given.points,
+            deletions=given.sets,
+            copies=given.copies,
             gives_up=given.named,
             deselected=given.deselected,
             changes=[FieldChange(field=one.field, old=one.old, new=one.new, text=str(one)) for one in differences],
@@ -961,19 +1117,27 @@ def _apply(ports: Ports, asked: Asked, entry: Entry, ask: ApplyAsk, warnings: li
             return answer, None
         if not differences:
             return answer, Act(None)
-        if given.points != ask.accept_deletions:
-            raise Clash(_not_accepted(f"{entry.id}: this entry", given.points, ask.accept_deletions))
+        if given.sets != ask.accept_deletions:
+            raise Clash(_not_accepted(f"{entry.id}: this entry", given.sets, given.copies, ask.accept_deletions))
         detail: dict[str, Any] = {"file": ask.file, "changes": [str(one) for one in differences]}
-        detail |= {"deletions": given.points, "deselected": given.deselected}
+        detail |= {"deletions": given.sets, "copies": given.copies, "deselected": given.deselected}
         record = _record(now, asked, "tenant.applied", ".", detail)
         return answer, Act(record, [before.replaced(after) if before else created(store.path(), after)])
 
     return _once(ports, entry.id, asked, ApplyAnswer, decide)
 
 
-def _not_accepted(what: str, deletions: int, accepted: int) -> str:
+def _of_copies(tenant: d.Tenant | None) -> tuple[object, ...]:
+    """All of the fleet file that copies follow from."""
+    return (tenant.entitlements.inter_region_backup, tenant.kms_keys) if tenant else (None, {})
+
+
+def _not_accepted(what: str, deletions: int, of_copies: int, accepted: int) -> str:
+    points = deletions - of_copies
+    said = [f"{points} point{'s' * (points != 1)}"] if points or not of_copies else []
+    said += [f"{of_copies} cop{'ies' if of_copies != 1 else 'y'}"] if of_copies else []
     return (
-        f"{what} gives up {deletions} point{'s' * (deletions != 1)}, and {accepted} {'is' if accepted == 1 else 'are'} "
+        f"{what} gives up {' and '.join(said)}, and {accepted} {'is' if accepted == 1 else 'are'} "
         "accepted: a dry run names them; accept exactly as many"
     )
 
@@ -982,7 +1146,8 @@ def _not_accepted(what: str, deletions: int, accepted: int) -> str:
 class _Given:
     """What applying an entry gives up."""
 
-    points: int
+    sets: int
+    copies: int  # of them
     named: list[GivenUp]
     deselected: list[str]
 
@@ -990,9 +1155,15 @@ class _Given:
 _Stake = tuple[tuple[object, ...], tuple[object, ...]]
 
 
-def _at_stake(tenant: d.Tenant) -> tuple[object, ...]:
-    """All of a tenant that decides which points are given up when it changes."""
-    return tenant.project, tenant.instances, tenant.retention, tenant.timezone
+def _at_stake(tenant: d.Tenant, now: datetime) -> tuple[object, ...]:
+    """All of a tenant that decides which sets are given up when it changes."""
+    return tenant.project, tenant.instances, tenant.retention, tenant.timezone, _copies_kept(tenant, now)
+
+
+def _copies_kept(tenant: d.Tenant, now: datetime) -> tuple[object, ...] | None:
+    """Where copies are bought now, and by which policy they are kept; until when does not matter while they are."""
+    bought = copies.entitled(tenant, now)
+    return (bought.region, bought.retention) if bought else None
 
 
 def _given_up(store: TenantStore, before: d.Tenant, after: d.Tenant, now: datetime) -> _Given:
@@ -1000,15 +1171,17 @@ def _given_up(store: TenantStore, before: d.Tenant, after: d.Tenant, now: dateti
 
     Raises Clash where they are more than POINTS_READ_MAX.
     """
-    if _at_stake(before) == _at_stake(after):
-        return _Given(0, [], [])
     policy_stays = (before.retention, before.timezone) == (after.retention, after.timezone)
-    points = 0
+    copies_stay = _copies_kept(before, now) in (None, _copies_kept(after, now))
+    if policy_stays and copies_stay and (before.project, before.instances) == (after.project, after.instances):
+        return _Given(0, 0, [], [])
+    counted = 0
+    of_copies = 0
     named: list[GivenUp] = []
     deselected: list[str] = []
 
     def matters(instance: d.Instance) -> bool:
-        return not policy_stays or _deselects(before, after, instance)
+        return not (policy_stays and copies_stay) or _deselects(before, after, instance)
 
     instead = (
         "Take instances out of the entry a few at a time; for a policy over so many points, have whoever runs Snapkeep "
@@ -1016,17 +1189,17 @@ def _given_up(store: TenantStore, before: d.Tenant, after: d.Tenant, now: dateti
     )
     for instance, stored in _stored_of(store, matters, instead):
         name = f"{instance.name} in {instance.zone}"
-        if _deselects(before, after, instance):
-            given = stored
-            deselected.append(name)
-        else:
-            then, later = (retention.situation(tenant, instance, now) for tenant in (before, after))
-            given = retention.gives_up(stored, then, later, now)
-        points += len(given)
-        for point in given[: GIVEN_UP_NAMED_MAX - len(named)]:
-            locked = point.lock_until if point.lock_until and point.lock_until > now else None
-            named.append(GivenUp(point=point.id, instance=name, locked_until=locked))
-    return _Given(points, named, deselected)
+        loses = _deselects(before, after, instance)
+        deselected += [name] if loses else []
+        for region, points in sets.by_region(stored).items():
+            then, later = (retention.situation(one, instance, now, region=region) for one in (before, after))
+            given = points if loses else retention.gives_up(points, then, later, now)
+            counted += len(given)
+            of_copies += len(given) if region is not None else 0
+            for point in given[: GIVEN_UP_NAMED_MAX - len(named)]:
+                locked = point.lock_until if point.lock_until and point.lock_until > now else None
+                named.append(GivenUp(point=point.id, copy=region, instance=name, locked_until=locked))
+    return _Given(counted, of_copies, named, deselected)
 
 
 def _deselects(before: d.Tenant, after: d.Tenant, instance: d.Instance) -> bool:

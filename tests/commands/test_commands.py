@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.makers import THEN, World, point, tenant
+from tests.makers import THEN, World, copy_of, point, point_disk, tenant
 from tests.web.fleets import put_stored, put_tenant
 
 from snapkeep import commands
@@ -17,6 +17,7 @@ from snapkeep.commands import (
     ApplyAsk,
     Asked,
     Clash,
+    CopyAsk,
     HoldAsk,
     NoTenant,
     OffboardAsk,
@@ -26,7 +27,7 @@ from snapkeep.commands import (
     SwitchAsk,
     Wrong,
 )
-from snapkeep.messages import CreateRequested, CreateRequestedData
+from snapkeep.messages import CopyBatch, CreateRequested, CreateRequestedData, PointRef, parse
 from snapkeep.ports import Doc, Documents, Query, Transient, Write
 
 ANNA = "anna@vendor.example"
@@ -160,6 +161,128 @@ def test_an_instance_that_is_not_there_is_said(world: World, ask: PointAsk) -> N
     with pytest.raises(Wrong, match="instance: 'acme' has no instance"):
         commands.request_point(world.ports, asked(), "acme", ask)
     assert world.points() == []
+
+
+# --- copies -------------------------------------------------------------------------------------------------------
+
+US = "us-east1"
+BOUGHT = d.Entitlements(inter_region_backup=d.InterRegionBackup(region=US, valid_until="2027-12-31"))
+
+
+@pytest.fixture
+def bought(world: World) -> World:
+    """Acme has bought copies, and has a verified point of two disks."""
+    world.put(("tenants/acme", replace(the(world), entitlements=BOUGHT)))
+    put_stored(world, "acme", 1, disks=[point_disk(), point_disk(name="data", id="2", size_gb=500)])
+    return world
+
+
+def ask_copy(world: World, key: str = "k1", **changes: Any) -> commands.CopyAnswer:
+    ask = CopyAsk(**{"reason": "before the move"} | changes)
+    return commands.request_copy(world.ports, asked(key), "acme", world.the_point().id, ask)
+
+
+def copy_there(world: World, state: Any, **changes: Any) -> d.Copy:
+    """The point's copy, as it is put there."""
+    point = world.the_point()
+    disks = [d.CopyDisk(id=one.id, name=one.name, snapshot=one.snapshot) for one in point.disks]
+    copy = copy_of(state, **{"disks": disks} | changes)
+    held = bool(point.holds or copy.holds)
+    world.put((f"tenants/acme/points/{point.id}", replace(point, copies={US: copy}, held=held)))
+    return copy
+
+
+def test_a_copy_is_asked_for_once_and_started(bought: World) -> None:
+    answer = ask_copy(bought)
+    assert ask_copy(bought) == answer
+    assert (answer.region, answer.disks, answer.size_gb) == (US, 2, 600)
+    one, now = bought.the_point(), bought.clock.now()
+    copy = one.copies[US]
+    assert (copy.state, copy.way, copy.requested_by, copy.reason) == (
+        "requested",
+        "temporary_disk",
+        ANNA,
+        "before the move",
+    )
+    assert (copy.next_at, one.next_at, copy.lock_until) == (now, now, now + timedelta(days=7))
+    assert machine(bought).copies.waiting == 1
+    assert actions(bought) == [(ANNA, "copy.requested", f"points/{one.id}")]
+    assert CopyBatch(points=[PointRef("acme", one.id)]) in [parse(body) for body in sent(bought, "snapkeep-copy")]
+
+
+def sent(world: World, topic: str) -> list[bytes]:
+    return [*world.bus.outbox(topic), *(one.body for one in world.bus.pending() if one.topic == topic)]
+
+
+def test_a_copy_that_is_asked_for_dry_is_not_made(bought: World) -> None:
+    before = bought.memory.dump()
+    assert ask_copy(bought, dry_run=True).dry_run
+    assert bought.memory.dump() == before
+
+
+@pytest.mark.parametrize(
+    ("of_tenant", "ask", "why"),
+    [
+        ({"entitlements": d.Entitlements()}, {}, "acme is not entitled to copies: it has no inter_region_backup"),
+        ({}, {"region": "us-west1"}, "not entitled to copies in us-west1: it has bought them in us-east1"),
+        (
+            {
+                "entitlements": d.Entitlements(
+                    inter_region_backup=d.InterRegionBackup(region=US, valid_until="2026-10-30")
+                )
+            },
+            {},
+            "was valid until 2026-10-30",
+        ),
+        ({"offboarding": d.Offboarding(at=THEN, by=ANNA, reason="r")}, {}, "it has left at 2026-11-01T00:00:00"),
+    ],
+    ids=["nothing bought", "another region", "over", "left"],
+)
+def test_a_copy_that_is_not_bought_is_refused_with_the_reason(
+    bought: World, of_tenant: dict[str, Any], ask: dict[str, Any], why: str
+) -> None:
+    bought.put(("tenants/acme", replace(the(bought), **of_tenant)))
+    before = bought.memory.dump()
+    with pytest.raises(Clash, match=why):
+        ask_copy(bought, **ask)
+    assert bought.memory.dump() == before
+
+
+@pytest.mark.parametrize(
+    ("of_point", "why"),
+    [
+        ({"state": "creating"}, "is creating: only a verified point is copied"),
+        ({"state": "failed"}, "is failed: only"),
+        ({"gone": ["sk-1"]}, "cannot be restored from"),
+        ({"usable": False}, "cannot be restored from"),
+        ({"copies": {US: copy_of("requested")}}, "is on its way already"),
+        ({"copies": {US: copy_of("copying")}}, "is on its way already"),
+        ({"copies": {US: copy_of("verified")}}, "has a copy in us-east1 already"),
+        ({"copies": {US: copy_of("expiring")}}, "about to be deleted: a hold on it keeps it"),
+    ],
+    ids=str,
+)
+def test_a_copy_that_cannot_be_made_is_refused_with_the_reason(
+    bought: World, of_point: dict[str, Any], why: str
+) -> None:
+    one = bought.the_point()
+    bought.put((f"tenants/acme/points/{one.id}", replace(one, **of_point)))
+    with pytest.raises(Clash, match=why):
+        ask_copy(bought)
+    assert bought.records() == []
+
+
+def test_a_copy_of_a_point_that_is_not_there_is_said(bought: World) -> None:
+    with pytest.raises(Wrong, match="point: 'acme' has no point '20260101-s-acme-app-00000000'"):
+        commands.request_copy(bought.ports, asked(), "acme", "20260101-s-acme-app-00000000", CopyAsk(reason="r"))
+
+
+@pytest.mark.parametrize("state", ["failed", "deleted"])
+def test_what_is_known_of_a_former_try_stays_with_the_copy_that_is_asked_for(bought: World, state: str) -> None:
+    hold = d.Hold(id="h1", reason="r", by=ANNA, at=THEN)
+    former = copy_there(bought, state, holds=[hold])
+    ask_copy(bought)
+    assert (bought.the_point().copies[US].disks, bought.the_point().copies[US].holds) == (former.disks, [hold])
 
 
 # --- holds --------------------------------------------------------------------------------------------------------
@@ -305,11 +428,70 @@ def test_a_point_is_released(world: World) -> None:
         commands.release_hold(world.ports, asked("c"), "acme", added.hold.id, ReleaseAsk(reason="again"))
 
 
+def test_a_copy_is_held_and_released_and_its_point_at_home_is_not(bought: World) -> None:
+    copy_there(bought, "verified")
+    id = bought.the_point().id
+    added = commands.add_hold(bought.ports, asked("a"), "acme", HoldAsk(point=id, copy=US, reason="case 4711"))
+    assert (added.subject, added.name, added.copy) == (f"points/{id}", id, US)
+    one = bought.the_point()
+    assert (one.holds, one.copies[US].holds, one.held) == ([], [added.hold], True)
+    at_home = commands.add_hold(bought.ports, asked("b"), "acme", HoldAsk(point=id, reason="too"))
+    assert (bought.the_point().holds, bought.the_point().copies[US].holds) == ([at_home.hold], [added.hold])
+    over = commands.release_hold(bought.ports, asked("c"), "acme", at_home.hold.id, ReleaseAsk(reason="over"))
+    assert (over.copy, bought.the_point().holds, bought.the_point().held) == (None, [], True)
+    over = commands.release_hold(bought.ports, asked("d"), "acme", added.hold.id, ReleaseAsk(reason="over"))
+    assert (over.copy, bought.the_point().copies[US].holds, bought.the_point().held) == (US, [], False)
+    assert [record["detail"].get("copy") for record in bought.records()] == [US, None, None, US]
+
+
+def test_a_hold_calls_a_copy_in_its_grace_back(bought: World) -> None:
+    copy_there(bought, "expiring", expiry=going().expiry)
+    answer = commands.add_hold(bought.ports, asked(), "acme", HoldAsk(point=bought.the_point().id, copy=US, reason="r"))
+    copy = bought.the_point().copies[US]
+    assert (answer.called_back, copy.state, copy.expiry) == (True, "verified", None)
+
+
+@pytest.mark.parametrize(
+    ("copy", "why"),
+    [
+        ({"state": "deleted"}, "is deleted: there is nothing to hold"),
+        ({"state": "failed", "disks": []}, "is failed: there is nothing to hold"),
+        ({"state": "expiring", "expiry": going(begun_at=THEN).expiry}, "has begun at 2026-11-01"),
+    ],
+    ids=["deleted", "failed", "begun"],
+)
+def test_there_is_nothing_to_hold_of_a_copy_that_is_not_there(bought: World, copy: dict[str, Any], why: str) -> None:
+    copy_there(bought, **copy)
+    id = bought.the_point().id
+    with pytest.raises(Clash, match=f"the (deletion of the )?copy of {id} in {US} {why}"):
+        commands.add_hold(bought.ports, asked(), "acme", HoldAsk(point=id, copy=US, reason="r"))
+
+
+def test_the_region_of_a_copy_that_is_held_must_be_right(bought: World) -> None:
+    copy_there(bought, "verified")
+    with pytest.raises(Wrong, match="has no copy in 'us-west1'; it has one in us-east1"):
+        commands.add_hold(
+            bought.ports, asked(), "acme", HoldAsk(point=bought.the_point().id, copy="us-west1", reason="r")
+        )
+
+
+def test_a_release_of_a_copy_that_is_tried_names_the_copy_if_it_goes(bought: World) -> None:
+    hold = d.Hold(id="h1", reason="r", by=ANNA, at=THEN)
+    copy_there(bought, "failed", holds=[hold], requested_at=THEN - timedelta(days=30))
+    ask = ReleaseAsk(reason="r", dry_run=True)
+    answer = commands.release_hold(bought.ports, asked(), "acme", "h1", ask)
+    assert answer.lets_go == [f"{bought.the_point().id}@{US}"]
+    everything = commands.add_hold(bought.ports, asked("i"), "acme", HoldAsk(instance="acme-app", reason="r"))
+    answer = commands.release_hold(bought.ports, asked("ri"), "acme", everything.hold.id, ask)
+    assert answer.lets_go == [], "the copy is still held itself"
+
+
 @pytest.mark.parametrize(
     ("ask", "said"),
     [
         (HoldAsk(point="20261101-o-a-00000001", instance="acme-app", reason="r"), "both are given"),
         (HoldAsk(zone="z-1-a", reason="r"), "zone: given without instance"),
+        (HoldAsk(copy="us-east1", reason="r"), "copy: given without point"),
         (HoldAsk(until=datetime(2026, 10, 31, tzinfo=UTC), reason="r"), "is over"),
         (HoldAsk(point="20261101-o-a-00000001", reason="r"), "has no point"),
         (HoldAsk(instance="none", reason="r"), "has no instance"),
@@ -657,6 +839,78 @@ def test_the_same_label_selects_the_same_instances_and_another_one_may_select_no
         world.ports, asked(), "acme", ApplyAsk(entry=entry(instances=[{"label": "app=acem"}]), dry_run=True)
     )
     assert (same.deletions, other.deletions) == (0, 4)
+
+
+def bought_entry(days: int = 7, **changes: Any) -> dict[str, Any]:
+    policy = {"keep_daily": days, "keep_weekly": 0, "lock_days": 7}
+    add_on = {"region": US, "valid_until": "2027-12-31", "retention": policy} | changes
+    return entry(entitlements={"inter_region_backup": add_on})
+
+
+@pytest.fixture
+def copied(world: World) -> World:
+    """Acme has bought copies for a week of days, and has a copy of each of its eight points."""
+    commands.apply_tenant(world.ports, asked("buy"), "acme", ApplyAsk(entry=bought_entry()))
+    put_stored(world, "acme", 8)
+    for one in world.points():
+        disks = [d.CopyDisk(id=disk.id, name=disk.name, snapshot=disk.snapshot) for disk in one.disks]
+        copies = {US: copy_of("verified", disks=disks, verified_at=one.verified_at, lock_until=one.lock_until)}
+        world.put((f"tenants/acme/points/{one.id}", replace(one, copies=copies)))
+    return world
+
+
+@pytest.mark.parametrize(
+    ("edited", "given_up"),
+    [
+        (bought_entry(valid_until="2028-12-31"), 0),
+        (bought_entry(valid_until="2026-11-02"), 0),
+        (bought_entry(days=9), 0),
+        (bought_entry(days=5), 2),
+        (bought_entry(valid_until="2026-10-29"), 7),
+        (bought_entry(region="us-west1"), 7),
+        (entry(), 7),
+    ],
+    ids=["longer", "shorter, and to come", "keeps more", "keeps less", "over", "another region", "no more"],
+)
+def test_an_edit_gives_up_the_copies_that_are_not_kept_or_not_bought_then(
+    copied: World, edited: dict[str, Any], given_up: int
+) -> None:
+    ask = ApplyAsk(entry=edited, dry_run=True)
+    told = commands.apply_tenant(copied.ports, asked("dry"), "acme", ask)
+    assert (told.deletions, told.copies, [one.copy for one in told.gives_up]) == (given_up, given_up, [US] * given_up)
+    if given_up:
+        with pytest.raises(Clash, match=f"gives up {given_up} copies, and 0 are accepted"):
+            commands.apply_tenant(copied.ports, asked("w"), "acme", ApplyAsk(entry=edited))
+    commands.apply_tenant(copied.ports, asked("a"), "acme", ApplyAsk(entry=edited, accept_deletions=given_up))
+    assert copied.records()[-1]["detail"]["copies"] == given_up
+
+
+def test_an_instance_that_is_deselected_gives_up_its_copies_with_its_points(copied: World) -> None:
+    elsewhere = bought_entry() | {"instances": [APP | {"name": "acme-pap"}]}
+    told = commands.apply_tenant(copied.ports, asked("dry"), "acme", ApplyAsk(entry=elsewhere, dry_run=True))
+    assert (told.deletions, told.copies) == (16, 8)
+    with pytest.raises(Clash, match="gives up 8 points and 8 copies, and 0 are accepted"):
+        commands.apply_tenant(copied.ports, asked("w"), "acme", ApplyAsk(entry=elsewhere))
+
+
+def test_copies_are_weighed_anew_when_what_they_follow_from_changes(world: World) -> None:
+    key = "projects/acme-kms/locations/us-east1/keyRings/r/cryptoKeys/k"
+    due = []
+    for number, edited in enumerate(
+        (entry(name="A"), bought_entry() | {"name": "A"}, bought_entry() | {"name": "B"},
+         bought_entry() | {"name": "B", "kms_keys": {US: key}})
+    ):  # fmt: skip
+        world.clock.move(hours=1)
+        commands.apply_tenant(world.ports, asked(f"a{number}"), "acme", ApplyAsk(entry=edited))
+        due.append(the(world).entitlements_at == world.clock.now())
+    assert due == [False, True, False, True]
+
+
+def test_copies_are_weighed_anew_when_their_tenant_leaves_or_stays(copied: World) -> None:
+    for key, day in (("a", "2026-12-01"), ("b", None)):
+        copied.clock.move(hours=1)
+        commands.offboard(copied.ports, asked(key), "acme", OffboardAsk(day=day, reason="r"))
+        assert the(copied).entitlements_at == copied.clock.now()
 
 
 def test_an_instance_that_is_lost_already_is_not_given_up_once_more(world: World) -> None:

@@ -183,18 +183,37 @@ def test_a_point_that_is_being_made_is_kept(state: str) -> None:
     assert decision(taken(HOUR, id="being made", state=state)) == Keep(("running",))
 
 
+WAITED_FOR = "source of an unverified copy in us-east1, until 2026-12-05 12:00 UTC"
+
+
 @pytest.mark.parametrize(
     ("state", "kept"),
-    [("requested", True), ("copying", True), ("verified", False), ("failed", False), ("expiring", False)],
+    [
+        ("requested", True),
+        ("copying", True),
+        ("failed", True),
+        ("verified", False),
+        ("expiring", False),
+        ("deleted", False),
+    ],
 )
-def test_a_point_is_kept_while_its_copy_is_being_made(state: CopyState, kept: bool) -> None:
-    source = taken(DAY, copies={"us-east1": copy_of(state)})
-    assert decision(source) == (Keep(("source of an unverified copy",)) if kept else Expire("no rule keeps it"))
+def test_a_point_is_kept_until_its_copy_is_there(state: CopyState, kept: bool) -> None:
+    source = taken(30 * DAY, copies={"us-east1": copy_of(state, requested_at=NOW - 2 * DAY)})
+    here = known(copied_to="us-east1")
+    assert decision(source, here) == (Keep((WAITED_FOR,)) if kept else Expire("no rule keeps it"))
 
 
-def test_one_unverified_copy_of_several_is_enough() -> None:
-    source = taken(DAY, copies={"us-east1": copy_of("verified"), "us-west1": copy_of("copying")})
-    assert decision(source) == Keep(("source of an unverified copy",))
+def test_a_point_waits_for_a_copy_for_so_many_days_and_not_a_minute_longer() -> None:
+    source = taken(30 * DAY, copies={"us-east1": copy_of("failed", requested_at=NOW - 2 * DAY)})
+    end, here = NOW + 12 * DAY, known(copied_to="us-east1")
+    assert isinstance(of(plan([source, NEWEST], here, end - timedelta(minutes=1)))[source.id], Keep)
+    assert of(plan([source, NEWEST], here, end))[source.id] == Expire("no rule keeps it")
+
+
+@pytest.mark.parametrize("bought", [None, "us-west1"])
+def test_a_point_waits_for_no_copy_that_is_not_bought(bought: str | None) -> None:
+    source = taken(DAY, copies={"us-east1": copy_of("copying", requested_at=NOW)})
+    assert decision(source, known(copied_to=bought)) == Expire("no rule keeps it")
 
 
 def test_a_failed_point_is_kept_a_week_from_its_request() -> None:
@@ -418,12 +437,12 @@ def test_locks_and_holds_keep_points_of_an_instance_whose_time_is_over() -> None
     points = [
         taken(91 * DAY, id="locked", lock_until=NOW + DAY),
         taken(92 * DAY, id="held", holds=[hold()]),
-        taken(93 * DAY, id="copied", copies={"us-east1": copy_of("copying")}),
+        taken(93 * DAY, id="copied", copies={"us-east1": copy_of("copying", requested_at=NOW - 2 * DAY)}),
     ]
-    assert of(plan(points, lost(100), NOW)) == {
+    assert of(plan(points, lost(100, copied_to="us-east1"), NOW)) == {
         "locked": Keep(("locked until 2026-11-24 12:00 UTC",)),
         "held": Keep(("held: case 4711",)),
-        "copied": Keep(("source of an unverified copy",)),
+        "copied": Keep((WAITED_FOR,)),
     }
     held = plan(points, lost(100, tenant_holds=[hold()]), NOW)
     assert all(isinstance(one.decision, Keep) for one in held.decisions)
@@ -474,9 +493,11 @@ def test_holds_zone_loss_and_override_come_from_the_documents() -> None:
 
 
 def test_every_kept_point_has_all_its_reasons_the_policys_first() -> None:
-    one = taken(DAY, lock_until=NOW + DAY, holds=[hold()], copies={"us-east1": copy_of("requested")}, gone=[])
+    waited_for = {"us-east1": copy_of("requested", requested_at=NOW - 2 * DAY)}
+    one = taken(DAY, lock_until=NOW + DAY, holds=[hold()], copies=waited_for, gone=[])
     policy = Retention(keep_last=1, keep_daily=2, keep_weekly=3, keep_monthly=4, keep_yearly=5, keep_within_days=30)
-    given = known(policy=policy, in_breach=True, instance_holds=[hold("audit")], tenant_holds=[hold("court order")])
+    holds: dict[str, Any] = {"instance_holds": [hold("audit")], "tenant_holds": [hold("court order")]}
+    given = known(policy=policy, in_breach=True, copied_to="us-east1", **holds)
     assert of(plan([one], given, NOW))[one.id] == Keep(
         (
             "last 1/1",
@@ -490,7 +511,7 @@ def test_every_kept_point_has_all_its_reasons_the_policys_first() -> None:
             "held: case 4711",
             "instance held: audit",
             "tenant held: court order",
-            "source of an unverified copy",
+            WAITED_FOR,
             "in breach of its RPO",
         )
     )
@@ -727,13 +748,14 @@ def test_it_never_gives_up_the_newest_verified() -> None:
     [
         {"lock_until": NOW + 90 * DAY},
         {"holds": [hold()]},
-        {"copies": {"us-east1": copy_of("copying")}},
+        {"copies": {"us-east1": copy_of("copying", requested_at=NOW)}},
     ],
 )
 def test_locks_holds_and_copies_only_delay_and_lower_the_number_for_neither_side(delayed: dict[str, Any]) -> None:
     week = [taken(n * DAY, id=f"day {n}", **delayed) for n in range(7)]
-    assert ids(gives_up(week, daily(7), daily(4), NOW)) == ["day 4", "day 5", "day 6"]
-    assert gives_up(week, daily(2), daily(1), NOW) == [week[1]]
+    bought: dict[str, Any] = {"copied_to": "us-east1"}
+    assert ids(gives_up(week, daily(7, **bought), daily(4, **bought), NOW)) == ["day 4", "day 5", "day 6"]
+    assert gives_up(week, daily(2, **bought), daily(1), NOW) == [week[1]]
 
 
 def test_a_breach_and_holds_of_the_whole_only_delay() -> None:

@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from random import Random
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec import structs
-from tests.makers import copy_of, point
+from tests.makers import copy_of, point, point_disk
 
-from snapkeep.documents import Expiry, Hold, Point, Retention
+from snapkeep.copies import sets
+from snapkeep.documents import Copy, CopyDisk, CopyState, Expiry, Hold, Point, Retention, SnapshotRef
 from snapkeep.retention.rules import (
     Decision,
     Delete,
@@ -24,6 +26,7 @@ from snapkeep.retention.rules import (
     Expire,
     Keep,
     Situation,
+    Unbought,
     Undo,
     Wait,
     forecast,
@@ -71,8 +74,17 @@ def history(number: int) -> History:
         override="override" if chance.random() < 0.3 else None,
         instance_holds=_holds(chance, now, 0.05),
         tenant_holds=_holds(chance, now, 0.05),
+        **_whereabouts(chance, now),
     )
     return History(tuple(points), situation, now)
+
+
+def _whereabouts(chance: Random, now: datetime) -> dict[str, Any]:
+    """Points at home, whose copies are bought or not; or copies, bought or not."""
+    if chance.random() < 0.6:
+        return {"copied_to": chance.choice(("us-east1", "us-east1", "us-west1", None))}
+    since = chance.choice((None, now, now - 29 * DAY, now - 30 * DAY, now - 90 * DAY))
+    return {"region": "us-east1", "unbought": Unbought(since) if chance.random() < 0.5 else None}
 
 
 def _moments(chance: Random, now: datetime, zone: ZoneInfo) -> Iterator[datetime]:
@@ -103,12 +115,23 @@ def _point(number: int, at: datetime, now: datetime, chance: Random) -> Point:
         requested_at=at,
         lock_until=at + chance.choice((0, 1, 7, 30)) * DAY if chance.random() < 0.8 else None,
         holds=_holds(chance, now, 0.05),
-        copies={"us-east1": copy_of(chance.choice(("requested", "copying", "verified", "failed")))}
-        if chance.random() < 0.05
-        else {},
+        copies={"us-east1": _copy(now, chance)} if chance.random() < 0.2 else {},
         usable=chance.random() < 0.95,
         gone=["sk-gone"] if kind in ("verified", "expiring") and chance.random() < 0.05 else [],
         expiry=_expiry(now, chance) if kind == "expiring" else None,
+    )
+
+
+def _copy(now: datetime, chance: Random) -> Copy:
+    state: CopyState = chance.choice(("requested", "copying", "verified", "failed", "expiring", "deleted"))
+    return copy_of(
+        state,
+        requested_at=now - chance.choice((0, 1, 13, 14, 15)) * DAY,
+        lock_until=now + chance.choice((-1, 1)) * DAY,
+        holds=_holds(chance, now, 0.2),
+        expiry=_expiry(now, chance) if state == "expiring" else None,
+        gone=["sk-gone"] if state == "verified" and chance.random() < 0.1 else [],
+        disks=[CopyDisk(id="1", name="acme-pam-1-boot", snapshot=SnapshotRef(project="v", name="sk", location="r"))],
     )
 
 
@@ -202,7 +225,8 @@ def by_policy(given: History, policy: Retention) -> list[set[str]]:
 def wanted(given: History) -> list[set[str]]:
     """The points that anything wants, by the table in docs/concepts.md."""
     known, now = given.situation, given.now
-    selected = known.lost_at is None
+    bought = known.unbought is None
+    selected = known.lost_at is None and bought
     all_go = known.lost_at is not None and now >= known.lost_at + known.policy.keep_after_gone_days * DAY
     kept = set[str]()
     for one in given.points:
@@ -210,10 +234,11 @@ def wanted(given: History) -> list[set[str]]:
         if (
             (one.lock_until and one.lock_until > now)
             or any(hold.until is None or hold.until > now for hold in holds)
-            or any(copy.state in ("requested", "copying") for copy in one.copies.values())
+            or is_waiting_for_its_copy(one, known.copied_to, now)
             or one.state in ("requested", "creating")
-            or (settled_as(one) == "failed" and one.requested_at + 7 * DAY > now and not all_go)
-            or (one.gone and not all_go)
+            or (settled_as(one) == "failed" and one.requested_at + 7 * DAY > now and not all_go and bought)
+            or (one.gone and not all_go and bought)
+            or (known.unbought and (known.unbought.since is None or now < known.unbought.since + 30 * DAY))
         ):
             kept.add(one.id)
         let_go = known.override or (one.expiry and one.expiry.override)
@@ -221,7 +246,13 @@ def wanted(given: History) -> list[set[str]]:
             kept.add(one.id)
     if selected:
         kept |= {one.id for one in newest_verified(given.points)}
-    return [kept] if all_go else [kept | policys for policys in by_policy(given, known.policy)]
+    return [kept] if all_go or not bought else [kept | policys for policys in by_policy(given, known.policy)]
+
+
+def is_waiting_for_its_copy(one: Point, bought: str | None, now: datetime) -> bool:
+    copy = one.copies.get(bought or "")
+    missing = copy is not None and copy.state in ("requested", "copying", "failed")
+    return missing and copy is not None and copy.requested_at + 14 * DAY > now
 
 
 def becomes(one: Point, is_wanted: bool, now: datetime) -> type[Decision]:
@@ -256,7 +287,8 @@ def is_a_partition(given: History, chance: Random) -> None:
 
 
 def keeps_the_newest_verified_while_the_instance_is_selected(given: History, chance: Random) -> None:
-    if given.situation.lost_at is None:
+    """And of copies the newest, while they are bought."""
+    if given.situation.lost_at is None and given.situation.unbought is None:
         assert {one.id for one in newest_verified(given.points)} <= stays(given)
 
 
@@ -299,7 +331,7 @@ def adding_to_the_policy_never_deletes_more(given: History, chance: Random) -> N
 
 
 def gives_up_what_only_the_policy_before_wanted(given: History, chance: Random) -> None:
-    known = replace(given.situation, lost_at=None)
+    known = replace(given.situation, lost_at=None, unbought=None)
     after = replace(known, policy=_policy(chance))
     newest = {one.id for one in newest_verified(given.points)} | {one.id for one in given.points if one.gone}
     found = {one.id for one in gives_up(given.points, known, after, given.now)}
@@ -317,6 +349,39 @@ def nothing_changes_by_itself_before_the_next_change(given: History, chance: Ran
     }
 
 
+def what_becomes_of_copies_changes_nothing_at_home_but_how_long_it_waits_for_them(
+    given: History, chance: Random
+) -> None:
+    changed = [structs.replace(one, copies={"us-east1": _copy(given.now, chance)}) for one in given.points]
+    alone = replace(given.situation, copied_to=None)
+    assert kinds(replace(given, points=tuple(changed), situation=alone)) == kinds(replace(given, situation=alone))
+    waiting = {one.id for one in changed if is_waiting_for_its_copy(one, given.situation.copied_to, given.now)}
+    at_home = replace(given, points=tuple(changed))
+    without = stays(replace(at_home, situation=replace(given.situation, copied_to=None)))
+    begun = {one.id for one in changed if is_going(one)}
+    assert stays(at_home) == without | (waiting - begun)
+
+
+def what_becomes_of_home_changes_nothing_for_its_copies(given: History, chance: Random) -> None:
+    disks = [point_disk()]
+    here = [structs.replace(one, copies={"us-east1": _copy(given.now, chance)}, disks=disks) for one in given.points]
+    copies = [sets.as_point(one, "us-east1") for one in here if one.copies["us-east1"].state != "deleted"]
+    known = replace(given.situation, region="us-east1", copied_to=None)
+    changed = [
+        structs.replace(
+            one,
+            state=chance.choice(("verified", "failed", "deleted", "expiring")),
+            lock_until=None,
+            holds=[],
+            gone=[],
+            expiry=_expiry(given.now, chance),
+        )
+        for one in here
+    ]
+    later = [sets.as_point(one, "us-east1") for one in changed if one.copies["us-east1"].state != "deleted"]
+    assert kinds(History(tuple(later), known, given.now)) == kinds(History(tuple(copies), known, given.now))
+
+
 def a_forecast_for_now_is_the_plan(given: History, chance: Random) -> None:
     today = forecast(given.points, given.situation, given.now, given.now, scheduled=lambda day: None)
     assert today == plan(given.points, given.situation, given.now)
@@ -331,6 +396,8 @@ PROPERTIES = (
     adding_to_the_policy_never_deletes_more,
     gives_up_what_only_the_policy_before_wanted,
     nothing_changes_by_itself_before_the_next_change,
+    what_becomes_of_copies_changes_nothing_at_home_but_how_long_it_waits_for_them,
+    what_becomes_of_home_changes_nothing_for_its_copies,
     a_forecast_for_now_is_the_plan,
 )
 
@@ -358,6 +425,9 @@ def test_the_histories_show_every_decision_and_every_kind_of_point() -> None:
     assert any(one.lost_at for one in known)
     assert any(one.in_breach and one.override for one in known)
     assert any(one.in_breach and not one.override for one in known)
+    assert {type(one.unbought and one.unbought.since) for one in known if one.region} == {type(None), datetime}
+    histories = [history(number) for number in range(BLOCK)]
+    assert any(is_waiting_for_its_copy(p, h.situation.copied_to, h.now) for h in histories for p in h.points)
 
 
 @pytest.mark.parametrize("number", range(0, HISTORIES, 50))

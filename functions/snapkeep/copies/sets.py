@@ -6,13 +6,13 @@ Point of its own (`as_point`) and puts back what became of it (`with_set`), so t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Final
 
 from msgspec.structs import replace
 
-from snapkeep.documents import Copy, CopyDisk, CopyState, Point, PointDisk, PointState
+from snapkeep.documents import Copy, CopyDisk, CopyState, Hold, Point, PointDisk, PointState
 
 AT: Final = "@"
 """Between a point's id and a copy's region in the name of a set. Neither has it."""
@@ -95,6 +95,43 @@ def with_set(point: Point, region: str | None, after: Point) -> Point:
     )
     copies = {**point.copies, region: copy}
     return replace(point, copies=copies, held=_any_held(point, copies), updated_at=after.updated_at)
+
+
+def by_region(points: Iterable[Point]) -> dict[str | None, list[Point]]:
+    """Of these points, every set of which snapshots may exist, as a Point of its own, by region; None: at home.
+
+    In the order of the points; home first.
+    """
+    found: dict[str | None, list[Point]] = {None: []}
+    for point in points:
+        for region in stored(point):
+            found.setdefault(region, []).append(as_point(point, region))
+    return found
+
+
+def holds_of(point: Point) -> Iterator[tuple[str | None, list[Hold]]]:
+    """The holds on each of its sets, by region; None: at home."""
+    yield None, point.holds
+    yield from ((region, copy.holds) for region, copy in point.copies.items())
+
+
+def asked_for(before: Copy | None, *, by: str, reason: str, lock_days: int, now: datetime) -> Copy:
+    """The copy of a verified point that is to be made now, through temporary disks.
+
+    `before`: the one that failed or was deleted, of which what is known of its snapshots stays: those that may still
+    exist go with the new copy, whose attempts go on from theirs. Its holds stay too.
+    """
+    return Copy(
+        state="requested",
+        way="temporary_disk",
+        disks=before.disks if before else [],
+        requested_at=now,
+        requested_by=by,
+        reason=reason,
+        lock_until=now + timedelta(days=lock_days),
+        holds=before.holds if before else [],
+        next_at=now,
+    )
 
 
 def next_at(point: Point) -> datetime | None:

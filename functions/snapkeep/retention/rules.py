@@ -1,9 +1,10 @@
 """Which points are kept, for which reasons, and what becomes of the others. Pure: facts in, a plan out.
 
-Rules vote to keep; deletion is silence. Each rule looks at all points of one instance at once and votes for some of
-them, with its reason in words. What nobody votes for becomes `expiring`, is weighed again when its grace is over, and
-goes if there is still silence. The policy's own rules decide as restic's `forget --keep-*` (0.16 and later) decides
-for the same local times.
+What is weighed together are the points of one instance in one region: at home, or its copies in another, each as a
+point of its own (`copies.sets`). Rules vote to keep; deletion is silence. Each rule looks at all of them at once and
+votes for some, with its reason in words. What nobody votes for becomes `expiring`, is weighed again when its grace is
+over, and goes if there is still silence. The policy's own rules decide as restic's `forget --keep-*` (0.16 and later)
+decides for the same local times.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from zoneinfo import ZoneInfo
 
 from msgspec import structs
 
+from snapkeep.copies import rules as copies
+from snapkeep.copies import sets
 from snapkeep.creation.rules import breach_due, taken_at
 from snapkeep.creation.slots import ONE_DAY, days_earlier, local_day
-from snapkeep.documents import Hold, Instance, Point, Retention, Tenant
+from snapkeep.documents import CopyRetention, Hold, Instance, InterRegionBackup, Point, Retention, Tenant
 
 EXPIRY_GRACE: Final = timedelta(hours=24)
 """Between the decision that a point goes and its deletion: time for a person to see it, and to hold it."""
@@ -35,7 +38,18 @@ FORECAST_MAX: Final = timedelta(days=3_660)
 """How far a forecast looks ahead: as far as a policy can reach back in days. It assumes a point for every day."""
 
 
+POLICY_NUMBERS: Final = CopyRetention.__struct_fields__
+"""What a copies' policy says."""
+
+
 # --- what is known, and what is decided ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Unbought:
+    """Copies in this region are not bought, or no longer."""
+
+    since: datetime | None  # None: nobody has noted it yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +63,9 @@ class Situation:
     override: str | None  # id of an override that no plan has used yet
     instance_holds: Sequence[Hold]
     tenant_holds: Sequence[Hold]
+    region: str | None = None  # where the copies lie that are weighed; None: the points at home are
+    copied_to: str | None = None  # the region of the copies that are bought, which points at home wait for
+    unbought: Unbought | None = None  # of copies; None: they are bought
 
     @property
     def gone_at(self) -> datetime | None:
@@ -59,8 +76,11 @@ class Situation:
         return self.gone_at is not None and self.gone_at <= now
 
 
-def situation(tenant: Tenant, instance: Instance, now: datetime, policy: Retention | None = None) -> Situation:
-    """What is known of an instance now; with another policy than its tenant's, if one is given.
+def situation(
+    tenant: Tenant, instance: Instance, now: datetime, policy: Retention | None = None, *, region: str | None = None
+) -> Situation:
+    """What is known of an instance at home now, or of its copies in a region; with another policy than its own, if one
+    is given.
 
     Whether it is in breach is computed afresh: `health`, which notes it, may not have looked yet.
     """
@@ -69,15 +89,26 @@ def situation(tenant: Tenant, instance: Instance, now: datetime, policy: Retenti
     if lost_at is not None and instance.lost_reason == "offboarded":
         # Until discovery finds it again, the tenant's word counts: one that stays, or leaves later, has lost nothing.
         lost_at = max(lost_at, tenant.offboarding.at) if tenant.offboarding and tenant.has_left(now) else None
+    bought = copies.entitled(tenant, now)
+    mine = bought if bought is not None and bought.region == region else None
     return Situation(
-        policy=policy or tenant.retention,
+        policy=policy or (tenant.retention if region is None else _copies_policy(tenant, mine)),
         timezone=tenant.timezone,
         lost_at=lost_at,
         in_breach=instance.lost_at is None and (instance.breach_at is not None or (due is not None and due <= now)),
         override=instance.override.id if instance.override else None,
         instance_holds=instance.holds,
         tenant_holds=tenant.holds,
+        region=region,
+        copied_to=bought.region if bought is not None and region is None else None,
+        unbought=Unbought(copies.ended_at(tenant, region, now)) if region is not None and mine is None else None,
     )
+
+
+def _copies_policy(tenant: Tenant, bought: InterRegionBackup | None) -> Retention:
+    """By what copies are kept. A lost instance's stay as long as its points; what is not bought, no policy keeps."""
+    numbers = structs.asdict(bought.retention) if bought else dict.fromkeys(POLICY_NUMBERS, 0)
+    return Retention(**numbers, keep_after_gone_days=tenant.retention.keep_after_gone_days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,10 +273,27 @@ def held(facts: Facts) -> Votes:
 
 
 def source_of_a_copy(facts: Facts) -> Votes:
-    """Kept until copied: deleting it now would leave one region without the point."""
+    """Kept until copied: deleting it now would leave one region without the point. Only while copies are bought there,
+    and for COPY_WAIT_MAX_DAYS at the most."""
+    region = facts.situation.copied_to
     for place, point in enumerate(facts.points):
-        if any(copy.state in ("requested", "copying") for copy in point.copies.values()):
-            yield Vote(place, "source of an unverified copy")
+        copy = point.copies.get(region) if region is not None else None
+        if copy is not None and copy.state in ("requested", "copying", "failed"):
+            until = copy.requested_at + timedelta(days=copies.COPY_WAIT_MAX_DAYS)
+            if facts.now < until:
+                yield Vote(place, f"source of an unverified copy in {region}, until {_moment(until)}", until)
+
+
+def no_longer_bought(facts: Facts) -> Votes:
+    """Copies whose region is not bought any more stay for a grace, in case it is bought again. It begins when it is
+    noted that they are not."""
+    unbought = facts.situation.unbought
+    if unbought is None:
+        return
+    until = unbought.since + copies.UNENTITLED_GRACE if unbought.since is not None else None
+    if until is None or facts.now < until:
+        reason = f"no longer bought: kept until {_moment(until)}" if until else "no longer bought, and not noted yet"
+        yield from (Vote(place, reason, until) for place in range(len(facts.points)))
 
 
 def running(facts: Facts) -> Votes:
@@ -284,7 +332,8 @@ class Rule:
     name: str
     votes: Callable[[Facts], Votes]
     counts: Literal["always", "until_gone", "while_selected"]
-    """`until_gone`: also for a lost instance, but not once its points are all to go (Situation.gone_at)."""
+    """`until_gone`: also for a lost instance, but not once its points are all to go (Situation.gone_at). Of copies that
+    are not bought only what counts always does."""
     delays: bool = False
     """It only puts off what the policy decides: what it alone keeps, the policy has given up."""
 
@@ -300,6 +349,7 @@ RULES: Final = (
     Rule("breach", in_breach, "while_selected", delays=True),
     Rule("failed", failed, "until_gone", delays=True),
     Rule("incomplete", incomplete, "until_gone"),
+    Rule("no longer bought", no_longer_bought, "always", delays=True),
 )
 
 
@@ -351,7 +401,7 @@ def _then(
     points: Sequence[Point], assumed: Sequence[Point], situation: Situation, now: datetime, at: datetime
 ) -> list[_Weighed]:
     """What is decided at a later moment about these points, as they are now, beside those that are assumed."""
-    until_then = [structs.replace(p, state="verified") if p.state in ("requested", "creating") else p for p in points]
+    until_then = [_finished(point) for point in points]
     then = replace(situation, in_breach=situation.in_breach and not assumed)
     facts = _facts([*(until_then if at > now else points), *assumed], then, at)
     given = {point.id: point for point in points}
@@ -421,6 +471,8 @@ def _first(one: datetime | None, other: datetime) -> datetime:
 
 
 def _counts(rule: Rule, situation: Situation, now: datetime) -> bool:
+    if situation.unbought is not None and rule.counts != "always":
+        return False
     match rule.counts:
         case "always":
             return True
@@ -456,7 +508,10 @@ def _decision(point: Point, votes: Sequence[tuple[Rule, Vote]], facts: Facts) ->
 def _silence(point: Point, facts: Facts) -> str:
     """Why nobody wants this point."""
     known = facts.situation
-    if known.lost_at is not None and known.all_go(facts.now):
+    if known.unbought is not None and known.unbought.since is not None:
+        days = copies.UNENTITLED_GRACE.days
+        why = f"not bought in {known.region} since {_moment(known.unbought.since)}: kept for {days} days"
+    elif known.lost_at is not None and known.all_go(facts.now):
         why = f"its instance was lost {_moment(known.lost_at)}: kept for {known.policy.keep_after_gone_days} days"
     elif _settled_as(point) == "failed":
         why = f"failed, and its {FAILED_KEPT.days} days are over"
@@ -464,21 +519,24 @@ def _silence(point: Point, facts: Facts) -> str:
         why = "not usable, and no other rule keeps it"
     else:
         why = "no rule keeps it"
-    if known.in_breach and known.lost_at is None:
+    if known.in_breach and known.lost_at is None and known.unbought is None:
         why += f" (in breach of its RPO, overridden: {(point.expiry and point.expiry.override) or known.override})"
     return why
 
 
 def _refuse_unsafe(weighed: Sequence[_Weighed], situation: Situation) -> None:
-    """Law 6, held apart from the rule that votes for it: whatever the rules say, the newest verified point stays."""
-    if situation.lost_at is not None:
+    """Law 6, held apart from the rule that votes for it: whatever the rules say, the newest verified point stays; and
+    so does the newest verified copy while copies are bought."""
+    if situation.lost_at is not None or situation.unbought is not None:
         return
     newest = next((one for one in weighed if restorable(one.point)), None) or next(
         (one for one in weighed if _settled_as(one.point) == "verified" and not _going(one.point)), None
     )
     if newest is not None and isinstance(newest.decision, Expire | Wait | Delete):
+        what = "point" if situation.region is None else "copy"
         raise UnsafePlan(
-            f"{newest.point.id}: is the newest verified point of {newest.point.instance.name} and would go: "
+            f"{sets.name_of(newest.point.id, situation.region)}: is the newest verified {what} of "
+            f"{newest.point.instance.name} and would go: "
             f"{newest.decision.reason}. Nothing of this instance is deleted; the rules have to be mended"
         )
 
@@ -534,6 +592,17 @@ def restorable(point: Point) -> bool:
 
 def _wanted(facts: Facts) -> set[int]:
     return {place for place, votes in enumerate(_votes(facts)) if any(not rule.delays for rule, _ in votes)}
+
+
+def _finished(point: Point) -> Point:
+    """What runs now, at home or as a copy, is taken for verified."""
+    if point.state not in RUNS and not any(copy.state in RUNS for copy in point.copies.values()):
+        return point
+    done = {r: structs.replace(c, state="verified") if c.state in RUNS else c for r, c in point.copies.items()}
+    return structs.replace(point, state="verified" if point.state in RUNS else point.state, copies=done)
+
+
+RUNS: Final = ("requested", "creating", "copying")
 
 
 def _assumed(
