@@ -136,6 +136,7 @@ HARMLESS: Final = (
     "ipaddress",
     "json",
     "msgspec",
+    "operator",
     "re",
     "typing",
     "uuid",
