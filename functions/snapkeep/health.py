@@ -50,7 +50,7 @@ COPIES: Final = (
 )
 """What `copies` of a tenant's and of the fleet's health holds, each the sum of its instances'."""
 
-_WORST: Final = ("verified", "failed", "missed")
+_HOW_BAD: Final = {"verified": 0, "failed": 1, "missed": 2}
 """States of a day, from the best to the worst."""
 
 _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -169,7 +169,7 @@ def compute(tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime) ->
     days: dict[str, str] = {}
     for instance in instances:
         for day, ended in instance.tally.days.items():
-            if day not in days or _WORST.index(ended) > _WORST.index(days[day]):
+            if day not in days or _HOW_BAD[ended] > _HOW_BAD[days[day]]:
                 days[day] = ended
     stands = d.TenantHealth(
         updated_at=now,

@@ -183,7 +183,7 @@ class Record:
 
 def timestamp(at: datetime) -> str:
     """RFC 3339 in UTC with microseconds, always: equal instants have equal bytes."""
-    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{at.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def canonical(value: Any) -> bytes:

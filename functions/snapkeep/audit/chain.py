@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
+
 from snapkeep.documents import AuditRecord
 
 GENESIS: Final = bytes(32)
@@ -52,7 +54,7 @@ def append(head: Head, bodies: Sequence[bytes]) -> list[AuditRecord]:
     """
     records = []
     for body in bodies:
-        fields = json.loads(body)
+        fields = msgspec.json.decode(body)
         at = instant(fields["at"])
         hashed = link(bytes.fromhex(head.hash), body).hex()
         record = AuditRecord(

@@ -72,12 +72,16 @@ def only_missed(plan: SlotPlan) -> SlotPlan:
 
 def slot_of(day: date, instance_id: str, tenant: Tenant) -> Slot | None:
     """The slot of a local day; None for a day that the time zone leaves out (Apia had no 30 December 2011)."""
-    zone = ZoneInfo(tenant.timezone)
-    hour, minute = tenant.schedule.daily_at.split(":")
-    at = first_instant(day, time(int(hour), int(minute)), zone)
+    return _slot(day, instance_id, tenant.timezone, tenant.schedule.daily_at, tenant.schedule.spread_minutes)
+
+
+@lru_cache(maxsize=4096)
+def _slot(day: date, instance_id: str, timezone: str, daily_at: str, spread_minutes: int) -> Slot | None:
+    hour, minute = daily_at.split(":")
+    at = first_instant(day, time(int(hour), int(minute)), ZoneInfo(timezone))
     if at is None:
         return None
-    return Slot(day=day.isoformat(), at=at + timedelta(seconds=spread_s(instance_id, tenant.schedule.spread_minutes)))
+    return Slot(day=day.isoformat(), at=at + timedelta(seconds=spread_s(instance_id, spread_minutes)))
 
 
 @lru_cache(maxsize=4096)

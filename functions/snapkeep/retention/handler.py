@@ -139,9 +139,9 @@ class _Run:
         if tenant is None or holder is None:
             return True
         try:
-            self.controls = d.from_data(d.Controls, controls.data) if controls else None
-            found = d.from_data(d.Instance, holder.data)
-            holds = (*found.holds, *d.from_data(d.Tenant, tenant.data).holds)
+            self.controls = controls.read_as(d.Controls) if controls else None
+            found = holder.read_as(d.Instance)
+            holds = (*found.holds, *tenant.read_as(d.Tenant).holds)
         except msgspec.ValidationError:
             return True
         return self.paused(found.project, vault) or any(hold.stands(self.now) for hold in holds)

@@ -286,7 +286,7 @@ _SIMPLE: Final = frozenset({str, datetime, bytes, type(None)})
 
 def _same(values: Sequence[Any], others: Sequence[Any]) -> bool:
     """Whether two documents surely stand at the same place. False says nothing."""
-    return values == others and all(type(value) in _SIMPLE for value in values)
+    return values == others and _SIMPLE.issuperset(map(type, values))
 
 
 class _Stored(msgspec.Struct, frozen=True):
