@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import pytest
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient  # type: ignore[import-untyped]
+from tests.contract.clouds import Side, fleet, reached
 from tests.contract.losses import Losses, LossyBus, LossyDocuments, wire
 
 from snapkeep.gcp.firestore import GoogleDocuments
@@ -71,6 +72,20 @@ def pubsub_emulator(emulators_installed: None) -> Iterator[emulators.Emulator]:
 def project() -> str:
     """A project of its own for each test: nothing of another test is in it."""
     return f"demo-{uuid.uuid4().hex[:20]}"
+
+
+# --- clouds -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["local", "google"])
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def side(way: str) -> Iterator[Side]:
+    with reached(way, fleet()) as one:
+        yield one
 
 
 # --- documents ---------------------------------------------------------------------------------------------------

@@ -1,7 +1,4 @@
-"""Compute in memory and over google-cloud-compute: one suite, and what only shows between the client and a server.
-
-Both sides look at the same state machine, so that each value one of them gives is compared with the other's.
-"""
+"""Compute in memory and over google-cloud-compute: one suite, and what only shows between the client and a server."""
 
 from __future__ import annotations
 
@@ -14,14 +11,30 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
-from werkzeug.serving import WSGIRequestHandler, make_server
+from tests.contract.clouds import (
+    BOOT,
+    CALLS_TIMEOUT_S,
+    DATA,
+    INSTANCE,
+    KEY,
+    NOW,
+    PROJECT,
+    REGION,
+    STOPS_WITHIN_S,
+    VAULT,
+    ZONE,
+    Side,
+    fleet,
+    reached,
+    served,
+)
 
 from snapkeep import cloud
 from snapkeep.cloud import (
@@ -37,7 +50,7 @@ from snapkeep.cloud import (
 )
 from snapkeep.gcp import compute as adapter
 from snapkeep.gcp.compute import GoogleCompute
-from snapkeep.ports import Compute, R, Refused, Transient
+from snapkeep.ports import Compute, Refused, Transient
 from snapkeep_local.cloud import Cloud
 from snapkeep_local.compute import LocalCompute
 from snapkeep_local.emulators import free_port
@@ -53,122 +66,6 @@ from snapkeep_local.faults import (
 )
 from snapkeep_local.limits import Limits
 from snapkeep_local.rest import Simulator
-
-NOW = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)
-PROJECT = "acme-prod"
-VAULT = "acme-vault"
-ZONE = "southamerica-east1-a"
-REGION = "southamerica-east1"
-KEY = "projects/keys/locations/southamerica-east1/keyRings/ring/cryptoKeys/key"
-INSTANCE = f"projects/{PROJECT}/zones/{ZONE}/instances/pam-1"
-BOOT = f"projects/{PROJECT}/zones/{ZONE}/disks/pam-1-boot"
-DATA = f"projects/{PROJECT}/regions/{REGION}/disks/pam-1-data"
-GENEROUS = Limits(lists_per_minute=10**6, reads_per_minute=10**6)
-
-CALLS_TIMEOUT_S = 0.2
-"""In place of half a minute: some of these tests wait for it to pass."""
-
-STOPS_WITHIN_S = 0.01
-"""How soon a server notices that it is to stop; the library's half a second would be most of these tests' time."""
-
-
-# --- a cloud, and the ways to reach it -----------------------------------------------------------------------------
-
-
-def fleet(limits: Limits = GENEROUS) -> Cloud:
-    """One instance with a zonal and a regional disk and two local SSDs, and disks of every other kind."""
-    one = Cloud(7, NOW, limits)
-    one.add_disk(project=PROJECT, zone=ZONE, name="pam-1-boot", boot=True, labels={"role": "boot"}, kms_key=KEY)
-    one.add_disk(project=PROJECT, zone=ZONE, name="pam-1-data", size_gb=500, replica_zones=(ZONE, f"{REGION}-b"))
-    one.add_disk(project=PROJECT, zone=ZONE, name="csek", customer_supplied_key=True, architecture="ARM64")
-    one.add_disk(
-        project=PROJECT,
-        zone=f"{REGION}-b",
-        name="fast",
-        type="hyperdisk-balanced",
-        provisioned_iops=3600,
-        provisioned_throughput=290,
-    )
-    one.add_instance(
-        project=PROJECT,
-        zone=ZONE,
-        name="pam-1",
-        disks=[BOOT, DATA],
-        labels={"tenant": "acme", "tier": "gold"},
-        metadata={"startup-script": "#!/bin/sh\necho up", "enable-oslogin": "TRUE"},
-        local_ssds=2,
-        tags=["https", "pam"],
-        service_account="pam@acme-prod.iam.gserviceaccount.com",
-    )
-    # Nothing that can be left out: what is empty is told in no field at all.
-    one.add_disk(project=PROJECT, zone="us-east1-b", name="bare")
-    one.add_instance(
-        project=PROJECT, zone="us-east1-b", name="bare", disks=[f"projects/{PROJECT}/zones/us-east1-b/disks/bare"]
-    )
-    return one
-
-
-class Quiet(WSGIRequestHandler):
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def served(simulator: Simulator) -> Iterator[str]:
-    """The simulator's REST skin on a port of this machine; its root URL."""
-    server = make_server("127.0.0.1", 0, simulator.app, threaded=True, request_handler=Quiet)
-    thread = threading.Thread(target=server.serve_forever, args=(STOPS_WITHIN_S,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@dataclass
-class Side:
-    """One way to a cloud."""
-
-    compute: Compute
-    cloud: Cloud
-    local: LocalCompute
-
-    def pass_time(self, **duration: float) -> None:
-        self.cloud.advance(self.cloud.now + timedelta(**duration))
-
-    def both(self, kind: type[R], link: str) -> R | None:
-        """What this side reads, which is what there is in the other's eyes too."""
-        found = self.compute.get(kind, link)
-        assert found == self.local.get(kind, link)
-        return found
-
-    def one(self, kind: type[R], link: str) -> R:
-        found = self.both(kind, link)
-        assert found is not None
-        return found
-
-
-@contextmanager
-def reached(way: str, one: Cloud) -> Iterator[Side]:
-    local = LocalCompute(one)
-    if way == "local":
-        yield Side(local, one, local)
-        return
-    with served(Simulator(one)) as endpoint:
-        yield Side(GoogleCompute(endpoint, calls_timeout_s=CALLS_TIMEOUT_S), one, local)
-
-
-@pytest.fixture(params=["local", "google"])
-def way(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def side(way: str) -> Iterator[Side]:
-    with reached(way, fleet()) as one:
-        yield one
 
 
 def insert(name: str = "sk-1", **changes: Any) -> InsertSnapshot:

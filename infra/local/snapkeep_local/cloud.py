@@ -617,8 +617,9 @@ class Cloud:
     ) -> tuple[list[Json], str]:
         """One page of a project's resources, and the token of the next ("": none).
 
-        Of all zones and regions (`snapshots.list`, `globalOperations.list`, else `{kind}.aggregatedList`), or, of
-        instant snapshots and their groups, of one `scope` (`zones/Z`, `regions/R`: `{kind}.list`). Raises ApiError.
+        Of all zones and regions (`snapshots.list`, `globalOperations.list`, else `{kind}.aggregatedList`); groups of
+        instant snapshots of one `scope` (`zones/Z`, `regions/R`: `{kind}.list`), since no list has them all.
+        Raises ApiError.
         """
         methods = {"snapshots": "snapshots.list", "operations": "globalOperations.list"}
         method = _in_scope(f"{kind}.list", scope) if scope else methods.get(kind, f"{kind}.aggregatedList")

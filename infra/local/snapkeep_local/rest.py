@@ -30,6 +30,9 @@ _LIST_KINDS: Final[dict[Kind, str]] = {
     "disks": "compute#diskAggregatedList",
     "snapshots": "compute#snapshotList",
     "operations": "compute#operationList",
+    "instantSnapshots": "compute#instantSnapshotAggregatedList",
+    "resourcePolicies": "compute#resourcePolicyAggregatedList",
+    "instantSnapshotGroups": "compute#listInstantSnapshotGroups",
 }
 
 
@@ -47,10 +50,35 @@ class _EncryptionKey(_Body, frozen=True, kw_only=True):
 class _Snapshot(_Body, frozen=True, kw_only=True):
     name: str = ""
     source_disk: str = ""
+    source_instant_snapshot: str = ""
+    guest_flush: bool = False
     storage_locations: list[str] = []
     labels: dict[str, str] = {}
     description: str = ""
     snapshot_encryption_key: _EncryptionKey = _EncryptionKey()
+
+
+class _InstantSnapshot(_Body, frozen=True, kw_only=True):
+    name: str = ""
+    source_disk: str = ""
+    labels: dict[str, str] = {}
+    description: str = ""
+
+
+class _InstantSnapshotGroup(_Body, frozen=True, kw_only=True):
+    name: str = ""
+    source_consistency_group: str = ""
+    description: str = ""
+
+
+class _Disk(_Body, frozen=True, kw_only=True):
+    name: str = ""
+    source_snapshot: str = ""
+    type: str = ""
+    size_gb: int | Annotated[str, msgspec.Meta(pattern=r"^\d{1,9}$")] = 0
+    labels: dict[str, str] = {}
+    description: str = ""
+    disk_encryption_key: _EncryptionKey = _EncryptionKey()
 
 
 class _Labels(_Body, frozen=True, kw_only=True):
@@ -257,6 +285,7 @@ class Simulator:
         self.app.register_error_handler(ApiError, _refused)
         self.app.register_error_handler(HTTPException, _not_understood)
         _add_api(self.app, self)
+        _add_instant_snapshots(self.app, self)
         _add_controls(self.app, self)
 
     def now(self) -> datetime:
@@ -294,13 +323,9 @@ def _add_api(app: flask.Flask, simulator: Simulator) -> None:
     root = "/compute/v1/projects/<project>"
     snapshots = f"{root}/global/snapshots"
 
-    @app.get(f"{root}/aggregated/instances")
-    def aggregated_instances(project: str) -> Json:
-        return simulator.use(lambda cloud: _aggregated(cloud, "instances", project))
-
-    @app.get(f"{root}/aggregated/disks")
-    def aggregated_disks(project: str) -> Json:
-        return simulator.use(lambda cloud: _aggregated(cloud, "disks", project))
+    @app.get(f"{root}/aggregated/<any(instances, disks, instantSnapshots, resourcePolicies):kind>")
+    def aggregated(project: str, kind: Kind) -> Json:
+        return simulator.use(lambda cloud: _aggregated(cloud, kind, project))
 
     @app.get(f"{root}/zones/<zone>/instances/<name>")
     def instance(project: str, zone: str, name: str) -> Json:
@@ -309,6 +334,21 @@ def _add_api(app: flask.Flask, simulator: Simulator) -> None:
     @app.get(f"{root}/<any(zones, regions):scope>/<place>/disks/<name>")
     def disk(project: str, scope: str, place: str, name: str) -> Json:
         return simulator.use(lambda cloud: cloud.get("disks", f"projects/{project}/{scope}/{place}/disks/{name}"))
+
+    @app.post(f"{root}/zones/<zone>/disks")
+    def insert_disk(project: str, zone: str) -> Json:
+        body = msgspec.to_builtins(_decoded(_Disk))
+        return simulator.use(lambda cloud: cloud.insert_disk(project, zone, body, _request_id()))
+
+    @app.delete(f"{root}/zones/<zone>/disks/<name>")
+    def delete_disk(project: str, zone: str, name: str) -> Json:
+        link = f"projects/{project}/zones/{zone}/disks/{name}"
+        return simulator.use(lambda cloud: cloud.delete_disk(link, _request_id()))
+
+    @app.get(f"{root}/regions/<region>/resourcePolicies/<name>")
+    def resource_policy(project: str, region: str, name: str) -> Json:
+        link = f"projects/{project}/regions/{region}/resourcePolicies/{name}"
+        return simulator.use(lambda cloud: cloud.get("resourcePolicies", link))
 
     @app.get(snapshots)
     def list_snapshots(project: str) -> Json:
@@ -346,6 +386,47 @@ def _add_api(app: flask.Flask, simulator: Simulator) -> None:
     def operation(project: str, scope: str, place: str, name: str) -> Json:
         link = f"projects/{project}/{scope}/{place}/operations/{name}"
         return simulator.use(lambda cloud: cloud.get_operation(link))
+
+
+def _add_instant_snapshots(app: flask.Flask, simulator: Simulator) -> None:
+    """Instant snapshots and their groups, each in a zone or, of regional disks, in a region."""
+    placed = "/compute/v1/projects/<project>/<any(zones, regions):scope>/<place>"
+    instants, groups = f"{placed}/instantSnapshots", f"{placed}/instantSnapshotGroups"
+
+    def link(kind: Kind, project: str, scope: str, place: str, name: str) -> str:
+        return f"projects/{project}/{scope}/{place}/{kind}/{name}"
+
+    @app.get(groups)
+    def list_groups(project: str, scope: str, place: str) -> Json:
+        return simulator.use(lambda cloud: _list(cloud, "instantSnapshotGroups", project, f"{scope}/{place}"))
+
+    @app.get(f"{placed}/<any(instantSnapshots, instantSnapshotGroups):kind>/<name>")
+    def read(project: str, scope: str, place: str, kind: Kind, name: str) -> Json:
+        return simulator.use(lambda cloud: cloud.get(kind, link(kind, project, scope, place, name)))
+
+    @app.post(instants)
+    def insert_instant(project: str, scope: str, place: str) -> Json:
+        body = msgspec.to_builtins(_decoded(_InstantSnapshot))
+        return simulator.use(
+            lambda cloud: cloud.insert_instant_snapshot(project, f"{scope}/{place}", body, _request_id())
+        )
+
+    @app.delete(f"{instants}/<name>")
+    def delete_instant(project: str, scope: str, place: str, name: str) -> Json:
+        meant = link("instantSnapshots", project, scope, place, name)
+        return simulator.use(lambda cloud: cloud.delete_instant_snapshot(meant, _request_id()))
+
+    @app.post(groups)
+    def insert_group(project: str, scope: str, place: str) -> Json:
+        body = msgspec.to_builtins(_decoded(_InstantSnapshotGroup))
+        return simulator.use(
+            lambda cloud: cloud.insert_instant_snapshot_group(project, f"{scope}/{place}", body, _request_id())
+        )
+
+    @app.delete(f"{groups}/<name>")
+    def delete_group(project: str, scope: str, place: str, name: str) -> Json:
+        meant = link("instantSnapshotGroups", project, scope, place, name)
+        return simulator.use(lambda cloud: cloud.delete_instant_snapshot_group(meant, _request_id()))
 
 
 def _add_controls(app: flask.Flask, simulator: Simulator) -> None:
@@ -390,9 +471,9 @@ def _add_controls(app: flask.Flask, simulator: Simulator) -> None:
 # --- lists --------------------------------------------------------------------------------------------------------
 
 
-def _list(cloud: Cloud, kind: Kind, project: str) -> Json:
-    items, token = _page(cloud, kind, project)
-    return _listed(kind, f"projects/{project}/global/{kind}", token) | ({"items": items} if items else {})
+def _list(cloud: Cloud, kind: Kind, project: str, scope: str = "") -> Json:
+    items, token = _page(cloud, kind, project, scope)
+    return _listed(kind, f"projects/{project}/{scope or 'global'}/{kind}", token) | ({"items": items} if items else {})
 
 
 def _aggregated(cloud: Cloud, kind: Kind, project: str) -> Json:
@@ -407,8 +488,8 @@ def _aggregated(cloud: Cloud, kind: Kind, project: str) -> Json:
 
 
 def _scopes(cloud: Cloud, kind: Kind) -> Iterable[str]:
-    # Instances are in zones only.
-    return (scope for scope in cloud.scopes() if kind == "disks" or scope.startswith("zones/"))
+    holds = {"instances": "zones/", "resourcePolicies": "regions/"}.get(kind, "")
+    return (scope for scope in cloud.scopes() if scope.startswith(holds))
 
 
 def _no_results(scope: str) -> Json:
@@ -422,7 +503,7 @@ def _listed(kind: Kind, path: str, token: str) -> Json:
     return listed | ({"nextPageToken": token} if token else {})
 
 
-def _page(cloud: Cloud, kind: Kind, project: str) -> tuple[list[Json], str]:
+def _page(cloud: Cloud, kind: Kind, project: str, scope: str = "") -> tuple[list[Json], str]:
     asked = flask.request.args
     most = asked.get("maxResults", str(PAGE_MAX))
     if not most.isdecimal():
@@ -430,6 +511,7 @@ def _page(cloud: Cloud, kind: Kind, project: str) -> tuple[list[Json], str]:
     return cloud.page(
         kind,
         project,
+        scope=scope,
         filter=asked.get("filter", ""),
         max_results=int(most),
         page_token=asked.get("pageToken", ""),
