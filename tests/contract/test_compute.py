@@ -43,8 +43,11 @@ from snapkeep.cloud import (
     Disk,
     InsertSnapshot,
     Instance,
+    InstantSnapshot,
+    InstantSnapshotGroup,
     Operation,
     Resource,
+    ResourcePolicy,
     Snapshot,
     request_id,
 )
@@ -983,7 +986,15 @@ def test_the_reason_may_stand_in_the_details_alone() -> None:
         {"items": {"zones/us-east1-c": {"warning": {"code": "UNREACHABLE", "message": "down"}}}},
     ],
 )
-@pytest.mark.parametrize(("kind", "plural"), [(Instance, "instances"), (Disk, "disks")])
+@pytest.mark.parametrize(
+    ("kind", "plural"),
+    [
+        (Instance, "instances"),
+        (Disk, "disks"),
+        (InstantSnapshot, "instantSnapshots"),
+        (ResourcePolicy, "resourcePolicies"),
+    ],
+)
 def test_a_zone_that_does_not_answer_is_no_empty_zone(kind: type[Resource], plural: str, page: Any) -> None:
     path = f"projects/{PROJECT}/aggregated/{plural}"
     with answering(Canned({path: (200, page)})) as compute, pytest.raises(Transient, match="zones/us-east1-c"):
@@ -1017,6 +1028,29 @@ def test_a_zonal_operation_is_read_and_fields_that_no_client_knows_are_passed_ov
             error_message="none left",
             http_status=503,
         )
+
+
+def test_a_group_may_tell_its_consistency_group_in_one_place_or_in_two() -> None:
+    policy = f"projects/{PROJECT}/regions/{REGION}/resourcePolicies/together"
+    link = f"projects/{PROJECT}/zones/{ZONE}/instantSnapshotGroups/g"
+    group = {"id": "1", "name": "g", "selfLink": f"https://h/v1/{link}", "status": "READY",
+             "creationTimestamp": "2026-03-01T02:30:00.000Z"}  # fmt: skip
+    source = {"resourceStatus": {"sourceInfo": {"consistencyGroup": f"https://h/v1/{policy}"}}}
+    for told in (source, {"sourceConsistencyGroup": f"https://h/v1/{policy}"}):
+        with answering(Canned({link: (200, group | told)})) as compute:
+            found = compute.get(InstantSnapshotGroup, link)
+        assert found is not None
+        assert (found.consistency_group, found.created_at) == (policy, NOW)
+
+
+@pytest.mark.parametrize("policy", ["diskConsistencyGroupPolicy", "snapshotSchedulePolicy", "workloadPolicy"])
+def test_of_policies_only_one_kind_is_a_consistency_group(policy: str) -> None:
+    link = f"projects/{PROJECT}/regions/{REGION}/resourcePolicies/p"
+    told = {"name": "p", "region": f"https://h/v1/projects/{PROJECT}/regions/{REGION}", "selfLink": f"https://h/{link}"}
+    with answering(Canned({link: (200, told | {policy: {}})})) as compute:
+        found = compute.get(ResourcePolicy, link)
+    assert found is not None
+    assert (found.consistency_group, found.link) == (policy == "diskConsistencyGroupPolicy", link)
 
 
 @pytest.mark.parametrize(("said", "status"), [("PENDING", "PENDING"), ("RUNNING", "RUNNING"), ("ABORTING", "RUNNING")])

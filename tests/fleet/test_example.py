@@ -12,7 +12,8 @@ import pytest
 
 from snapkeep import cloud, fleet
 from snapkeep.documents import ByName, CopyRetention, Retention, Schedule, Selected, Tenant
-from snapkeep_local import example
+from snapkeep_local import example, sim
+from snapkeep_local.cloud import Cloud
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fleet.yaml"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -97,6 +98,25 @@ def test_some_instance_has_a_local_ssd_and_some_a_regional_disk(seed: int) -> No
         assert len(set(disk.replica_zones)) == 2
         assert spec.zone in disk.replica_zones
         assert {cloud.region_of(zone) for zone in disk.replica_zones} == {cloud.region_of(spec.zone)}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_instances_of_one_moment_have_all_disks_in_one_zone_and_under_one_policy(seed: int) -> None:
+    of_one_moment = {tenant.project for tenant in TENANTS if tenant.consistency == "group"}
+    held = example.inventory(TENANTS, seed)
+    together = [spec for spec in held if spec.project in of_one_moment]
+    assert together
+    assert not any(disk.regional for spec in together for disk in spec.disks)
+    assert all(cloud.NAME.fullmatch(spec.consistency_group) for spec in together)
+    assert len({(spec.project, spec.consistency_group) for spec in together}) == len(together)
+    assert {spec.consistency_group for spec in held if spec.project not in of_one_moment} == {""}
+    built = Cloud(seed, NOW)
+    sim.populate(built, TENANTS, seed)
+    grouped = {instance.link for instance in built.instances() if instance.project in of_one_moment}
+    for disk in built.disks():
+        policies = [policy.rpartition("/")[2] for policy in disk.get("resourcePolicies", ())]
+        [user] = [cloud.partial_link(user) for user in disk["users"]]
+        assert len(policies) == (user in grouped)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ PROJECT = "acme-prod"
 ZONE = "southamerica-east1-a"
 DISK = f"projects/{PROJECT}/zones/{ZONE}/disks/data"
 INSTANCE = f"projects/{PROJECT}/zones/{ZONE}/instances/pam-1"
+POLICY = f"projects/{PROJECT}/regions/southamerica-east1/resourcePolicies/together"
 UUID = "9c3cb4de-24a0-4ef2-b7a3-df4a1b7a3a10"
 
 
@@ -1151,6 +1153,40 @@ def test_the_fleet_is_changed(http: FlaskClient, cloud: Cloud) -> None:
     assert [one["name"] for one in http.get("/_sim/state").get_json()["disks"]] == ["data"]
 
 
+def test_policies_come_over_disks_and_instances_are_switched_off_and_on(http: FlaskClient, cloud: Cloud) -> None:
+    def change(kind: str, **fields: Any) -> str:
+        answer = http.post("/_sim/fleet", json={"kind": kind, **fields})
+        assert answer.status_code == 200, answer.get_json()
+        return str(answer.get_json()["link"])
+
+    def status() -> str:
+        return str(cloud.get("instances", INSTANCE)["status"])
+
+    spot = {"project": PROJECT, "region": "southamerica-east1"}
+    group = change("add_policy", **spot, name="together")
+    schedule = change("add_policy", **spot, name="nightly", consistency_group=False)
+    assert change("attach_policy", disk=DISK, policy=group) == DISK
+    change("attach_policy", disk=DISK, policy=schedule)
+    state = http.get("/_sim/state").get_json()
+    assert [one["name"] for one in state["resource_policies"]] == ["nightly", "together"]
+    policies = [policy.rpartition("/")[2] for policy in state["disks"][0]["resourcePolicies"]]
+    assert policies == ["together", "nightly"]
+    change("detach_policy", disk=DISK, policy=schedule)
+    assert len(cloud.get("disks", DISK)["resourcePolicies"]) == 1
+    assert status() == "RUNNING"
+    assert change("stop_instance", instance=INSTANCE) == INSTANCE
+    assert status() == "TERMINATED"
+    change("start_instance", instance=INSTANCE)
+    assert status() == "RUNNING"
+    change("set_guest_agent", instance=INSTANCE, guest_agent=False)
+    asked = take(cloud, "s", guestFlush=True)
+    wait(cloud, minutes=1)
+    assert "error" in operation(cloud, asked)
+    change("set_guest_agent", instance=INSTANCE, guest_agent=True)
+    take(cloud, "s", guestFlush=True)
+    assert [one["flushed"] for one in http.get("/_sim/state").get_json()["snapshots"]] == [True]
+
+
 @pytest.mark.parametrize(
     ("change", "status", "why"),
     [
@@ -1165,6 +1201,11 @@ def test_the_fleet_is_changed(http: FlaskClient, cloud: Cloud) -> None:
         ({"kind": "add_disk", "project": PROJECT, "zone": ZONE, "name": "data"}, 409, "already exists"),
         ({"kind": "remove_disk", "disk": DISK + "-2"}, 404, "was not found"),
         ({"kind": "remove_disk", "disk": DISK}, 400, "is in use by"),
+        ({"kind": "add_policy", "project": PROJECT, "region": "us-east1", "name": "No"}, 400, "resource.name"),
+        ({"kind": "attach_policy", "disk": DISK, "policy": POLICY}, 404, "was not found"),
+        ({"kind": "detach_policy", "disk": DISK, "policy": POLICY}, 400, "is not under it"),
+        ({"kind": "stop_instance", "instance": INSTANCE + "-2"}, 404, "was not found"),
+        ({"kind": "set_guest_agent", "instance": INSTANCE}, 400, "missing required field `guest_agent`"),
         ([], 400, "Expected `object`"),
     ],
 )
@@ -1204,6 +1245,75 @@ def test_the_state_is_everything(http: FlaskClient, cloud: Cloud) -> None:
 # --- the API over HTTP, as far as no client of ours asks -----------------------------------------------------------
 
 ROOT = f"/compute/v1/projects/{PROJECT}"
+
+
+def test_a_policy_is_of_the_project_and_region_of_its_disks_and_over_each_once(cloud: Cloud) -> None:
+    for project, region in ((PROJECT, "us-east1"), ("beta-prod", "southamerica-east1")):
+        elsewhere = cloud.add_policy(project=project, region=region, name="together")
+        assert refused(partial(cloud.attach_policy, DISK, elsewhere)) == (400, "invalid")
+    cloud.add_policy(project=PROJECT, region="southamerica-east1", name="together")
+    assert refused(lambda: cloud.add_policy(project=PROJECT, region="southamerica-east1", name="together"))[0] == 409
+    cloud.attach_policy(DISK, POLICY)
+    assert refused(lambda: cloud.attach_policy(DISK, POLICY)) == (400, "invalid")
+
+
+def test_moments_are_listed_read_and_counted_where_they_lie(http: FlaskClient, cloud: Cloud) -> None:
+    cloud.add_policy(project=PROJECT, region="southamerica-east1", name="together")
+    cloud.attach_policy(DISK, POLICY)
+    zone = f"/compute/v1/projects/{PROJECT}/zones/{ZONE}"
+    body = {"name": "moment", "sourceConsistencyGroup": f"https://compute.googleapis.com/compute/v1/{POLICY}"}
+    asked = http.post(f"{zone}/instantSnapshotGroups", json=body).get_json()
+    assert asked["zone"].endswith(f"zones/{ZONE}")
+    assert http.get(f"{zone}/operations/{asked['name']}").get_json()["status"] == "RUNNING"
+    assert http.get("/compute/v1/projects/acme-prod/global/operations").get_json().get("items") is None
+    wait(cloud, seconds=10)
+    [group] = http.get(f"{zone}/instantSnapshotGroups").get_json()["items"]
+    assert (group["name"], group["status"]) == ("moment", "READY")
+    assert "items" not in http.get(zone.replace("-a", "-b") + "/instantSnapshotGroups").get_json()
+    root = f"/compute/v1/projects/{PROJECT}"
+    [held] = http.get(f"{root}/aggregated/instantSnapshots").get_json()["items"][f"zones/{ZONE}"]["instantSnapshots"]
+    assert (held["diskSizeGb"], held["sourceInstantSnapshotGroupId"]) == ("100", group["id"])
+    assert http.get(f"{zone}/instantSnapshots/{held['name']}").get_json() == held
+    policies = http.get(f"{root}/aggregated/resourcePolicies").get_json()["items"]
+    assert [list(scope) for scope in policies.values()] == [["resourcePolicies"]], "policies are in regions alone"
+    calls = http.get("/_sim/calls").get_json()
+    assert calls == {
+        "globalOperations.list": 1,
+        "instantSnapshotGroups.insert": 1,
+        "instantSnapshotGroups.list": 2,
+        "instantSnapshots.aggregatedList": 1,
+        "instantSnapshots.get": 1,
+        "resourcePolicies.aggregatedList": 1,
+        "zoneOperations.get": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "why"),
+    [
+        ("instantSnapshots", {"name": "i", "sourceDisk": 1}, "Expected `str`"),
+        ("instantSnapshotGroups", [], "Expected `object`"),
+        ("disks", {"name": "d", "sizeGb": "many"}, "matching regex"),
+    ],
+)
+def test_what_is_asked_for_in_wrong_words_is_refused(http: FlaskClient, path: str, body: Any, why: str) -> None:
+    answer = http.post(f"/compute/v1/projects/{PROJECT}/zones/{ZONE}/{path}", json=body)
+    assert answer.status_code == 400
+    assert why in said(answer)
+
+
+def test_a_snapshot_of_an_earlier_moment_holds_what_changed_since(cloud: Cloud) -> None:
+    body = {"name": "i", "sourceDisk": DISK}
+    cloud.insert_instant_snapshot(PROJECT, f"zones/{ZONE}", body)
+    wait(cloud, days=3)
+    take(cloud, "now")
+    instant = f"projects/{PROJECT}/zones/{ZONE}/instantSnapshots/i"
+    for name in ("then", "again"):
+        take(cloud, name, disk="", sourceInstantSnapshot=instant)
+    wait(cloud, hours=1)
+    assert [cloud.moment(link(name)) for name in ("now", "then")] == [NOW + timedelta(days=3), NOW]
+    assert 0 < size(cloud, "then") < size(cloud, "now") == 50 << 30
+    assert size(cloud, "again") == 0, "the same moment once more"
 
 
 def test_an_aggregated_list_says_which_scopes_hold_nothing(http: FlaskClient, cloud: Cloud) -> None:

@@ -16,10 +16,12 @@ from snapkeep_local.cloud import Cloud, Saved
 from snapkeep_local.errors import ApiError
 from snapkeep_local.faults import (
     DeletionLies,
+    DiskFails,
     Effect,
     ErrorAfter,
     ErrorBefore,
     Fault,
+    InstantVanishes,
     OperationFails,
     Slow,
     SnapshotFails,
@@ -34,9 +36,11 @@ ZONE = "southamerica-east1-a"
 NAMES = ("one", "two", "three")
 DISKS = tuple(f"projects/{PROJECT}/zones/{ZONE}/disks/{name}" for name in ("boot", "data"))
 INSTANCE = f"projects/{PROJECT}/zones/{ZONE}/instances/pam-1"
+SCOPE = f"zones/{ZONE}"
+POLICY = f"projects/{PROJECT}/regions/southamerica-east1/resourcePolicies/together"
 REQUESTS = (None, *(str(uuid.uuid5(uuid.NAMESPACE_OID, word)) for word in ("a", "b")))
 
-LIMITS = Limits(reads_per_minute=4, mutations_per_minute=4, snapshots_per_disk=3)
+LIMITS = Limits(reads_per_minute=4, mutations_per_minute=4, snapshots_per_disk=3, instant_snapshots_per_disk=2)
 """So low that a run meets them."""
 
 Act = Callable[[Cloud], Any]
@@ -45,6 +49,30 @@ Act = Callable[[Cloud], Any]
 def take(name: str, disk: str, request_id: str | None) -> Act:
     body = {"name": name, "sourceDisk": disk, "storageLocations": ["southamerica-east1"]}
     return lambda cloud: cloud.insert_snapshot(PROJECT, body, request_id)
+
+
+def take_of(name: str, instant: str, request_id: str | None) -> Act:
+    body = {"name": name, "sourceInstantSnapshot": beside("instantSnapshots", instant)}
+    return lambda cloud: cloud.insert_snapshot(PROJECT, body, request_id)
+
+
+def hold(name: str, disk: str, request_id: str | None) -> Act:
+    body = {"name": name, "sourceDisk": disk}
+    return lambda cloud: cloud.insert_instant_snapshot(PROJECT, SCOPE, body, request_id)
+
+
+def hold_all(name: str, request_id: str | None) -> Act:
+    body = {"name": name, "sourceConsistencyGroup": POLICY}
+    return lambda cloud: cloud.insert_instant_snapshot_group(PROJECT, SCOPE, body, request_id)
+
+
+def make_disk(name: str, snapshot: str, request_id: str | None) -> Act:
+    body = {"name": name, "sourceSnapshot": link(snapshot)}
+    return lambda cloud: cloud.insert_disk(PROJECT, ZONE, body, request_id)
+
+
+def beside(kind: str, name: str) -> str:
+    return f"projects/{PROJECT}/{SCOPE}/{kind}/{name}"
 
 
 def link(name: str) -> str:
@@ -78,6 +106,8 @@ effects: st.SearchStrategy[Effect] = st.sampled_from(
         OperationFails(snapshot="FAILED", http_status=500),
         SnapshotFails(),
         SnapshotVanishes(after_s=90.5),
+        InstantVanishes(after_s=90.5),
+        DiskFails(),
         DeletionLies(),
     ]
 )
@@ -85,6 +115,23 @@ acts: st.SearchStrategy[Act] = st.one_of(
     st.builds(take, names, disks, requests),
     st.builds(take, names, disks, requests),
     st.builds(lambda name, id: lambda cloud: cloud.delete_snapshot(link(name), id), names, requests),
+    st.builds(hold, names, disks, requests),
+    st.builds(hold_all, names, requests),
+    st.builds(take_of, names, names, requests),
+    st.builds(make_disk, names, names, requests),
+    st.builds(
+        lambda name, id: lambda cloud: cloud.delete_instant_snapshot(beside("instantSnapshots", name), id),
+        names,
+        requests,
+    ),
+    st.builds(
+        lambda name, id: lambda cloud: cloud.delete_instant_snapshot_group(beside("instantSnapshotGroups", name), id),
+        names,
+        requests,
+    ),
+    st.builds(lambda name, id: lambda cloud: cloud.delete_disk(beside("disks", name), id), names, requests),
+    st.builds(lambda disk: lambda cloud: cloud.attach_policy(disk, POLICY), disks),
+    st.just(lambda cloud: cloud.stop_instance(INSTANCE)),
     st.builds(label, names, st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from(["x", "y"])), requests),
     st.builds(
         lambda seconds: lambda cloud: cloud.advance(cloud.now + timedelta(seconds=seconds)), st.floats(0.001, 2000)
@@ -100,6 +147,7 @@ acts: st.SearchStrategy[Act] = st.one_of(
     st.builds(lambda name: lambda cloud: cloud.get("snapshots", link(name)), names),
     st.just(lambda cloud: cloud.page("snapshots", PROJECT, max_results=2)),
     st.just(lambda cloud: cloud.page("operations", PROJECT)),
+    st.just(lambda cloud: cloud.page("instantSnapshots", PROJECT)),
 )
 
 
@@ -108,6 +156,8 @@ def built(seed: int = 1) -> Cloud:
     for name in ("boot", "data"):
         cloud.add_disk(project=PROJECT, zone=ZONE, name=name, size_gb=10)
     cloud.add_instance(project=PROJECT, zone=ZONE, name="pam-1", disks=DISKS, local_ssds=1, metadata={"k": "v"})
+    cloud.add_policy(project=PROJECT, region="southamerica-east1", name="together")
+    cloud.attach_policy(DISKS[0], POLICY)
     return cloud
 
 
@@ -159,6 +209,21 @@ def test_a_snapshot_made_anew_under_a_name_does_not_meet_the_end_of_the_first() 
     take("one", DISKS[0], None)(cloud)
     cloud.advance(NOW + timedelta(hours=1))
     assert [one["status"] for one in cloud.snapshots()] == ["READY"]
+
+
+def test_a_moment_is_still_held_and_still_a_disks_after_the_resumption() -> None:
+    cloud = built()
+    hold_all("one", None)(cloud)
+    cloud.advance(NOW + timedelta(seconds=2))
+    again = resumed(cloud)
+    again.advance(NOW + timedelta(minutes=1))
+    assert [one["status"] for one in again.instant_snapshots()] == ["READY"]
+    hold("two", DISKS[0], None)(again)
+    again.advance(NOW + timedelta(minutes=2))
+    hold("three", DISKS[0], None)(again)
+    assert len(again.instant_snapshots()) == 2, "the first is still counted"
+    again.replace_disk(DISKS[0])
+    assert again.instant_snapshots() == []
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b'{"now": 1}', b"[1, 2"])
