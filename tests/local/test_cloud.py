@@ -987,6 +987,13 @@ def test_a_snapshot_may_vanish_without_a_call(cloud: Cloud) -> None:
     assert cloud.calls["snapshots.delete"] == 0
 
 
+def test_a_fault_can_strike_the_snapshots_that_are_to_be_stored_in_one_region(cloud: Cloud) -> None:
+    cloud.add_fault(Fault(effect=ErrorBefore(), method="snapshots.insert", resource="regions/us-east1$"))
+    away = {"name": "a", "sourceDisk": DISK, "storageLocations": ["us-east1"]}
+    assert refused(lambda: cloud.insert_snapshot(PROJECT, away)) == (503, "backendError")
+    assert cloud.insert_snapshot(PROJECT, {**away, "storageLocations": ["us-east4"]})["status"] == "RUNNING"
+
+
 def test_a_fault_strikes_so_many_calls_of_its_method_and_resource(cloud: Cloud) -> None:
     number = cloud.add_fault(Fault(effect=ErrorBefore(), method="snapshots.*", resource="/disks/data$", count=2))
     other = cloud.add_disk(project=PROJECT, zone=ZONE, name="other")

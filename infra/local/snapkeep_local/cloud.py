@@ -666,10 +666,11 @@ class Cloud:
         instant = _partial(str(body.get("sourceInstantSnapshot") or ""))
         if instant in self._instants:
             source = source or self._instants[instant].source
+        places = (f"projects/{project}/regions/{region}" for region in body.get("storageLocations") or ())
         return self._change(
             fault_rules.INSERT,
             project,
-            (link, source, instant) if instant else (link, source),
+            (link, source, *([instant] if instant else []), *places),
             request_id,
             lambda struck: self._insert_snapshot(project, link, source, instant, body, request_id, struck),
         )

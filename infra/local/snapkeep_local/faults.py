@@ -126,7 +126,8 @@ Effect = (
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Strikes calls whose method matches the glob `method` and whose resource's link holds the regex `resource`.
 
-    The links of an insert are those of what is made and of what it is made from; that of a list is `projects/P`.
+    The links of an insert are those of what is made, of what it is made from and, of a snapshot, of the region that it
+    is to be stored in (`projects/P/regions/R`); that of a list is `projects/P`.
     A matching call is struck with `probability`, `count` times at most (None: without end). An effect that means
     nothing to a call (a slow operation to a read) does not strike it.
     """
