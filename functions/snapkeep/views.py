@@ -414,6 +414,10 @@ def sets_of(point: d.Point) -> list[SetLine]:
     return [_set(point, None), *(_set(point, region) for region in sorted(point.copies))]
 
 
+def _is_late(copy: d.Copy) -> bool:
+    return copy.late_told and copy.state in ("requested", "copying", "failed")
+
+
 def _set(point: d.Point, region: str | None) -> SetLine:
     one, copy = sets.as_point(point, region), point.copies[region] if region else None
     refs = [disk.snapshot for disk in one.disks]
@@ -421,7 +425,7 @@ def _set(point: d.Point, region: str | None) -> SetLine:
         region=region or point.instance.region,
         role="copy" if copy else "home",
         state=copy.state if copy else point.state,
-        late=copy is not None and copy.late_told and copy.state in ("requested", "copying", "failed"),
+        late=copy is not None and _is_late(copy),
         way=copy.way if copy else None,
         taken_at=min((ref.created_at for ref in refs if ref.created_at), default=None),
         verified_at=one.verified_at,
@@ -437,13 +441,19 @@ def _set(point: d.Point, region: str | None) -> SetLine:
 
 Verdict = Literal["keep", "expire", "undo", "wait", "delete", "deleting"]
 
+KEPT: Final[tuple[Verdict, ...]] = ("keep", "undo")
+"""Verdicts on what something keeps."""
+
 
 class PointRetention(Shown, frozen=True, kw_only=True):
-    """What becomes of one stored point."""
+    """What becomes of one stored point at home, or of one copy."""
 
     point: str
+    region: str | None  # of a copy; null: at home
     trigger: d.Trigger
-    state: d.PointState
+    state: d.PointState | d.CopyState
+    late: bool  # of a copy: not there a day after its point was, which was told
+    failure: d.Failure | None  # why it failed
     taken_at: datetime  # the moment that it can bring back
     decision: Verdict
     reasons: list[str]  # keep, undo: every one; of the others the one why it goes
@@ -460,8 +470,9 @@ class InstanceRetention(Shown, frozen=True, kw_only=True):
     breach_at: datetime | None
     override: d.Override | None
     holds: list[d.Hold]
-    points: list[PointRetention]  # newest first
-    kept_by: dict[str, int]  # rule -> points that it keeps
+    points: list[PointRetention]  # at home, newest first
+    copies: list[PointRetention]  # by region, newest first; those that are only asked for too
+    kept_by: dict[str, int]  # rule -> points that it keeps at home
     failure: str | None  # why there is no plan of it, and so nothing of it is deleted
 
 
@@ -477,8 +488,10 @@ class RetentionView(Shown, frozen=True, kw_only=True):
     instances: list[InstanceRetention]
     left_out: int  # instances that were not weighed, as there are too many points: ask for them one by one
     kept_by: dict[str, int]
-    going: int  # points that nothing keeps
+    going: int  # points that nothing keeps at home
     going_bytes: int
+    copies_going: int  # copies that nothing keeps
+    copies_going_bytes: int
 
 
 PLANNED_POINTS_MAX: Final = 10_000
@@ -528,8 +541,8 @@ def retention(
         points = [point.value for point in store.walk(d.Point, "instance_points", one.id)]
         left -= len(points)
         planned.append(_planned(owner, one, points, now, at, policy))
-    lines = [line for one in planned for line in one.points]
-    going = [line for line in lines if line.decision not in ("keep", "undo")]
+    going = [line for one in planned for line in one.points if line.decision not in KEPT]
+    copies_going = [line for one in planned for line in one.copies if line.decision not in KEPT]
     return RetentionView(
         at=now,
         planned_for=at or now,
@@ -537,11 +550,13 @@ def retention(
         policy=policy or owner.retention,
         proposed=policy is not None,
         assumed=_assumptions(owner, at),
-        instances=[one for one in planned if one.points or one.failure or one.lost_at is None],
+        instances=[one for one in planned if one.points or one.copies or one.failure or one.lost_at is None],
         left_out=len(wanted) - len(planned),
         kept_by=_summed(one.kept_by for one in planned),
         going=len(going),
         going_bytes=sum(line.bytes for line in going),
+        copies_going=len(copies_going),
+        copies_going_bytes=sum(line.bytes for line in copies_going),
     )
 
 
@@ -553,12 +568,19 @@ def _planned(
     at: datetime | None,
     policy: d.Retention | None,
 ) -> InstanceRetention:
-    plan: rules.RetentionPlan | None = None
-    failure: str | None = None
-    try:
-        plan = _plan_of(owner, one, points, now, at, policy)
-    except (rules.UnsafePlan, ValueError) as unsafe:  # as function `expire` does: the others have theirs
-        failure = str(unsafe)
+    weighed: dict[str | None, list[d.Point]] = {None: [point for point in points if None in sets.stored(point)]}
+    for region in sorted({region for point in points for region in point.copies}):
+        known = [point for point in points if region in point.copies and point.copies[region].state != "deleted"]
+        weighed[region] = [sets.as_point(point, region) for point in known]
+    plans: dict[str | None, rules.RetentionPlan] = {}
+    failures: list[str] = []
+    for where, some in weighed.items():
+        try:
+            plans[where] = _plan_of(owner, one, where, some, now, at, policy)
+        except (rules.UnsafePlan, ValueError) as unsafe:  # as function `expire` does: the others have theirs
+            failures.append(str(unsafe))
+    late = {sets.name_of(point.id, there) for point in points for there, copy in point.copies.items() if _is_late(copy)}
+    lines = {where: [_line_of(decided, where, late) for decided in plan.decisions] for where, plan in plans.items()}
     return InstanceRetention(
         id=one.id,
         name=one.name,
@@ -567,27 +589,32 @@ def _planned(
         breach_at=one.breach_at,
         override=one.override,
         holds=one.holds,
-        points=[_line_of(decided) for decided in plan.decisions] if plan else [],
-        kept_by=dict(plan.kept_by) if plan else {},
-        failure=failure,
+        points=lines.get(None, []),
+        copies=[line for where, of_region in lines.items() if where is not None for line in of_region],
+        kept_by=dict(plans[None].kept_by) if None in plans else {},
+        failure="; ".join(failures) or None,
     )
 
 
 def _plan_of(
     owner: d.Tenant,
     one: d.Instance,
+    region: str | None,
     points: list[d.Point],
     now: datetime,
     at: datetime | None,
     policy: d.Retention | None,
 ) -> rules.RetentionPlan:
-    known = rules.situation(owner, one, now, policy)
+    known = rules.situation(owner, one, now, policy if region is None else None, region=region)
     if at is None:
         return rules.plan(points, known, now)
     if owner.offboarding is not None and owner.offboarding.at <= at and known.lost_at is None:
         known = dataclasses.replace(known, lost_at=owner.offboarding.at, in_breach=False)
-    scheduled = partial(_slot_at, one.id, owner) if owner.vendor_managed else None
-    return rules.forecast(points, known, now, at, scheduled=scheduled)
+    # What is bought of copies may end until then.
+    then = rules.situation(owner, one, at, policy if region is None else None, region=region)
+    known = dataclasses.replace(known, policy=then.policy, copied_to=then.copied_to, unbought=then.unbought)
+    taken = owner.vendor_managed and then.unbought is None
+    return rules.forecast(points, known, now, at, scheduled=partial(_slot_at, one.id, owner) if taken else None)
 
 
 def _slot_at(instance: str, owner: d.Tenant, day: date) -> datetime | None:
@@ -595,13 +622,17 @@ def _slot_at(instance: str, owner: d.Tenant, day: date) -> datetime | None:
     return slot.at if slot else None
 
 
-def _line_of(decided: rules.Decided) -> PointRetention:
+def _line_of(decided: rules.Decided, region: str | None, late: Collection[str]) -> PointRetention:
+    """`late`: names of the copies that are."""
     point = decided.point
     word, why, until = _said(point, decided.decision)
     return PointRetention(
         point=point.id,
+        region=region,
         trigger=point.trigger,
-        state=point.state,
+        state="copying" if region is not None and point.state == "creating" else point.state,
+        late=sets.name_of(point.id, region) in late,
+        failure=point.failure,
         taken_at=taken_at(point),
         decision=word,
         reasons=[reason for reason in why if reason],
@@ -656,6 +687,7 @@ class HoldLine(Shown, frozen=True, kw_only=True):
     tenant: str
     subject: str  # points/ID, instances/ID, or . for the tenant
     name: str  # the point's id, the instance's name, or the tenant's id
+    copy: str | None  # the region of the copy that it is on, of a point
     hold: d.Hold
     stands: bool  # its end has not come
 
@@ -685,17 +717,18 @@ def holds(ports: Ports, tenant: str | None = None) -> HoldsView:
             for h in one.value.holds
         ),
         *(
-            _hold(h, one.tenant, f"points/{one.value.id}", one.value.id, now)
+            _hold(h, one.tenant, f"points/{one.value.id}", one.value.id, now, region)
             for one in readable(d.Point, points)
-            for h in one.value.holds
+            for region, on in sets.holds_of(one.value)
+            for h in on
         ),
     ]
     more = any(len(docs) == QUERIES["held_points"].limit for docs in (owners, instances, points))
     return HoldsView(at=now, holds=lines, more=more)
 
 
-def _hold(hold: d.Hold, tenant: str, subject: str, name: str, now: datetime) -> HoldLine:
-    return HoldLine(tenant=tenant, subject=subject, name=name, hold=hold, stands=hold.stands(now))
+def _hold(hold: d.Hold, tenant: str, subject: str, name: str, now: datetime, copy: str | None = None) -> HoldLine:
+    return HoldLine(tenant=tenant, subject=subject, name=name, copy=copy, hold=hold, stands=hold.stands(now))
 
 
 # --- orphans ------------------------------------------------------------------------------------------------------

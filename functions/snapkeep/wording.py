@@ -47,3 +47,10 @@ def count(number: int, noun: str, nouns: str | None = None) -> str:
 def copies(counts: Mapping[str, int]) -> str:
     """What of copies somebody may have to look at: `2 missing, 1 late`; empty where there is nothing."""
     return ", ".join(f"{counts[name]:,} {words}" for name, words in COPY_WORDS.items() if counts.get(name))
+
+
+def count_sets(number: int, of_copies: int) -> str:
+    """So many sets, of which so many are copies: `12 points and 3 copies`."""
+    at_home = number - of_copies
+    said = [count(at_home, "point")] if at_home or not of_copies else []
+    return " and ".join(said + ([count(of_copies, "copy", "copies")] if of_copies else []))

@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 from msgspec.structs import replace
 from tests.access.iap import AUDIENCE, KEYS, bad, claims, token
-from tests.makers import THEN, HandClock, World
+from tests.makers import THEN, HandClock, World, point_disk
 from tests.web.fleets import put_points, put_stored, put_tenant
 from tests.web.people import client_of, put_people
 from werkzeug.test import TestResponse
@@ -26,11 +26,13 @@ from snapkeep.web import create_app
 from snapkeep.web.door import FORM_COOKIE, FORM_FIELD, KEY_FIELD, OPEN
 from snapkeep.web.routes import ROUTES, Route
 
+BOUGHT: Final = d.Entitlements(inter_region_backup=d.InterRegionBackup(region="us-east1", valid_until="2027-12-31"))
 HOLD: Final = d.Hold(id="h-0123456789ab", reason="case 4711", by="somebody", at=THEN)
 
 BODIES: Final[dict[str, Any]] = {
     "policy_try": {"retention": {"keep_daily": 3}},
     "point_request": {"instance": "alpha-app", "reason": "r"},
+    "copy_request": {"reason": "r"},
     "hold_add": {"reason": "r"},
     "hold_release": {"reason": "r"},
     "tenant_pause": {"what": "deletion", "reason": "r"},
@@ -58,8 +60,8 @@ def world_of(deployment: Deployment) -> World:
     world = World()
     put_people(world, anna="alpha", bob="beta")
     for id in ("alpha", "beta"):
-        put_tenant(world, id, deployment=deployment)
-        put_points(world, id, 2)
+        put_tenant(world, id, deployment=deployment, entitlements=BOUGHT)
+        put_points(world, id, 2, state="verified", disks=[point_disk()])
     put_stored(world, "alpha", 5)
     alpha = world.read(d.Tenant, "tenants/alpha")
     (machine,) = world.instances("alpha")

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 from tests.cli.typing_in import done, local_cloud, read, refused, run
 from tests.makers import World, instance
-from tests.web.fleets import gone, put_stored, put_tenant
+from tests.web.fleets import gone, put_copies, put_stored, put_tenant
 from tests.web.people import put_people
 
 from snapkeep import documents as d
@@ -39,6 +39,68 @@ def api(world: World) -> Iterator[str]:
 def rows(table: str) -> list[list[str]]:
     """Cells of a table's rows, by the gaps between them."""
     return [[cell for cell in line.split("  ") if cell] for line in table.splitlines()]
+
+
+# --- copies -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(world: World) -> list[str]:
+    """A tenant with copies in every state, and a seventh point that has none; the ids of their points."""
+    put_tenant(world, "gamma")
+    put_stored(world, "gamma", 7)
+    return [*put_copies(world, "gamma"), min(point.id for point in world.points("gamma"))]
+
+
+def test_a_copy_is_asked_for_by_the_points_id_alone(api: str, world: World, copied: list[str]) -> None:
+    before = world.memory.dump()
+    would = done(api, "points", "copy", copied[6], "--reason", "before the move", "--dry-run")
+    assert would == "a copy in us-east1 would be asked for: 1 disk of 100 GB in full\n"
+    assert world.memory.dump() == before
+    said = done(api, "points", "copy", copied[6], "--reason", "before the move")
+    assert said.splitlines()[0] == "a copy in us-east1 is asked for: 1 disk of 100 GB in full"
+    copy = world.read(d.Point, f"tenants/gamma/points/{copied[6]}").copies["us-east1"]
+    assert (copy.state, copy.reason, copy.requested_by) == ("requested", "before the move", "admin@vendor.example")
+    assert "copy in us-east1: requested" in done(api, "points", "show", copied[6])
+    assert "us-east1: nothing is asked for yet" in done(api, "points", "show", copied[6])
+
+
+def test_a_copy_that_is_not_bought_or_is_there_already_is_refused_with_the_reason(api: str, copied: list[str]) -> None:
+    def ask(id: str, *more: str) -> str:
+        return refused(api, "points", "copy", id, "--reason", "x", *more)
+
+    assert "is not entitled to copies in us-west1" in ask(copied[6], "--region", "us-west1")
+    assert "has a copy in us-east1 already" in ask(copied[1])
+    assert "is on its way already" in ask(copied[0])
+    assert "alpha is not entitled to copies" in ask("20261031-s-alpha-app-00000001")
+    assert ask("20261031-s-nobody-app-00000001").startswith("'20261031-s-nobody-app-00000001' is no point")
+
+
+def test_a_copy_can_be_held_apart_from_its_point(api: str, world: World, copied: list[str]) -> None:
+    held = done(
+        api, "hold", "add", "--tenant", "gamma", "--point", copied[3], "--copy", "us-east1", "--reason", "case 4711"
+    )
+    assert held.splitlines()[:2] == [
+        f"the copy of {copied[3]} in us-east1 is held until it is released: case 4711",
+        "it was expiring, and is called back",
+    ]
+    point = world.read(d.Point, f"tenants/gamma/points/{copied[3]}")
+    assert [hold.reason for hold in point.copies["us-east1"].holds] == ["case 4711"]
+    assert point.holds == []
+    assert f"{copied[3]}@us-east1" in done(api, "hold", "list", "--tenant", "gamma")
+    assert "held until it is released: case 4711" in done(api, "points", "show", copied[3])
+
+
+def test_a_plan_shows_copies_below_the_points_of_their_instance(api: str, copied: list[str]) -> None:
+    lines = done(api, "retention", "plan", "--tenant", "gamma").splitlines()
+    home, bought, ended = (lines.index(line) for line in (lines[2], "copies in us-east1", "copies in us-west1"))
+    assert home < bought < ended
+    (copying,) = (line for line in lines[bought:ended] if line.startswith(copied[0]))
+    assert "copying, late" in copying
+    (failed,) = (line for line in lines[bought:ended] if line.startswith(copied[2]))
+    assert "instant_gone: the instant snapshot of acme-pam-1-boot is gone" in failed
+    assert "6 copies, 8.0 GiB" in lines
+    assert lines[-1] == "nothing goes"
 
 
 # --- retention plan -----------------------------------------------------------------------------------------------
@@ -270,7 +332,7 @@ def test_a_dry_run_of_a_release_says_what_nothing_else_keeps(api: str, world: Wo
         f"point {oldest} would no longer be held for: case 4711\n"
         f"1 point would go after 24 hours of grace, kept by nothing else: {oldest}\n"
     )
-    assert "no point would go: something else keeps each" in release(("--point", newest))
+    assert "nothing would go: something else keeps each" in release(("--point", newest))
     assert "3 points would go after 24 hours of grace" in release(("--instance", "alpha-app"))
     assert "`snapkeep retention plan` has them all" in release(())
 

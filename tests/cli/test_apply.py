@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 from tests.cli.typing_in import done, local_cloud, read, refused, run
-from tests.makers import World, instance
-from tests.web.fleets import put_stored
+from tests.makers import ZONE, World, instance
+from tests.web.fleets import put_copies, put_stored, put_tenant
 from tests.web.people import put_people
 
 from snapkeep import documents as d
@@ -105,6 +105,25 @@ def test_a_policy_that_gives_points_up_is_refused_until_their_number_is_named(
         f"{change}1 tenant changed, 0 unchanged\n7 points are given up: 7 of alpha\n{oldest_of(stored, 7)}"
     )
     assert stored.read(d.Tenant, "tenants/alpha").retention.keep_daily == 3
+
+
+def test_an_entry_that_ends_the_add_on_names_the_copies_that_it_gives_up(
+    api: str, world: World, tmp_path: Path
+) -> None:
+    put_tenant(world, "gamma")
+    put_stored(world, "gamma", 6, lock_until=None)
+    ids = put_copies(world, "gamma")
+    path = tmp_path / "gamma.yaml"
+    path.write_text(ALPHA.replace("alpha", "gamma").replace("Alpha", "Gamma").replace("DAILY", "14"))
+    said = done(api, "fleet", "apply", path, "--dry-run").splitlines()
+    assert f"  gamma: the copy in us-east1 of {ids[1]} of gamma-app in {ZONE}, locked until 2026-11-06 01:00Z" in said
+    told = read(api, "fleet", "apply", path, "--dry-run")
+    number = told["copies"]["gamma"]
+    assert number == told["deletions"]["gamma"] > 1  # no point at home goes
+    assert f"{number} copies would be given up: {number} of gamma" in said
+    line = refused(api, "fleet", "apply", path)
+    assert f"{number} copies would be given up" in line
+    assert f"{number} copies are given up" in done(api, "fleet", "apply", path, "--accept-deletions", number)
 
 
 def test_a_number_where_nothing_is_given_up_is_a_mistake(api: str, stored: World, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.makers import World, instance
-from tests.web.fleets import Counting, put_stored, put_tenant
+from tests.web.fleets import BOUGHT, ENDED, Counting, put_copies, put_stored, put_tenant
 from tests.web.people import client_of, put_people
 
 from snapkeep import documents as d
@@ -128,3 +128,76 @@ def test_an_instance_that_cannot_be_planned_says_why_and_the_others_are_planned(
     assert "is expiring without `expiry`" in first.failure
     shown = client_of(world.ports).get("/tenants/alpha").text
     assert "Cannot be planned, and so nothing of it is deleted" in shown
+
+
+# --- copies -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied() -> World:
+    one = World()
+    put_people(one)
+    put_tenant(one, "alpha")
+    put_stored(one, "alpha", 6)
+    put_copies(one, "alpha")
+    return one
+
+
+def test_copies_have_lines_of_their_own_beside_the_points_at_home(copied: World) -> None:
+    (one,) = seen(copied).instances
+    assert one.failure is None
+    assert [line.region for line in one.points] == [None] * 5  # of the sixth nothing is stored at home
+    copies = [(line.point[:8], line.region, line.state, line.decision, line.late) for line in one.copies]
+    assert copies == [
+        ("20261031", BOUGHT, "copying", "keep", True),
+        ("20261030", BOUGHT, "verified", "keep", False),
+        ("20261029", BOUGHT, "failed", "keep", True),
+        ("20261028", BOUGHT, "expiring", "undo", False),
+        ("20261026", BOUGHT, "verified", "keep", False),
+        ("20261027", ENDED, "verified", "keep", False),
+    ]
+    assert [line.failure.code for line in one.copies if line.failure] == ["instant_gone"]
+    assert "daily 1/7" in one.copies[1].reasons  # by the copies' own policy
+    assert "no longer bought: kept until 2026-11-22 00:00 UTC" in one.copies[-1].reasons
+
+
+def test_copies_that_go_are_counted_apart(copied: World) -> None:
+    copied.clock.move(days=60)  # locks are over, and so is the grace of the region that is not bought any more
+    view = seen(copied)
+    (one,) = view.instances
+    assert [line.decision for line in one.copies if line.region == ENDED] == ["expire"]
+    going = [line for line in one.copies if line.decision not in views.KEPT]
+    assert (view.copies_going, view.copies_going_bytes) == (len(going), sum(line.bytes for line in going))
+    assert view.going == sum(line.decision not in views.KEPT for line in one.points)
+
+
+def test_an_add_on_that_ends_before_the_moment_that_is_asked_for_keeps_nothing_then(copied: World) -> None:
+    owner = copied.read(d.Tenant, "tenants/alpha")
+    soon = d.InterRegionBackup(region=BOUGHT, valid_until="2026-11-30")
+    copied.put(("tenants/alpha", replace(owner, entitlements=d.Entitlements(inter_region_backup=soon))))
+    (one,) = seen(copied, at=copied.clock.now() + timedelta(days=100)).instances
+    verified = [line for line in one.copies if line.region == BOUGHT and line.state == "verified"]
+    assert {line.decision for line in verified} == {"delete"}
+
+
+def test_a_policy_that_is_tried_is_that_of_the_points_and_not_of_their_copies(copied: World) -> None:
+    (before,), (after,) = seen(copied).instances, seen(copied, policy=replace(WEEKS, keep_daily=1)).instances
+    assert after.copies == before.copies
+    assert after.points != before.points
+
+
+def test_copies_cost_no_further_reads(copied: World) -> None:
+    counting = Counting(copied.memory)
+    copied.documents = counting
+    seen(copied)
+    assert counting.reads == 1 + 1 + 6  # the tenant, its instance, its points
+
+
+def test_a_hold_on_a_copy_says_which_it_is_on(copied: World) -> None:
+    point = copied.points("alpha")[0]
+    (region,) = point.copies
+    held = d.Hold(id="h-0123456789ab", reason="case 4711", by="somebody", at=copied.clock.now())
+    copies = {region: replace(point.copies[region], holds=[held])}
+    copied.put((f"tenants/alpha/points/{point.id}", replace(point, copies=copies, held=True)))
+    (line,) = views.holds(copied.ports, "alpha").holds
+    assert (line.name, line.copy, line.hold) == (point.id, region, held)

@@ -19,7 +19,7 @@ from snapkeep.cli.controls import paused_words
 from snapkeep.cli.output import Output, fail
 from snapkeep.cli.retention import policy_words
 from snapkeep.cli.typed import Day
-from snapkeep.wording import age, copies, count, moment, size
+from snapkeep.wording import age, copies, count, count_sets, moment, size
 
 POINTS_SHOWN: Final = 10
 STRIP: Final = {"verified": "■", "failed": "✗", "missed": "✗"}
@@ -32,20 +32,22 @@ def fleet() -> None:
 
 @fleet.command()
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Say what would change, and how many points would go; change nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would change, and how many points and copies would go; change nothing."
+)
 @click.option("--keep-going", is_flag=True, help="Apply the valid tenants of a file that has mistakes.")
 @click.option(
     "--accept-deletions",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Apply policies that give up exactly so many points, which are then deleted.",
+    help="Apply what gives up exactly so many points and copies, which are then deleted.",
 )
 @click.pass_obj
 def apply(output: Output, path: Path, dry_run: bool, keep_going: bool, accept_deletions: int | None) -> None:
     """Apply a fleet file, or every fleet file in a folder.
 
     Mistakes are listed one a line on standard error, and nothing of a file that has one is applied. Nor is anything
-    if it would give up points, unless their number is named.
+    if it would give up points or copies, unless their number is named.
 
     \b
     snapkeep fleet apply fleet/ --dry-run
@@ -61,6 +63,7 @@ def apply(output: Output, path: Path, dry_run: bool, keep_going: bool, accept_de
     changed = [(entry, seen) for entry, seen in zip(usable, foreseen, strict=True) if seen.changes]
     giving_up = {seen.tenant: seen.deletions for seen in foreseen if seen.deletions}
     total = sum(giving_up.values())
+    of_copies = sum(seen.copies for seen in foreseen)
     may = dry_run or total == (accept_deletions or 0)
     done: list[str] = []
     stopped: SystemExit | None = None
@@ -87,6 +90,7 @@ def apply(output: Output, path: Path, dry_run: bool, keep_going: bool, accept_de
                 "mistakes": [str(mistake) for mistake in reading.mistakes],
                 "warnings": [str(warning) for warning in reading.warnings],
                 "deletions": giving_up,
+                "copies": {seen.tenant: seen.copies for seen in foreseen if seen.copies},
                 "gives_up": {seen.tenant: seen.gives_up for seen in foreseen if seen.gives_up},
                 "deselected": {seen.tenant: seen.deselected for seen in foreseen if seen.deselected},
                 "applied": may and not dry_run and stopped is None,
@@ -105,13 +109,13 @@ def apply(output: Output, path: Path, dry_run: bool, keep_going: bool, accept_de
         output.line(f"{count(len(changed), 'tenant')} {said}, {len(usable) - len(changed)} unchanged")
         if total:
             would = ("is" if total == 1 else "are") + " given up" if may and not dry_run else "would be given up"
-            output.line(f"{count(total, 'point')} {would}: {_numbers(giving_up)}")
+            output.line(f"{count_sets(total, of_copies)} {would}: {_numbers(giving_up)}")
             for seen in foreseen:
                 _print_given_up(output, seen)
     if stopped:
         raise stopped
     if not may:
-        fail(_not_accepted(accept_deletions, giving_up))
+        fail(_not_accepted(accept_deletions, giving_up, of_copies))
     if reading.mistakes:
         mistakes = count(len(reading.mistakes), "mistake")
         if not keep_going:
@@ -146,17 +150,18 @@ def _numbers(giving_up: Mapping[str, int]) -> str:
 def _print_given_up(output: Output, seen: commands.ApplyAnswer) -> None:
     for one in seen.gives_up:
         lock = f", locked until {moment(one.locked_until)}" if one.locked_until else ""
-        output.line(f"  {seen.tenant}: {one.point} of {one.instance}{lock}")
+        what = f"the copy in {one.copy} of {one.point}" if one.copy else one.point
+        output.line(f"  {seen.tenant}: {what} of {one.instance}{lock}")
     if seen.deletions > len(seen.gives_up):
         output.line(f"  {seen.tenant}: and {seen.deletions - len(seen.gives_up):,} more")
 
 
-def _not_accepted(accepted: int | None, giving_up: Mapping[str, int]) -> str:
+def _not_accepted(accepted: int | None, giving_up: Mapping[str, int], of_copies: int) -> str:
     total = sum(giving_up.values())
     if not total:
         return f"--accept-deletions {accepted}: no point would be given up, so nothing was applied; leave it out"
     wrong = f"--accept-deletions {accepted} is another number: " if accepted is not None else ""
-    would = f"{count(total, 'point')} would be given up ({_numbers(giving_up)}), so nothing was applied"
+    would = f"{count_sets(total, of_copies)} would be given up ({_numbers(giving_up)}), so nothing was applied"
     return f"{wrong}{would}; --accept-deletions {total} accepts it"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from urllib.parse import quote
 
@@ -11,10 +12,11 @@ from snapkeep import commands, views
 from snapkeep.cli import target
 from snapkeep.cli.output import Output, fail
 from snapkeep.cli.typed import Moment, Name
-from snapkeep.wording import count, moment
+from snapkeep.copies import sets
+from snapkeep.wording import count_sets, moment
 
 NAMED_MAX = 20
-"""Points that a line names; `--json` names them all."""
+"""Points and copies that a line names; `--json` names them all."""
 
 
 @click.group()
@@ -26,7 +28,8 @@ def hold() -> None:
 @click.option("--tenant", required=True)
 @click.option("--instance", help="All that is stored of this instance, by its name or numeric id.")
 @click.option("--zone", help="Needed where the tenant has two instances of that name.")
-@click.option("--point", help="This one point, by its id.")
+@click.option("--point", help="This one point, by its id: as it is stored at home.")
+@click.option("--copy", metavar="REGION", help="With --point: not the point at home, but its copy in this region.")
 @click.option("--reason", required=True, help="What it is held for; every plan shows it.")
 @click.option("--until", type=Moment(), help="When it ends by itself.  [default: when it is released]")
 @click.option("--id", "key", help="An idempotency key: the same one twice makes one hold.  [default: a new one]")
@@ -38,21 +41,27 @@ def add(
     instance: str | None,
     zone: str | None,
     point: str | None,
+    copy: str | None,
     reason: str,
     until: datetime | None,
     key: str | None,
     dry_run: bool,
 ) -> None:
-    """Hold a point, an instance or, with neither, the whole tenant. What is expiring comes back.
+    """Hold a point, a copy of it, an instance or, with none of these, the whole tenant. What is expiring comes back.
 
     \b
     snapkeep hold add --tenant acme --reason "case 4711"
     snapkeep hold add --tenant acme --instance acme-pam-1 --reason "migration" --until 2027-01-31
     snapkeep hold add --tenant acme --point 20261122-s-acme-pam-1-6a39d0ed --reason "known good"
+    snapkeep hold add --tenant acme --point 20261122-s-acme-pam-1-6a39d0ed --copy us-east1 --reason "known good"
     """
     if point and instance:
         raise click.UsageError("--point or --instance, not both: a hold is on one of them, or on the tenant")
-    ask = commands.HoldAsk(point=point, instance=instance, zone=zone, reason=reason, until=until, dry_run=dry_run)
+    if copy and not point:
+        raise click.UsageError("--copy REGION needs --point: a copy is one of a point")
+    ask = commands.HoldAsk(
+        point=point, copy=copy, instance=instance, zone=zone, reason=reason, until=until, dry_run=dry_run
+    )
     answer = target.act(commands.HoldAnswer, tenant, "holds", ask, key=key)
     if output.as_json:
         output.json(answer)
@@ -62,7 +71,7 @@ def add(
     if answer.called_back:
         output.line(f"it {'is' if dry_run else 'was'} expiring, and {'would be' if dry_run else 'is'} called back")
     if answer.going:
-        begun = f"the deletion of {count(len(answer.going), 'point')} had begun before: {', '.join(answer.going)}"
+        begun = f"the deletion of {counted(answer.going)} had begun before: {', '.join(answer.going)}"
         output.line(f"{begun}; only what had not been asked for yet stays")
     if not dry_run:
         output.line(f"`snapkeep hold release --tenant {tenant} {one.id} --reason ...` ends it")
@@ -115,7 +124,7 @@ def list_(output: Output, tenant: str | None) -> None:
                 line.hold.id,
                 line.tenant,
                 kind(line.subject),
-                line.name,
+                sets.name_of(line.name, line.copy),
                 line.hold.reason,
                 (moment(line.hold.until) if line.hold.until else "open") + ("" if line.stands else " (over)"),
                 line.hold.by,
@@ -135,9 +144,14 @@ def _would_go(lets_go: list[str] | None) -> str:
     if lets_go is None:
         return "what no other reason keeps would go after its 24 hours of grace: `snapkeep retention plan` has them all"
     if not lets_go:
-        return "no point would go: something else keeps each"
+        return "nothing would go: something else keeps each"
     named = f"{', '.join(lets_go[:NAMED_MAX])}{' and more' if len(lets_go) > NAMED_MAX else ''}"
-    return f"{count(len(lets_go), 'point')} would go after 24 hours of grace, kept by nothing else: {named}"
+    return f"{counted(lets_go)} would go after 24 hours of grace, kept by nothing else: {named}"
+
+
+def counted(names: Sequence[str]) -> str:
+    """How many points and how many copies these are, of which the API has given the names (`POINT`, `POINT@REGION`)."""
+    return count_sets(len(names), sum(sets.named(name)[1] is not None for name in names))
 
 
 def kind(subject: str) -> str:
@@ -146,6 +160,8 @@ def kind(subject: str) -> str:
 
 
 def _on(answer: commands.HoldAnswer) -> str:
+    if answer.copy:
+        return f"the copy of {answer.name} in {answer.copy}"
     return f"{kind(answer.subject)} {answer.name}"
 
 

@@ -1,4 +1,4 @@
-"""`snapkeep points list | show | create | orphans`."""
+"""`snapkeep points list | show | create | copy | orphans`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WAYS: Final = {
 
 @click.group()
 def points() -> None:
-    """The recovery points: what there is, and one more on demand."""
+    """The recovery points: what there is, one more on demand, a copy of one."""
 
 
 @points.command("list")
@@ -98,9 +98,7 @@ def _every_point(tenant: str | None, state: str | None) -> Iterator[views.PointV
 @click.pass_obj
 def show(output: Output, id: str, tenant: str | None) -> None:
     """One point: its state and why, its disks and the snapshot of each; home and copies side by side."""
-    p = target.look_for(views.PointView, f"/points/{quote(id, safe='')}", {"tenant": tenant})
-    if p is None:
-        fail(f"{id!r} is no point" + (f" of {tenant}" if tenant else "") + "; `snapkeep points list` names them")
+    p = _found(id, tenant)
     if output.as_json:
         output.json(p)
         return
@@ -122,6 +120,14 @@ def show(output: Output, id: str, tenant: str | None) -> None:
     for line in p.sets:
         output.line("")
         _print_snapshots(output, p, line)
+
+
+def _found(id: str, tenant: str | None) -> views.PointView:
+    """The point of this id. Ends with status 1 where there is none."""
+    p = target.look_for(views.PointView, f"/points/{quote(id, safe='')}", {"tenant": tenant})
+    if p is None:
+        fail(f"{id!r} is no point" + (f" of {tenant}" if tenant else "") + "; `snapkeep points list` names them")
+    return p
 
 
 def _print_copy(output: Output, p: views.PointView, line: views.SetLine) -> None:
@@ -251,6 +257,36 @@ def create(output: Output, tenant: str, instance: str, zone: str | None, reason:
         output.json({"id": id, "tenant": answer.tenant, "instance": instance, "point": answer.point})
     else:
         output.line(f"{answer.point} is asked for (request {id}); `snapkeep points show {answer.point}` shows its way")
+
+
+@points.command()
+@click.argument("id")
+@click.option("--reason", required=True, help="Why; it stands in the copy and in the audit chain.")
+@click.option("--region", help="Where to.  [default: the region that is bought]")
+@click.option("--tenant", type=Name(), help="Whose; needed where two tenants have a point of this id.")
+@click.option("--id", "key", help="An idempotency key: the same one twice asks once.  [default: a new one]")
+@click.option("--dry-run", is_flag=True, help="Say how much would be copied, and change nothing.")
+@click.pass_obj
+def copy(
+    output: Output, id: str, reason: str, region: str | None, tenant: str | None, key: str | None, dry_run: bool
+) -> None:
+    """Ask for a copy of the verified point ID in the second region that its tenant has bought.
+
+    Every disk is copied in full, through a temporary disk that is made from its snapshot.
+
+    \b
+    snapkeep points copy 20261122-s-acme-pam-1-6a39d0ed --reason "before the move"
+    """
+    owner = tenant or _found(id, None).tenant
+    ask = commands.CopyAsk(region=region, reason=reason, dry_run=dry_run)
+    answer = target.act(commands.CopyAnswer, owner, f"points/{quote(id, safe='')}/copies", ask, key=key)
+    if output.as_json:
+        output.json(answer)
+        return
+    much = f"{count(answer.disks, 'disk')} of {answer.size_gb:,} GB in full"
+    output.line(f"a copy in {answer.region} {'would be' if dry_run else 'is'} asked for: {much}")
+    if not dry_run:
+        output.line(f"`snapkeep points show {answer.point}` shows its way")
 
 
 @points.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ import msgspec
 from snapkeep import commands, fleet, views
 from snapkeep.cli import target
 from snapkeep.cli.controls import paused_words
+from snapkeep.cli.hold import counted
 from snapkeep.cli.output import Output, fail
 from snapkeep.cli.typed import Moment
 from snapkeep.store import timestamp
@@ -89,47 +91,64 @@ def _print(output: Output, view: RetentionView) -> None:
     output.line(f"{view.tenant} at {moment(view.planned_for)}, by {by}: {policy_words(view.policy)}")
     for sentence in view.assumed:
         output.line(f"assumed: {sentence}")
-    lines = [(one, line) for one in view.instances for line in one.points]
+    lines = [line for one in view.instances for line in one.points]
+    copied = [line for one in view.instances for line in one.copies]
     several = len(view.instances) > 1
     for one in view.instances:
         output.line("")
         output.line(_about(one, view))
-        if one.points:
-            _print_points(output, one)
+        _print_points(output, one.points, spare=("STATE", "TAKEN", "BYTES"))
+        for region in sorted({line.region for line in one.copies if line.region}):
+            output.line("")
+            output.line(f"copies in {region}")
+            # A copy may be on its way: its state says more than when its point was taken.
+            there = [line for line in one.copies if line.region == region]
+            _print_points(output, there, spare=("TAKEN", "BYTES", "STATE"))
     output.line("")
     kept = ", ".join(f"{number} {rule}" for rule, number in view.kept_by.items()) or "nothing"
     whole = f"{count(len(lines), 'point')} of {count(len(view.instances), 'instance')}" if several else None
-    output.line(f"{whole or count(len(lines), 'point')}, {size(sum(line.bytes for _, line in lines))}; kept by: {kept}")
-    goes = f"{count(view.going, 'point')} {'goes' if view.going == 1 else 'go'}: {size(view.going_bytes)} freed"
-    output.line(goes if view.going else "nothing goes")
+    output.line(f"{whole or count(len(lines), 'point')}, {size(sum(line.bytes for line in lines))}; kept by: {kept}")
+    if copied:
+        output.line(f"{count(len(copied), 'copy', 'copies')}, {size(sum(line.bytes for line in copied))}")
+    goes = [_goes(view.going, "point", "points", view.going_bytes)] if view.going else []
+    goes += [_goes(view.copies_going, "copy", "copies", view.copies_going_bytes)] if view.copies_going else []
+    output.line("; ".join(goes) or "nothing goes")
     if view.left_out:
         output.line(
             f"{count(view.left_out, 'instance')} not weighed, as there are too many points; --instance names one"
         )
 
 
-def _print_points(output: Output, one: InstanceRetention) -> None:
+def _goes(number: int, noun: str, nouns: str, bytes: int) -> str:
+    return f"{count(number, noun, nouns)} {'goes' if number == 1 else 'go'}: {size(bytes)} freed"
+
+
+def _print_points(output: Output, lines: Sequence[PointRetention], spare: Sequence[str]) -> None:
+    if not lines:
+        return
     output.table(
         ("POINT", "TAKEN", "STATE", "DECISION", "BYTES", "REASONS"),
         [
             (
                 line.point,
                 moment(line.taken_at),
-                line.state,
+                f"{line.state}, late" if line.late else line.state,
                 WORDS[line.decision],
                 size(line.bytes),
                 ", ".join(_reasons(line)),
             )
-            for line in one.points
+            for line in lines
         ],
         right=("BYTES",),
         text=("REASONS",),
-        spare=("STATE", "TAKEN", "BYTES"),
+        spare=spare,
     )
 
 
 def _reasons(line: PointRetention) -> list[str]:
-    return [*line.reasons, f"goes at {moment(line.until)} or after"] if line.until else line.reasons
+    failed = [f"{line.failure.code}: {line.failure.message}"] if line.failure and line.region else []
+    until = [f"goes at {moment(line.until)} or after"] if line.until else []
+    return [*failed, *line.reasons, *until]
 
 
 def _about(one: InstanceRetention, view: RetentionView) -> str:
@@ -144,7 +163,7 @@ def _about(one: InstanceRetention, view: RetentionView) -> str:
     if one.failure:
         said.append(f"cannot be planned, and so nothing of it is deleted: {one.failure}")
     elif not one.points:
-        said.append("nothing is stored")
+        said.append("nothing is stored at home" if one.copies else "nothing is stored")
     return "; ".join(said)
 
 
@@ -179,6 +198,6 @@ def override(output: Output, tenant: str, instance: str, zone: str | None, reaso
         return
     _print_paused(output, tenant)
     would = "would go" if dry_run else "go after their 24 hours of grace"
-    output.line(f"{count(len(answer.lets_go), 'point')} of {answer.name} {would}: {size(answer.bytes)}")
+    output.line(f"{counted(answer.lets_go)} of {answer.name} {would}: {size(answer.bytes)}")
     for point in answer.lets_go:
         output.line(f"  {point}")

@@ -18,6 +18,7 @@ EXPECTED: Final[Mapping[str, str]] = {
     "project": "a project's id",
     "point": "a point's id, as `snapkeep points list` shows it",
     "copy": "the region of a copy of the point, such as us-east1",
+    "region": "a region such as us-east1",
     "day": "a local day, YYYY-MM-DD",
     "what": "creation, deletion or restore",
     "until": "a moment in RFC 3339 with its offset, such as 2027-03-01T00:00:00Z",

@@ -268,6 +268,10 @@ def release_hold(call: Call) -> commands.HoldAnswer:
     return commands.release_hold(call.ports, call.ask, call.tenant, call.path["hold"], call.body)
 
 
+def request_copy(call: Call) -> commands.CopyAnswer:
+    return commands.request_copy(call.ports, call.ask, call.tenant, call.path["point"], call.body)
+
+
 def in_tenant(switch: Switch) -> Callable[[Call], commands.PauseAnswer]:
     def handle(call: Call) -> commands.PauseAnswer:
         ask: commands.PauseAsk = call.body
@@ -320,7 +324,10 @@ ROUTES: Final[tuple[Route, ...]] = (
           None, openapi_document),
     Route("point_request", "POST", "/tenants/{tenant}/points", "point.request", "ask for a point now",
           commands.PointAnswer, act(commands.request_point), commands.PointAsk),
-    Route("hold_add", "POST", "/tenants/{tenant}/holds", "hold.add", "hold a point, an instance or the tenant",
+    Route("copy_request", "POST", "/tenants/{tenant}/points/{point}/copies", "copy.request",
+          "ask for a copy of a point in the region that is bought",
+          commands.CopyAnswer, request_copy, commands.CopyAsk),
+    Route("hold_add", "POST", "/tenants/{tenant}/holds", "hold.add", "hold a point, a copy, an instance or the tenant",
           commands.HoldAnswer, act(commands.add_hold), commands.HoldAsk),
     Route("hold_release", "POST", "/tenants/{tenant}/holds/{hold}/release", "hold.release", "end a hold",
           commands.HoldAnswer, release_hold, commands.ReleaseAsk),
