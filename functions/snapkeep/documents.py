@@ -353,7 +353,7 @@ class InstantRef(Part, frozen=True, kw_only=True):
     scope: str  # zones/Z or regions/R
     name: str  # derived; of a group's member Compute Engine's, "" until it was read
     id: str | None = None
-    status: str | None = None  # as last read; GONE: read to be gone
+    status: str | None = None  # as last read; DELETING: asked to go; GONE: read to be gone
     created_at: datetime | None = None
     operation: str | None = None  # link, once it was asked for
 
@@ -378,11 +378,11 @@ class Moment(Part, frozen=True, kw_only=True):
     superseded: list[InstantRef] = []  # of former attempts: removed with the others
     superseded_groups: list[GroupRef] = []
     attempts: int = 1  # moments tried
+    asked_at: datetime | None = None  # when they were last asked for, or asked to go
     removals: int = 0  # times that they were asked to go
     failure: Failure | None = None
-    next_at: datetime | None = (
-        None  # when its release is looked at next; null while others need it, and when it is over
-    )
+    # When it is taken again, or its release is looked at next; null while others need it, and when it is over.
+    next_at: datetime | None = None
 
 
 class Expiry(Part, frozen=True, kw_only=True):

@@ -770,12 +770,6 @@ TENANT: Final = record(
 # --- warnings: valid, but likely not what is wanted --------------------------------------------------------------
 
 
-def consistency_is_built(tenant: Mapping[str, Any], at: At) -> None:
-    wanted = tenant["consistency"]
-    if wanted != "crash" and tenant["deployment"] == "saas":
-        (at / "consistency").wrong(f"{wanted!r} is not available yet: its points will be refused; use crash")
-
-
 def rpo_covers_a_day(tenant: Mapping[str, Any], at: At) -> None:
     spread = tenant["schedule"]["spread_minutes"]
     if tenant["deployment"] == "saas" and tenant["rpo_hours"] * 60 < 24 * 60 + spread:
@@ -825,7 +819,6 @@ def access_is_limited(tenant: Mapping[str, Any], at: At) -> None:
 
 
 WARNINGS: Final[tuple[Rule, ...]] = (
-    consistency_is_built,
     rpo_covers_a_day,
     keys_cover_regions,
     dr_has_a_place,

@@ -36,6 +36,7 @@ from snapkeep.documents import Tenant as TenantDocument
 
 NOW = THEN + timedelta(minutes=1)
 OWNER = tenant()
+Step = rules.Step[InsertSnapshot]
 
 
 def begin(
@@ -44,7 +45,7 @@ def begin(
     at: datetime = NOW,
     owner: TenantDocument = OWNER,
     of: Point | None = None,
-) -> rules.Step:
+) -> Step:
     return rules.begin(of or point(), owner, found, {d.link: d for d in disks}, at)
 
 
@@ -93,11 +94,24 @@ def test_one_disk_with_a_customer_supplied_key_refuses_the_whole_point() -> None
     assert step.starts == ()
 
 
-@pytest.mark.parametrize("consistency", ["guest_flush", "group"])
-def test_a_consistency_that_cannot_be_had_is_refused_rather_than_pretended(consistency: str) -> None:
-    step = begin(machine(), disk(), owner=tenant(consistency=consistency))
+@pytest.mark.parametrize(
+    ("status", "used", "flush"), [("RUNNING", "guest_flush", True), ("TERMINATED", "at_rest", False)]
+)
+def test_a_guest_that_runs_is_asked_to_flush_and_one_that_does_not_has_its_disks_at_rest(
+    status: str, used: str, flush: bool
+) -> None:
+    step = begin(machine(status=status), disk(), owner=tenant(consistency="guest_flush"))
+    assert step.point.consistency == used
+    assert [change.guest_flush for change in step.starts] == [flush]
+
+
+@pytest.mark.parametrize("status", ["STAGING", "STOPPING", "SUSPENDED", "REPAIRING"])
+def test_a_guest_that_is_neither_running_nor_stopped_cannot_flush(status: str) -> None:
+    step = begin(machine(status=status), disk(), owner=tenant(consistency="guest_flush"))
     assert step.point.failure is not None
-    assert step.point.failure.code == "consistency_unsupported"
+    assert step.point.failure.code == "guest_not_running"
+    assert status in step.point.failure.message
+    assert begin(machine(status=status), disk()).point.state == "creating", "no matter where nobody is to flush"
 
 
 def test_every_persistent_disk_gets_a_snapshot_in_the_home_region_and_local_ssds_are_named_as_left_out() -> None:
@@ -350,7 +364,7 @@ def creating(*disks: PointDisk, **changes: object) -> Point:
 
 def judge(
     of: Point, *found: Snapshot, at: datetime = NOW, operations: Mapping[str, Operation | None] | None = None
-) -> rules.Step:
+) -> Step:
     return rules.judge(of, OWNER, {s.name: s for s in found}, operations or {}, at)
 
 
@@ -757,7 +771,7 @@ class RandomCloud:
     shown: dict[str, Snapshot] = field(default_factory=dict)
     ids: int = 1
 
-    def take(self, step: rules.Step) -> None:
+    def take(self, step: Step) -> None:
         self.point = step.point
         self.outcomes += [(o.name, o.outcome) for o in step.outcomes]
         self.outdated |= {o.name for o in step.outcomes if o.code == "snapshot_outdated"}
@@ -827,7 +841,7 @@ class RandomCloud:
             elif held_now is not None and held_now.status == "READY" and self.random.random() < 0.5:
                 self.operations[link] = changed(running, status="DONE")
 
-    def look(self) -> rules.Step:
+    def look(self) -> Step:
         self.shown = dict(self.snapshots)
         wanted = [d.operation for d in self.point.disks if d.operation and d.snapshot.name not in self.shown]
         known = {link: self.operations.get(link) if self.random.random() < 0.98 else None for link in wanted}

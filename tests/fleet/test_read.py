@@ -617,15 +617,8 @@ def test_a_mistake_outside_the_tenants_leaves_them_valid_but_the_file_not_clean(
 
 DR = {**COPIES, "multi_region_dr": {"region": "us-east1", "valid_until": "2028-01-31"}}
 WARNED: list[tuple[Mapping[str, Any], list[str]]] = [
-    (
-        {"consistency": "group"},
-        ["consistency: 'group' is not available yet: its points will be refused; use crash"],
-    ),
-    (
-        {"consistency": "guest_flush"},
-        ["consistency: 'guest_flush' is not available yet: its points will be refused; use crash"],
-    ),
-    ({"consistency": "group", "deployment": "private_saas"}, []),
+    ({"consistency": "group"}, []),
+    ({"consistency": "guest_flush"}, []),
     ({"rpo_hours": 24}, ["rpo_hours: 24 is less than a day and the spread of 30 minutes"]),
     ({"rpo_hours": 24, "schedule": {"spread_minutes": 0}}, []),
     ({"rpo_hours": 24, "deployment": "private_saas"}, []),

@@ -115,6 +115,7 @@ PURE: Final = (
     "functions/snapkeep/audit/chain.py",
     "functions/snapkeep/copies/rules.py",
     "functions/snapkeep/copies/sets.py",
+    "functions/snapkeep/creation/moment.py",
     "functions/snapkeep/creation/rules.py",
     "functions/snapkeep/creation/slots.py",
     "functions/snapkeep/discovery/rules.py",

@@ -8,21 +8,37 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Literal, assert_never
 
 from msgspec.structs import replace
 
 from snapkeep import cloud, hints
 from snapkeep import documents as d
 from snapkeep.breaker import Breaker
-from snapkeep.cloud import InsertSnapshot, Operation, Snapshot
+from snapkeep.cloud import (
+    Change,
+    Delete,
+    DeleteDisk,
+    DeleteInstantSnapshot,
+    DeleteInstantSnapshotGroup,
+    DeleteSnapshot,
+    InsertDisk,
+    InsertInstantSnapshot,
+    InsertInstantSnapshotGroup,
+    InsertSnapshot,
+    InstantSnapshot,
+    InstantSnapshotGroup,
+    Operation,
+    Snapshot,
+)
 from snapkeep.commands import Clash, PointRequest, Wrong, point_on_demand
-from snapkeep.creation import rules
+from snapkeep.copies.rules import refuse_residency
+from snapkeep.creation import moment, rules
 from snapkeep.creation.slots import SlotPlan, only_missed, plan_slots
 from snapkeep.messages import BadMessage, CreateBatch, CreateRequested, Message, PointRef, Tick, not_for
 from snapkeep.ports import Conflict, Ports, Refused, Transient, Write
@@ -229,6 +245,9 @@ def _request_on_demand(fleet: Fleet, message: CreateRequested, now: datetime) ->
 # --- the step of every living point -------------------------------------------------------------------------------
 
 
+Step = rules.Step[Change]
+
+
 @dataclass(frozen=True, slots=True)
 class _Project:
     """Points that are read together: their instances lie in one project, their snapshots in one other or the same."""
@@ -238,7 +257,9 @@ class _Project:
 
 
 def advance(points: Iterable[Held[d.Point]], ports: Ports) -> None:
-    """Bring living points one step nearer their end, from what is read back. Nothing here waits for the cloud.
+    """Bring living points one step nearer their end, from what is read back, and let go of moments that nobody needs.
+
+    Nothing here waits for the cloud.
 
     A page of them at a time, so that a run needs no more memory for a larger fleet. Points that are looked at together
     are due at one instant, and so come in the order of their tenants: few projects are on two pages.
@@ -251,7 +272,7 @@ def advance(points: Iterable[Held[d.Point]], ports: Ports) -> None:
         for point, step in _advance_page(page, replaced(ports, compute=compute), compute):
             if step.point.state != point.value.state:
                 changed.add(point.tenant)
-            if step.point.next_at is None:
+            if _has_ended(point.value, step.point):
                 ended.add(point.tenant)
         if compute.nobody_answers:
             log.warning("Compute Engine does not answer: what is left is due still, and the first of the next run")
@@ -260,9 +281,14 @@ def advance(points: Iterable[Held[d.Point]], ports: Ports) -> None:
     hints.nudge(ports.bus, ended, "health")
 
 
+def _has_ended(before: d.Point, after: d.Point) -> bool:
+    """Whether the point's own life ended with this step; its moment and its copies may have some left."""
+    return before.state in rules.LIVING and after.state not in rules.LIVING
+
+
 def _advance_page(
     points: Sequence[Held[d.Point]], ports: Ports, compute: Breaker
-) -> Iterator[tuple[Held[d.Point], rules.Step]]:
+) -> Iterator[tuple[Held[d.Point], Step]]:
     """Project by project, until nobody answers; gives what was committed."""
     fleet = Fleet(ports.documents)
     tenants = fleet.tenants_by_id([point.tenant for point in points])
@@ -287,19 +313,23 @@ class _Run:
     controls: d.Controls | None
 
     def paused(self, point: Held[d.Point]) -> bool:
-        return self.controls is not None and self.controls.paused.creation.covers(
-            project=point.value.instance.project, tenant=point.tenant
-        )
+        return self.controls is not None and self._covers(self.controls.paused.creation, point)
+
+    def deletion_paused(self, point: Held[d.Point]) -> bool:
+        return self.controls is not None and self._covers(self.controls.paused.deletion, point)
+
+    def _covers(self, paused: d.Paused, point: Held[d.Point]) -> bool:
+        return paused.covers(project=point.value.instance.project, tenant=point.tenant)
 
 
-def _advance_project(
-    run: _Run, project: _Project, group: Sequence[Held[d.Point]]
-) -> list[tuple[Held[d.Point], rules.Step]]:
+def _advance_project(run: _Run, project: _Project, group: Sequence[Held[d.Point]]) -> list[tuple[Held[d.Point], Step]]:
     """One project's points: read, decide, commit, start. Returns what was committed."""
     now = run.ports.clock.now()
-    steps: list[tuple[Held[d.Point], rules.Step]] = []
+    steps: list[tuple[Held[d.Point], Step]] = []
     fresh: list[Held[d.Point]] = []
+    taking: list[Held[d.Point]] = []
     begun: list[Held[d.Point]] = []
+    over: list[Held[d.Point]] = []
     for point in group:
         late = rules.late_to_start(point.value, now) if point.value.state == "requested" else None
         if late:
@@ -308,9 +338,17 @@ def _advance_project(
             _postpone(run, point, d.Failure(code="paused", message="creation is paused"), now)
         elif point.value.state == "requested":
             fresh.append(point)
+        elif moment.is_taking(point.value):
+            taking.append(point)
         elif point.value.state == "creating":
             begun.append(point)
-    for batch, read in ((fresh, _read_instances), (begun, _read_snapshots)):
+        elif moment.is_releasing(point.value, now) and run.deletion_paused(point):
+            paused = d.Failure(code="paused", message="deletion is paused")
+            _commit_later(run, point, moment.hindered(point.value, paused, now, pause=moment.DELETION_PAUSED))
+        elif moment.is_releasing(point.value, now):
+            over.append(point)
+    reads = ((fresh, _read_instances), (taking, _read_moments), (begun, _read_snapshots), (over, _read_releases))
+    for batch, read in reads:
         try:
             steps += read(run, project, batch, now) if batch else []
         except (Transient, Refused) as fault:
@@ -327,19 +365,34 @@ def _read_failed(
     point: Held[d.Point],
     fault: Transient | Refused,
     now: datetime,
-    steps: list[tuple[Held[d.Point], rules.Step]],
+    steps: list[tuple[Held[d.Point], Step]],
 ) -> None:
     """Nothing is known of the point now: look again later, unless its time is over (then it ends unverified)."""
-    failure = d.Failure(code=fault.reason or str(fault.code), message=str(fault)[:500])
-    if point.value.state == "creating" and now >= point.value.deadline:
-        steps.append((point, rules.unread(point.value, failure, now)))
+    failure = _failure(fault)
+    step: Step | None = None
+    if point.value.state not in rules.LIVING:
+        _commit_later(run, point, moment.hindered(point.value, failure, now))
+        return
+    if moment.is_taking(point.value):
+        step = moment.unread(point.value, run.tenants[point.tenant].value, failure, now)
+    elif point.value.state == "creating" and now >= point.value.deadline:
+        step = rules.unread(point.value, failure, now)
+    if step and not (step.starts and run.paused(point)):
+        steps.append((point, step))
         return
     _postpone(run, point, failure, now)
 
 
+def _failure(fault: Transient | Refused) -> d.Failure:
+    return d.Failure(code=fault.reason or str(fault.code), message=str(fault)[:500])
+
+
 def _postpone(run: _Run, point: Held[d.Point], failure: d.Failure, now: datetime) -> None:
+    _commit_later(run, point, rules.postponed(point.value, failure, now))
+
+
+def _commit_later(run: _Run, point: Held[d.Point], later: d.Point) -> None:
     try:
-        later = rules.postponed(point.value, failure, now)
         run.fleet.tenant(point.tenant).commit(None, point.replaced(later))
     except Conflict:
         log.info("%s: someone else took it on", point.path)
@@ -347,7 +400,7 @@ def _postpone(run: _Run, point: Held[d.Point], failure: d.Failure, now: datetime
 
 def _read_instances(
     run: _Run, project: _Project, points: Sequence[Held[d.Point]], now: datetime
-) -> list[tuple[Held[d.Point], rules.Step]]:
+) -> list[tuple[Held[d.Point], Step]]:
     compute = run.ports.compute
     found: dict[str, cloud.Instance] = {}
     for where in cloud.named(point.value.instance.name for point in points):
@@ -357,7 +410,10 @@ def _read_instances(
     disks: dict[str, cloud.Disk] = {}
     for where in cloud.named(source.rsplit("/", 1)[1] for source in sources):
         disks |= {disk.link: disk for disk in compute.find(cloud.Disk, project.instances, where)}
-    return [(p, rules.begin(p.value, run.tenants[p.tenant].value, mine[p.path], disks, now)) for p in points]
+    policies: dict[str, cloud.ResourcePolicy] = {}
+    if any(run.tenants[p.tenant].value.consistency == "group" for p in points):
+        policies = {policy.link: policy for policy in compute.find(cloud.ResourcePolicy, project.instances)}
+    return [(p, moment.begin(p.value, run.tenants[p.tenant].value, mine[p.path], disks, policies, now)) for p in points]
 
 
 def _instance_link(ref: d.InstanceRef) -> str:
@@ -366,7 +422,7 @@ def _instance_link(ref: d.InstanceRef) -> str:
 
 def _read_snapshots(
     run: _Run, project: _Project, points: Sequence[Held[d.Point]], now: datetime
-) -> list[tuple[Held[d.Point], rules.Step]]:
+) -> list[tuple[Held[d.Point], Step]]:
     compute = run.ports.compute
     wanted = {disk.snapshot.name: disk for point in points for disk in point.value.disks if not disk.failure}
     found: dict[str, Snapshot] = {}
@@ -382,21 +438,96 @@ def _read_snapshots(
             snapshot = compute.get(Snapshot, cloud.snapshot_link(project.vault, name))
             if snapshot:
                 found[name] = snapshot
+    looked = {point.path: rules.look(point.value, found, operations, now) for point in points}
+    doubtful = [point for point in points if moment.is_in_doubt(point.value, looked[point.path])]
+    seen = _moments_if_readable(run, project, doubtful) if doubtful else None
     steps = []
     for point in points:
-        step = rules.judge(point.value, run.tenants[point.tenant].value, found, operations, now)
+        tenant, disks = run.tenants[point.tenant].value, looked[point.path]
+        if point in doubtful:
+            steps.append((point, moment.judge_home(point.value, tenant, disks, seen, now)))
+        else:
+            steps.append((point, rules.settle(point.value, tenant, disks, now)))
+    return _unless_paused(run, steps, now)
+
+
+def _unless_paused(
+    run: _Run, steps: Iterable[tuple[Held[d.Point], Step]], now: datetime
+) -> list[tuple[Held[d.Point], Step]]:
+    """The steps that may be taken while creation is paused where it is; the others are postponed."""
+    may = []
+    for point, step in steps:
         if step.starts and run.paused(point):
             _postpone(run, point, d.Failure(code="paused", message="creation is paused"), now)
         else:
-            steps.append((point, step))
-    return steps
+            may.append((point, step))
+    return may
+
+
+def _read_moments(
+    run: _Run, project: _Project, points: Sequence[Held[d.Point]], now: datetime
+) -> list[tuple[Held[d.Point], Step]]:
+    """What became of the moments that are being taken."""
+    seen = _moments(run, project, points)
+    steps = [(p, moment.judge_taking(p.value, run.tenants[p.tenant].value, seen, now)) for p in points]
+    return _unless_paused(run, steps, now)
+
+
+def _read_releases(
+    run: _Run, project: _Project, points: Sequence[Held[d.Point]], now: datetime
+) -> list[tuple[Held[d.Point], Step]]:
+    """What is still there of the moments that nobody needs."""
+    seen = _moments(run, project, points)
+    return [(p, moment.release(p.value, p.tenant, seen, now)) for p in points]
+
+
+def _moments_if_readable(run: _Run, project: _Project, points: Sequence[Held[d.Point]]) -> moment.Seen | None:
+    try:
+        return _moments(run, project, points)
+    except (Transient, Refused) as fault:
+        log.warning("%s: instant snapshots cannot be read now: %r", project.instances, fault)
+        return None
+
+
+def _moments(run: _Run, project: _Project, points: Sequence[Held[d.Point]]) -> moment.Seen:
+    """What Compute Engine holds of these points' moments, groups before their members."""
+    compute = run.ports.compute
+    groups: dict[str, InstantSnapshotGroup] = {}
+    operations: dict[str, Operation | None] = {}
+    refs: dict[str, d.InstantRef] = {}
+    for point in points:
+        assert point.value.moment is not None
+        refs |= {rules.instant_link(point.value, ref): ref for ref in moment.held_in(point.value.moment)}
+        for group in moment.groups_of(point.value.moment):
+            link = moment.group_link(point.value, group)
+            found = compute.get(InstantSnapshotGroup, link)
+            if found is None and group.operation is not None and group.id is None:
+                operations[group.operation] = compute.get(Operation, group.operation)
+                found = compute.get(InstantSnapshotGroup, link)
+            if found is not None:
+                groups[link] = found
+    # The members of a group that is being taken have names of Compute Engine's own.
+    unnamed = any(moment.is_taking(point.value) and point.value.moment.group for point in points if point.value.moment)
+    wheres = [""] if unnamed else cloud.named(ref.name for ref in refs.values())
+    instants = {
+        instant.link: instant for where in wheres for instant in compute.find(InstantSnapshot, project.instances, where)
+    }
+    for link, ref in refs.items():
+        if link in instants or ref.operation is None or ref.id is not None:
+            continue
+        operations[ref.operation] = compute.get(Operation, ref.operation)
+        # The list may have been read just before it appeared.
+        late = compute.get(InstantSnapshot, link)
+        if late is not None:
+            instants[link] = late
+    return moment.Seen(instants, groups, operations)
 
 
 def _commit_steps(
-    run: _Run, steps: Sequence[tuple[Held[d.Point], rules.Step]], now: datetime
-) -> list[tuple[Held[d.Point], rules.Step]]:
+    run: _Run, steps: Sequence[tuple[Held[d.Point], Step]], now: datetime
+) -> list[tuple[Held[d.Point], Step]]:
     """Commit each step with its record; those that someone else has taken meanwhile are left out."""
-    ending = [point for point, step in steps if step.point.next_at is None]
+    ending = [point for point, step in steps if _has_ended(point.value, step.point)]
     instances = {
         (tenant, instance.value.id): instance
         for tenant in {point.tenant for point in ending}
@@ -409,7 +540,7 @@ def _commit_steps(
         store = run.fleet.tenant(point.tenant)
         writes: list[Write] = [point.replaced(step.point)]
         instance = instances.get((point.tenant, point.value.instance.id))
-        if step.point.next_at is None and instance is not None:
+        if _has_ended(point.value, step.point) and instance is not None:
             after = rules.after_transition(instance.value, run.tenants[point.tenant].value, point.value, step.point)
             writes.append(instance.replaced(after))
         try:
@@ -423,7 +554,7 @@ def _commit_steps(
     return committed
 
 
-def _record(point: Held[d.Point], step: rules.Step, now: datetime) -> Record | None:
+def _record(point: Held[d.Point], step: Step, now: datetime) -> Record | None:
     """The audit record of a step; None where no state changed, nothing was asked for and nothing ended."""
     after = step.point
     moved = after.state != point.value.state
@@ -431,27 +562,22 @@ def _record(point: Held[d.Point], step: rules.Step, now: datetime) -> Record | N
         return None
     detail: dict[str, Any] = {"instance": after.instance.name, "trigger": after.trigger}
     if step.intents:
-        detail["changes"] = list(rules.changes_of(step.intents))
+        detail["changes"] = [cloud.audit_body(change) for change in step.intents]
     if step.outcomes:
         detail["outcomes"] = outcomes_of(step.outcomes)
-    if after.failure:
-        detail["failure"] = {"code": after.failure.code, "message": after.failure.message}
-    if after.state == "verified":
+    failure = after.failure if after.state != "verified" else after.moment and after.moment.failure
+    if failure:
+        detail["failure"] = {"code": failure.code, "message": failure.message}
+    if moved and after.copies:
+        detail["copies"] = {region: copy.state for region, copy in after.copies.items()}
+    if moved and after.state == "verified":
         detail["snapshots"] = [
             {"name": disk.snapshot.name, "id": disk.snapshot.id, "disk": disk.id, "location": disk.snapshot.location}
             for disk in after.disks
         ]
-    outcome: Outcome
-    match after.state:
-        case "verified":
-            outcome, event = "succeeded", "point.verified"
-        case "failed":
-            outcome, event = "failed", "point.failed"
-        case "missed":
-            outcome, event = "failed", "slot.missed"
-        case _:
-            outcome, event = ("requested" if step.intents else "failed"), ""
-    action = f"point.{after.state}" if moved else "point.retried" if step.intents else "snapshot.ended"
+    outcome, event = _ended_as(after) if moved else ("", "")
+    if not outcome:
+        outcome = "requested" if step.intents else _outcome_of(step)
     data: dict[str, Any] = {
         "point": after.id,
         "instance": after.instance.name,
@@ -463,7 +589,7 @@ def _record(point: Held[d.Point], step: rules.Step, now: datetime) -> Record | N
     return Record(
         at=now,
         actor=SCHEDULER,
-        action=action,
+        action=_action(point.value, step),
         subject=f"points/{after.id}",
         outcome=outcome,
         detail=detail,
@@ -471,13 +597,47 @@ def _record(point: Held[d.Point], step: rules.Step, now: datetime) -> Record | N
     )
 
 
+def _ended_as(point: d.Point) -> tuple[Outcome | Literal[""], str]:
+    """The outcome of a point that has just come into its state, and its event; empty where it goes on."""
+    match point.state:
+        case "verified":
+            return "succeeded", "point.verified"
+        case "failed":
+            return "failed", "point.failed"
+        case "missed":
+            return "failed", "slot.missed"
+        case _:
+            return "", ""
+
+
+def _outcome_of(step: Step) -> Outcome:
+    """The outcome of a step that asks for nothing and ends no point."""
+    if any(outcome.code == OUTSIDE_RESIDENCY for outcome in step.outcomes):
+        return "refused"
+    return "failed" if any(outcome.outcome == "failed" for outcome in step.outcomes) else "succeeded"
+
+
+def _action(before: d.Point, step: Step) -> str:
+    after = step.point
+    if after.state != before.state:
+        return f"point.{after.state}"
+    was, now = before.moment, after.moment
+    if now is not None and (was is None or now.state != was.state or now.state == "taking"):
+        return f"moment.{now.state}"
+    if now is not None and after.state not in rules.LIVING:
+        return f"moment.{now.state}"
+    return "point.retried" if step.intents else "snapshot.ended"
+
+
 def _day(point: d.Point) -> dict[str, str]:
     return {"day": point.slot.day} if point.slot else {}
 
 
-def outcomes_of(outcomes: Iterable[rules.SnapshotOutcome]) -> list[dict[str, str]]:
+def outcomes_of(outcomes: Iterable[rules.SnapshotOutcome]) -> list[dict[str, Any]]:
     return [
-        {"name": o.name, "outcome": o.outcome} | ({"code": o.code, "message": o.message} if o.code else {})
+        {"name": o.name, "outcome": o.outcome}
+        | ({"attempt": o.attempt} if o.attempt is not None else {})
+        | ({"code": o.code, "message": o.message} if o.code else {})
         for o in outcomes
     ]
 
@@ -485,32 +645,67 @@ def outcomes_of(outcomes: Iterable[rules.SnapshotOutcome]) -> list[dict[str, str
 # --- starting -----------------------------------------------------------------------------------------------------
 
 
-def _start(run: _Run, steps: Sequence[tuple[Held[d.Point], rules.Step]]) -> None:
-    """Ask for the snapshots of committed steps and note what was answered, point by point."""
+Answer = str | Refused | Transient
+"""What a start was answered: its operation's link, or what stood in the way."""
+
+OUTSIDE_RESIDENCY: Final = "outside_residency"
+
+
+def _start(run: _Run, steps: Sequence[tuple[Held[d.Point], Step]]) -> None:
+    """Ask for the changes of committed steps and note what was answered, point by point."""
     for seen, step in steps:
-        answers = {change.name: _ask(run, change) for change in step.starts}
-        _note_answers(run, seen, answers)
+        home = step.point.instance.region
+        answers = {change.link: _ask(run, change, home) for change in step.starts}
+        if step.point.state in rules.LIVING:
+            _note_answers(run, seen, answers)
+        else:
+            _note_deletions(run, seen, answers)
 
 
-def _ask(run: _Run, change: InsertSnapshot) -> str | Refused | Transient:
+def _ask(run: _Run, change: Change, home: str) -> Answer:
+    """Ask for one change of a point whose home region this is; nothing of it is stored elsewhere."""
+    compute = run.ports.compute
     try:
-        return run.ports.compute.start(change, cloud.request_id(change))
+        match change:
+            case InsertSnapshot() | InsertInstantSnapshot() | InsertInstantSnapshotGroup() | InsertDisk():
+                outside = refuse_residency(change, {home})
+                if outside:
+                    return Refused(outside.message, code=403, reason=outside.code)
+            case DeleteSnapshot() | DeleteInstantSnapshot() | DeleteInstantSnapshotGroup() | DeleteDisk():
+                if not _is_there(run, change):
+                    return ""
+            case _:
+                assert_never(change)
+        return compute.start(change, cloud.request_id(change))
     except (Refused, Transient) as answer:
         return answer
 
 
-def _note_answers(run: _Run, seen: Held[d.Point], answers: dict[str, str | Refused | Transient]) -> None:
+def _is_there(run: _Run, change: Delete) -> bool:
+    """Whether what is to be deleted by its name is the one that was meant, right before. Raises Transient, Refused."""
+    kinds: Mapping[type[Delete], type[cloud.Snapshot | InstantSnapshot | InstantSnapshotGroup | cloud.Disk]] = {
+        DeleteSnapshot: Snapshot,
+        DeleteInstantSnapshot: InstantSnapshot,
+        DeleteInstantSnapshotGroup: InstantSnapshotGroup,
+        DeleteDisk: cloud.Disk,
+    }
+    found = run.ports.compute.get(kinds[type(change)], change.link)
+    return found is not None and found.id == change.id and found.status != "DELETING"
+
+
+def _note_answers(run: _Run, seen: Held[d.Point], answers: Mapping[str, Answer]) -> None:
     """Commit what the starts of one point were answered. After a Conflict, read-back finds it out all the same."""
     now = run.ports.clock.now()
     store = run.fleet.tenant(seen.tenant)
     current = store.get(d.Point, "points", seen.value.id)
     if current is None or current.value.state != "creating":
         return
+    before = current.value
+    fault = next((answer for answer in answers.values() if isinstance(answer, Transient)), None)
     outcomes: list[rules.SnapshotOutcome] = []
-    fault: Transient | None = None
     disks: list[d.PointDisk] = []
-    for disk in current.value.disks:
-        answer = answers.get(disk.snapshot.name)
+    for disk in before.disks:
+        answer = answers.get(cloud.snapshot_link(disk.snapshot.project, disk.snapshot.name))
         noted = disk
         match answer:
             case str() if disk.operation is None:
@@ -523,16 +718,21 @@ def _note_answers(run: _Run, seen: Held[d.Point], answers: dict[str, str | Refus
                 outcomes.append(
                     rules.SnapshotOutcome(disk.snapshot.name, "failed", answer.reason, answer.message[:500])
                 )
-            case Transient():
-                fault = answer
             case _:
                 pass
         disks.append(noted)
-    point = replace(current.value, disks=disks, updated_at=now)
+    point = replace(before, disks=disks, updated_at=now)
+    if moment.is_taking(before):
+        # 409: something has that name; read-back shows whether it is ours.
+        refusals = {link: _failure(a) for link, a in answers.items() if isinstance(a, Refused) and a.code != 409}
+        operations = {link: answer for link, answer in answers.items() if isinstance(answer, str)}
+        point = replace(point, moment=moment.answered(before, operations, refusals))
     if fault:
-        pause = rules.DISK_RATE_PAUSE if fault.reason == "RESOURCE_OPERATION_RATE_EXCEEDED" else None
-        failure = d.Failure(code=fault.reason or str(fault.code), message=str(fault)[:500])
-        point = rules.postponed(point, failure, now, pause=pause)
+        failure = _failure(fault)
+        point = rules.postponed(point, failure, now, pause=_pause(fault, point))
+    elif point.moment is not None and point.moment.state == "taking":
+        refused = moment.was_refused(point.moment)
+        point = replace(point, faults=0, next_at=now if refused else now + moment.LOOK)
     else:
         retries = [disk.retry_at for disk in disks if disk.failure and disk.retry_at]
         dead = any(disk.failure and disk.retry_at is None for disk in disks)
@@ -541,3 +741,23 @@ def _note_answers(run: _Run, seen: Held[d.Point], answers: dict[str, str | Refus
         store.commit(_record(current, rules.Step(point, outcomes=tuple(outcomes)), now), current.replaced(point))
     except Conflict:
         log.info("%s: someone else took it on", current.path)
+
+
+def _pause(fault: Transient, point: d.Point) -> timedelta | None:
+    """How long to wait for what is limited by the disk; None where the point's own pace will do."""
+    if fault.reason != "RESOURCE_OPERATION_RATE_EXCEEDED":
+        return None
+    return moment.RETRY_MIN if moment.is_taking(point) else rules.DISK_RATE_PAUSE
+
+
+def _note_deletions(run: _Run, seen: Held[d.Point], answers: Mapping[str, Answer]) -> None:
+    """Write down what stood in the way of a moment's release; the look that asks again tells it."""
+    faults = [answer for answer in answers.values() if not isinstance(answer, str)]
+    faults = [fault for fault in faults if isinstance(fault, Transient) or fault.code != 404]
+    if not faults:
+        return
+    current = run.fleet.tenant(seen.tenant).get(d.Point, "points", seen.value.id)
+    if current is None or current.value.moment is None or current.value.moment.state != "releasing":
+        return
+    hindered = replace(current.value.moment, failure=_failure(faults[0]))
+    _commit_later(run, current, replace(current.value, moment=hindered))

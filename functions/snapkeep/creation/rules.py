@@ -2,29 +2,32 @@
 
 A point's life: `requested -> creating -> verified | failed`, or `missed` when it was not started in time. `begin`
 takes the first step from what Compute Engine holds of the instance; `judge` takes every later one from what it holds
-of the snapshots. Both return the point as it is to be stored, the snapshots to ask for once that is committed, and
+of the snapshots. Both return the point as it is to be stored, the changes to ask for once that is committed, and
 the outcomes that the commit records, so that every change of the cloud has an intent before it and one outcome after.
+Where snapshots are made from instant snapshots, `moment` stands before and around it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from snapkeep import cloud
-from snapkeep.cloud import InsertSnapshot, Operation, Snapshot
+from snapkeep.cloud import Change, InsertSnapshot, Operation, Snapshot
+from snapkeep.copies import rules as copies
 from snapkeep.creation.slots import local_day
 from snapkeep.documents import (
     DiskRef,
     Failure,
     Instance,
     InstanceRef,
+    InstantRef,
     Newest,
     Point,
     PointDisk,
@@ -97,8 +100,21 @@ DAYS_SHOWN: Final = 35
 # Errors inside a finished operation (or answers to a start) that asking again does not mend. Everything else may pass.
 PERMANENT: Final = frozenset(
     {"RESOURCE_NOT_FOUND", "notFound", "INVALID_FIELD_VALUE", "INVALID_USAGE", "UNSUPPORTED_OPERATION",
-     "invalid", "badRequest", "invalidParameter", "required"}
+     "invalid", "badRequest", "invalidParameter", "required", "outside_residency"}
 )  # fmt: skip
+
+LIVING: Final = frozenset({"requested", "creating"})
+"""States in which a point's own snapshots are still to come."""
+
+# What ends an attempt for good and has nothing to do with a guest that was to flush.
+_NOT_OF_THE_GUEST: Final = frozenset(
+    {"RESOURCE_NOT_FOUND", "notFound", "disk_replaced", "wrong_location", "outside_residency"}
+)
+
+GUEST_FLUSH_NEEDS: Final = (
+    "consistency 'guest_flush' needs Google's guest agent in the guest, on Linux with `enabled = true` under"
+    " [Snapshots] in /etc/default/instance_configs.cfg, on Windows with its VSS provider; or set consistency to 'crash'"
+)
 
 TRIGGER_LETTER: Final[Mapping[Trigger, str]] = {
     "scheduled": "s",
@@ -224,37 +240,41 @@ def _new_point(
 # --- decisions ----------------------------------------------------------------------------------------------------
 
 
+C_co = TypeVar("C_co", bound=Change, covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
 class SnapshotOutcome:
-    """How one snapshot that was asked for ended."""
+    """How one change that was asked for ended."""
 
     name: str
     outcome: Literal["succeeded", "failed"]
     code: str = ""
     message: str = ""
+    attempt: int | None = None  # of a deletion: which of them
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Step(Generic[C_co]):
     """One step of a point's life. Nothing of it is done yet."""
 
     point: Point  # to be committed first, `next_at` included
-    intents: tuple[InsertSnapshot, ...] = ()  # asked for the first time: recorded with the commit
+    intents: tuple[C_co, ...] = ()  # asked for the first time: recorded with the commit
     outcomes: tuple[SnapshotOutcome, ...] = ()  # recorded with the commit
-    starts: tuple[InsertSnapshot, ...] = ()  # to be asked for after the commit (the intents, and repeated asks)
+    starts: tuple[C_co, ...] = ()  # to be asked for after the commit (the intents, and repeated asks)
 
 
 def begin(
     point: Point, tenant: Tenant, found: cloud.Instance | None, disks: Mapping[str, cloud.Disk], now: datetime
-) -> Step:
-    """Take a requested point to `creating`: what is attached now, and the snapshot that each disk gets.
+) -> Step[InsertSnapshot]:
+    """Take a requested point to `creating`: what is attached now, and the snapshot of it that each disk gets.
 
     `disks` are the instance's disks by link, read after the instance. A point that cannot be taken ends here.
     """
     refusal = _refusal(point, tenant, found, disks)
     if refusal or found is None:
         assert refusal
-        return _ended(point, refusal, now)
+        return ended(point, refusal, now)
     entries = []
     for attached in found.disks:
         if attached.persistent:
@@ -263,10 +283,11 @@ def begin(
     definition = define(found)
     if len(msgspec.json.encode(definition)) > DEFINITION_BYTES_MAX:
         message = f"the instance's definition is larger than {DEFINITION_BYTES_MAX} bytes"
-        return _ended(point, Failure(code="definition_too_large", message=message), now)
+        return ended(point, Failure(code="definition_too_large", message=message), now)
     begun = replace(
         point,
         state="creating",
+        consistency="at_rest" if _is_at_rest(tenant, found) else tenant.consistency,
         disks=entries,
         definition=definition,
         stored_for=point.instance.id,
@@ -287,11 +308,6 @@ def _refusal(
 ) -> Failure | None:
     """Why a point cannot be started at all; None if it can."""
     ref = point.instance
-    if tenant.consistency != "crash":
-        return Failure(
-            code="consistency_unsupported",
-            message=f"consistency '{tenant.consistency}' is not available yet; set it to 'crash' in the fleet file",
-        )
     if found is None:
         return Failure(code="instance_gone", message=f"{ref.name} is not in {ref.project}, zone {ref.zone}")
     if found.id != ref.id:
@@ -310,7 +326,18 @@ def _refusal(
             return Failure(code="csek_disk", message=message)
         if disks[disk.source].region != ref.region:
             return Failure(code="wrong_region", message=f"{disk.source} is not in {ref.region}")
+    if tenant.consistency == "guest_flush" and found.status not in ("RUNNING", "TERMINATED"):
+        message = (
+            f"{ref.name} is {found.status}: its guest cannot be asked to flush, and its disks are not at rest; "
+            "start it, or stop it"
+        )
+        return Failure(code="guest_not_running", message=message)
     return None
+
+
+def _is_at_rest(tenant: Tenant, found: cloud.Instance) -> bool:
+    """Whether the guest was to flush, and does not run: all that it wrote is on its disks."""
+    return tenant.consistency == "guest_flush" and found.status == "TERMINATED"
 
 
 def _entry(point: Point, tenant: str, attached: cloud.AttachedDisk, disk: cloud.Disk) -> PointDisk:
@@ -334,10 +361,10 @@ def _entry(point: Point, tenant: str, attached: cloud.AttachedDisk, disk: cloud.
         snapshot=SnapshotRef(project=point.vault_project, name="", location=point.instance.region),
         attempts=0,
     )
-    return _next_attempt(entry, tenant, point)
+    return next_attempt(entry, tenant, point)
 
 
-def _next_attempt(disk: PointDisk, tenant: str, point: Point) -> PointDisk:
+def next_attempt(disk: PointDisk, tenant: str, point: Point) -> PointDisk:
     attempt = disk.attempts + 1
     home = point.instance.region
     name = snapshot_name(tenant, point.id, point.instance.name, disk.name, disk.id, home, attempt)
@@ -356,16 +383,38 @@ def _next_attempt(disk: PointDisk, tenant: str, point: Point) -> PointDisk:
 def change_for(point: Point, disk: PointDisk, tenant: Tenant) -> InsertSnapshot:
     """The request for a disk's snapshot, the same whenever it is built for the same attempt."""
     ref = point.instance
-    where = f"zones/{disk.zone}" if disk.zone else f"regions/{ref.region}"
+    instant = source_of(point, disk)
     return InsertSnapshot(
         project=disk.snapshot.project,
         name=disk.snapshot.name,
-        source_disk=f"projects/{ref.project}/{where}/disks/{disk.name}",
+        source_disk=disk_link(point, disk),
         location=disk.snapshot.location,
         labels={"snapkeep-tenant": tenant.id, "snapkeep-point": point.id, "snapkeep-role": "home"},
         description=f"Snapkeep recovery point {point.id} of {ref.name}, disk {disk.device_name}",
         kms_key=tenant.kms_keys.get(ref.region) or disk.kms_key,
+        source_instant=instant_link(point, instant) if instant else None,
+        guest_flush=point.consistency == "guest_flush",
     )
+
+
+def scope_of(point: Point, disk: PointDisk) -> str:
+    """Where a disk lies, as links have it: `zones/Z`, or `regions/R` of a regional disk."""
+    return f"zones/{disk.zone}" if disk.zone else f"regions/{point.instance.region}"
+
+
+def disk_link(point: Point, disk: PointDisk) -> str:
+    return f"projects/{point.instance.project}/{scope_of(point, disk)}/disks/{disk.name}"
+
+
+def instant_link(point: Point, instant: InstantRef) -> str:
+    return f"projects/{point.instance.project}/{instant.scope}/instantSnapshots/{instant.name}"
+
+
+def source_of(point: Point, disk: PointDisk) -> InstantRef | None:
+    """The instant snapshot that the disk's present snapshot is made from; None where it is made from the disk."""
+    if point.moment is None or point.moment.state != "taken":
+        return None
+    return next(instant for instant in point.moment.instants if instant.disk == disk.id)
 
 
 def judge(
@@ -374,16 +423,28 @@ def judge(
     snapshots: Mapping[str, Snapshot],
     operations: Mapping[str, Operation | None],
     now: datetime,
-) -> Step:
+) -> Step[InsertSnapshot]:
     """Take a `creating` point on, from one read of all its snapshots.
 
     `snapshots` are those of the vault project that carry one of the point's names, by name, whoever made them.
     `operations` are the operations of the snapshots that were not found, by link, read before the last look for the
     snapshot; None for one that Compute Engine no longer knows.
     """
-    outcomes: list[SnapshotOutcome] = []
+    return settle(point, tenant, look(point, snapshots, operations, now), now)
+
+
+def look(
+    point: Point, snapshots: Mapping[str, Snapshot], operations: Mapping[str, Operation | None], now: datetime
+) -> list[PointDisk]:
+    """The disks of a `creating` point as one read of their snapshots shows them; see `judge`."""
     seen = [_judge_disk(disk, point, snapshots.get(disk.snapshot.name), operations, now) for disk in point.disks]
-    disks = _of_one_moment(seen, point, now)
+    return _of_one_moment(seen, point, now)
+
+
+def settle(point: Point, tenant: Tenant, looked: Sequence[PointDisk], now: datetime) -> Step[InsertSnapshot]:
+    """Take a `creating` point on, whose disks were `looked` at."""
+    disks = list(looked)
+    outcomes: list[SnapshotOutcome] = []
     for disk, judged in zip(point.disks, disks, strict=True):
         if judged.failure and not disk.failure:
             outcomes.append(outcome_of(judged))
@@ -391,16 +452,9 @@ def judge(
     if all(is_ready(disk) for disk in disks):
         assert spread(disks) <= SPREAD_MAX
         verified = replace(
-            point,
-            state="verified",
-            disks=disks,
-            verified_at=now,
-            updated_at=now,
-            failure=None,
-            faults=0,
-            next_at=None,
+            point, state="verified", disks=disks, verified_at=now, updated_at=now, failure=None, faults=0
         )
-        return Step(verified, outcomes=(*outcomes, *map(outcome_of, disks)))
+        return Step(copies.home_verified(verified, now), outcomes=(*outcomes, *map(outcome_of, disks)))
 
     hopeless = next((disk.failure for disk in disks if disk.failure and disk.retry_at is None), None)
     late = now >= point.deadline
@@ -409,8 +463,7 @@ def judge(
             why = hopeless or Failure(code="deadline", message=unfinished(disks, point.deadline))
             # Every snapshot that was asked for gets its outcome, also those that outlive the point.
             rest = tuple(outcome_of(disk, why) for disk in disks if not disk.failure)
-            ended = replace(point, disks=disks)
-            return _ended(ended, why, now, (*outcomes, *rest))
+            return ended(replace(point, disks=disks), _with_guest(point, disks, why), now, (*outcomes, *rest))
         waiting = replace(point, disks=disks, failure=hopeless, updated_at=point.updated_at, next_at=now + LOOK_MIN)
         return Step(waiting, outcomes=tuple(outcomes))
 
@@ -421,7 +474,7 @@ def judge(
         if not may_start:
             break
         if disk.failure and disk.retry_at and disk.retry_at <= now:
-            disks[index] = _next_attempt(disk, tenant.id, point)
+            disks[index] = next_attempt(disk, tenant.id, point)
             intents.append(change_for(point, disks[index], tenant))
         elif not disk.failure and disk.snapshot.id is None and disk.operation is None:
             starts.append(change_for(point, disk, tenant))
@@ -432,7 +485,7 @@ def judge(
     return Step(judged_point, intents=tuple(intents), outcomes=tuple(outcomes), starts=(*intents, *starts))
 
 
-def unread(point: Point, fault: Failure, now: datetime) -> Step:
+def unread(point: Point, fault: Failure, now: datetime) -> Step[InsertSnapshot]:
     """The end of a point whose snapshots could not be read up to its deadline: what was not read is not verified."""
     why = Failure(
         code="deadline", message=f"not read back by the deadline; last met: {fault.code}: {fault.message}"[:500]
@@ -440,7 +493,15 @@ def unread(point: Point, fault: Failure, now: datetime) -> Step:
     outcomes = tuple(
         SnapshotOutcome(disk.snapshot.name, "failed", why.code, why.message) for disk in point.disks if not disk.failure
     )
-    return _ended(point, why, now, outcomes)
+    return ended(point, why, now, outcomes)
+
+
+def _with_guest(point: Point, disks: Sequence[PointDisk], why: Failure) -> Failure:
+    """Why a point failed, with what to do about it where a guest could not flush and asking again would not help."""
+    for_good = any(disk.failure == why and disk.retry_at is None and disk.attempts < ATTEMPTS_MAX for disk in disks)
+    if point.consistency != "guest_flush" or not for_good or why.code in _NOT_OF_THE_GUEST:
+        return why
+    return Failure(code="guest_flush_failed", message=f"{why.code}: {why.message}"[:300] + f". {GUEST_FLUSH_NEEDS}")
 
 
 def _judge_disk(
@@ -452,18 +513,22 @@ def _judge_disk(
     if found is None:
         return judge_unseen(disk, point, operations, now)
     asked_for_at = point.started_at or point.requested_at
-    of_this_name = found.source_disk.rsplit("/", 1)[-1] == disk.name
-    if found.created_at < asked_for_at - CLOCK_SKEW or (found.source_disk_id != disk.id and not of_this_name):
+    instant = source_of(point, disk)
+    if instant:
+        taken_over = found.source_instant_id != instant.id
+    else:
+        taken_over = found.source_disk_id != disk.id and found.source_disk.rsplit("/", 1)[-1] != disk.name
+    if found.created_at < asked_for_at - CLOCK_SKEW or taken_over:
         message = f"{found.link} exists and is not ours: made from disk {found.source_disk_id} at {found.created_at}"
         return attempt_failed(disk, "name_taken", message, now, pause=RETRY_MIN)
-    if found.source_disk_id != disk.id:
+    if instant is None and found.source_disk_id != disk.id:
         # Most likely our own request, which names the disk, met another one. A second try would only meet it again.
         message = f"{disk.name} is another disk now: {found.source_disk_id}, not {disk.id}"
         return attempt_failed(disk, "disk_replaced", message, now, pause=None)
     if found.locations != (disk.snapshot.location,):
         message = f"{found.link} lies in {', '.join(found.locations)}, not in {disk.snapshot.location}"
         return attempt_failed(disk, "wrong_location", message, now, pause=None)
-    return judge_seen(disk, found, point, now)
+    return judge_seen(disk, found, point, now, instant.created_at if instant else None)
 
 
 def judge_seen(
@@ -651,7 +716,7 @@ def _look_in(wait: timedelta, point: Point, now: datetime) -> datetime:
     return together if together <= now + LOOK_MAX else together - LOOKS_TOGETHER
 
 
-def late_to_start(point: Point, now: datetime) -> Step | None:
+def late_to_start(point: Point, now: datetime) -> Step[InsertSnapshot] | None:
     """The end of a requested point that was not started in time; None while it still may be."""
     if now <= point.start_by:
         return None
@@ -659,15 +724,19 @@ def late_to_start(point: Point, now: datetime) -> Step | None:
     if point.failure:
         why += f"; last met: {point.failure.code}: {point.failure.message}"
     if point.trigger == "scheduled":
-        ended = replace(
+        missed = replace(
             point, state="missed", failure=Failure(code="missed", message=why[:500]), updated_at=now, next_at=None
         )
-        return Step(ended)
-    return _ended(point, Failure(code="not_started", message=why[:500]), now)
+        return Step(missed)
+    return ended(point, Failure(code="not_started", message=why[:500]), now)
 
 
-def _ended(point: Point, why: Failure, now: datetime, outcomes: tuple[SnapshotOutcome, ...] = ()) -> Step:
-    return Step(replace(point, state="failed", failure=why, updated_at=now, next_at=None), outcomes=outcomes)
+def ended(
+    point: Point, why: Failure, now: datetime, outcomes: tuple[SnapshotOutcome, ...] = ()
+) -> Step[InsertSnapshot]:
+    """The end of a point that is not verified."""
+    failed = replace(point, state="failed", failure=why, updated_at=now)
+    return Step(copies.home_failed(failed, now), outcomes=outcomes)
 
 
 def postponed(point: Point, failure: Failure, now: datetime, *, pause: timedelta | None = None) -> Point:
@@ -721,6 +790,10 @@ def after_transition(instance: Instance, tenant: Tenant | None, before: Point | 
     """The instance with its tally, its newest verified point and its work, after a point of it changed its state."""
     tally = _tallied(instance.tally, before, after)
     changed = replace(instance, tally=tally, updated_at=after.updated_at)
+    if after.copies:
+        bought = copies.entitled(tenant, after.updated_at) if tenant is not None else None
+        work = copies.counted(changed.copies, before, after, bought.region if bought else None)
+        changed = replace(changed, copies=work)
     if after.state in ("verified", "failed") and after.stored_for is not None:
         changed = to_be_weighed(changed, after.updated_at)
     if after.state != "verified" or after.verified_at is None:
@@ -762,11 +835,8 @@ def breach_due(instance: Instance, tenant: Tenant) -> datetime | None:
     return since + timedelta(hours=tenant.rpo_hours)
 
 
-_RUNNING: Final = frozenset({"requested", "creating"})
-
-
 def _tallied(tally: Tally, before: Point | None, after: Point) -> Tally:
-    running = tally.running + (after.state in _RUNNING) - (before is not None and before.state in _RUNNING)
+    running = tally.running + (after.state in LIVING) - (before is not None and before.state in LIVING)
     days = dict(tally.days)
     if after.slot and after.state in ("verified", "failed", "missed"):
         days[after.slot.day] = after.state
@@ -781,18 +851,3 @@ def _tallied(tally: Tally, before: Point | None, after: Point) -> Tally:
         bytes=tally.bytes + (sum(d.snapshot.bytes for d in after.disks) if after.state == "verified" else 0),
         days=days,
     )
-
-
-def changes_of(intents: Sequence[InsertSnapshot]) -> Iterator[dict[str, Any]]:
-    """The changes as an audit record keeps them."""
-    for change in intents:
-        yield {
-            "change": "InsertSnapshot",
-            "project": change.project,
-            "name": change.name,
-            "source_disk": change.source_disk,
-            "location": change.location,
-            "labels": dict(change.labels),
-            "kms_key": change.kms_key,
-            "request_id": cloud.request_id(change),
-        }
