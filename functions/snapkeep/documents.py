@@ -395,6 +395,7 @@ class Expiry(Part, frozen=True, kw_only=True):
     override: str | None = None  # the override that let it go in spite of a breach
     begun_at: datetime | None = None  # when its deletion was committed; nothing keeps it from then on
     attempts: int = 0  # times that its snapshots were asked to go
+    asked_at: datetime | None = None  # when they were asked to go last
     failure: Failure | None = None  # what stood in the way of its deletion last
 
 
@@ -596,6 +597,7 @@ class Orphan(Part, frozen=True, kw_only=True):
     id: str | None  # as found, or as it was noted
     tenant: str | None  # of an unknown snapshot: what its label claims
     point: str | None
+    copy: str | None = None  # the region of the copy that it is missing from
     bytes: int
     created_at: datetime | None
     found_at: datetime  # when it was first found

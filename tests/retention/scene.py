@@ -12,7 +12,8 @@ from tests.makers import TICK, envelope
 
 from snapkeep import documents as d
 from snapkeep.cloud import Change, Resource, Snapshot
-from snapkeep.creation.rules import after_transition, snapshot_name
+from snapkeep.copies import rules as copying
+from snapkeep.creation.rules import after_transition, snapshot_name, to_be_weighed
 from snapkeep.entry import ENTRIES
 from snapkeep.messages import Message, encode
 from snapkeep.ports import Create, Doc, Ports, Query, Replace, Write
@@ -29,6 +30,7 @@ NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 PROJECT, VAULT, ZONE, REGION = "acme-prod", "acme-vault", "southamerica-east1-a", "southamerica-east1"
+US = "us-east1"
 INSTANCE_ID = "17870283321406128359"
 POLICY = d.Retention(keep_last=1, keep_daily=0, keep_weekly=0, keep_monthly=0, lock_days=0)
 GENEROUS = Limits(lists_per_minute=10**6, reads_per_minute=10**6, mutations_per_minute=10**6)
@@ -257,6 +259,87 @@ class Scene:
         self.memory.commit(held.replaced(after))
         self.cloud.advance(now + timedelta(minutes=1))
         return id
+
+    def copy(
+        self,
+        id: str,
+        *,
+        region: str = US,
+        state: d.CopyState = "verified",
+        noted: bool = True,
+        made: bool = True,
+        attempts: int = 1,
+        temporary: bool = False,
+        **changes: Any,
+    ) -> None:
+        """A copy of the point, of this moment, with its snapshots.
+
+        Of its disks, or, with `temporary`, of disks that were made to be copied from. The rest as in `take`.
+        """
+        before = self.point(id)
+        entries = []
+        for disk in before.disks:
+            made_from = d.TemporaryDisk(project=VAULT, zone=ZONE, name=f"tmp-{disk.name}-{id}", size_gb=20)
+            link = f"projects/{PROJECT}/zones/{ZONE}/disks/{disk.name}"
+            if temporary:
+                link = f"projects/{VAULT}/zones/{ZONE}/disks/{made_from.name}"
+                self.cloud.add_disk(project=VAULT, zone=ZONE, name=made_from.name)
+                its_id = next(one["id"] for one in self.cloud.state()["disks"] if one["selfLink"].endswith(link))
+                made_from = replace(made_from, id=its_id, status="GONE")
+            refs = []
+            for attempt in range(1, attempts + 1):
+                name = snapshot_name("acme", id, "app", disk.name, disk.id, region, attempt)
+                ref = d.SnapshotRef(project=VAULT, name=name, location=region)
+                labels = {"snapkeep-tenant": "acme", "snapkeep-point": id, "snapkeep-role": "copy"}
+                if made:
+                    self.cloud.plant_snapshot(
+                        project=VAULT, name=name, labels=labels, source_disk=link, location=region
+                    )
+                found = self.snapshot(name)
+                if found is not None and noted:
+                    ref = replace(ref, id=found.id, status="READY", bytes=700, created_at=disk.snapshot.created_at)
+                refs.append(ref)
+            entries.append(
+                d.CopyDisk(
+                    id=disk.id,
+                    name=disk.name,
+                    snapshot=refs[-1],
+                    superseded=refs[:-1],
+                    attempts=attempts,
+                    temporary=made_from if temporary else None,
+                )
+            )
+        now = self.cloud.now
+        fields: dict[str, Any] = {
+            "disks": entries,
+            "requested_at": now,
+            "requested_by": "snapkeep",
+            "reason": "a test",
+            "started_at": now,
+            "verified_at": now if state == "verified" else None,
+        }
+        copy = d.Copy(state=state, **{**fields, **changes})
+        after = replace(before, copies={**before.copies, region: copy})
+        after = replace(after, held=bool(after.holds or copy.holds))
+        instance = self.read(d.Instance, "instances", before.instance.id)
+        bought = copying.entitled(self.read(d.Tenant), now)
+        work = copying.counted(instance.copies, before, after, bought.region if bought else None)
+        self.put(f"tenants/acme/points/{id}", after)
+        self.put(f"tenants/acme/instances/{instance.id}", to_be_weighed(replace(instance, copies=work), now))
+        self.cloud.advance(now + timedelta(minutes=1))
+
+    def copy_names(self, id: str, region: str = US) -> list[str]:
+        return [ref.name for disk in self.point(id).copies[region].disks for ref in (*disk.superseded, disk.snapshot)]
+
+    def copy_there(self, id: str, region: str = US) -> bool:
+        """Whether any snapshot of the copy's names is there."""
+        return any(self.snapshot(name) for name in self.copy_names(id, region))
+
+    def copy_states(self, region: str = US) -> list[str]:
+        """Of the copies, in the order in which their points were taken."""
+        dump = self.memory.dump()
+        points = [dump[path] for path in sorted(p for p in dump if "/points/" in p)]
+        return [point["copies"][region]["state"] for point in points if region in point["copies"]]
 
     _disks: list[Any] | None = None
 

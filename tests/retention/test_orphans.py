@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.retention.scene import DAY, HOUR, INSTANCE_ID, NOW, PROJECT, REGION, VAULT, ZONE, Death, Scene, meets
+from msgspec.structs import replace
+from tests.retention.scene import DAY, HOUR, INSTANCE_ID, NOW, PROJECT, REGION, US, VAULT, ZONE, Death, Scene, meets
 
 from snapkeep import documents as d
 from snapkeep.retention import orphans
@@ -369,3 +370,52 @@ def test_of_more_points_than_are_compared_the_vault_says_so_and_makes_no_strange
     assert "acme: more than 100 stored points" in failure.message
     assert failure.message in caplog.text
     assert found(one) == []
+
+
+# --- copies ---------------------------------------------------------------------------------------------------------
+
+
+def with_copies() -> tuple[Scene, str]:
+    """Two points with a copy each in the region that is bought; the newer one's id."""
+    one = scene()
+    add_on = d.InterRegionBackup(region=US, valid_until="2030-12-31", retention=d.CopyRetention(keep_last=1))
+    one.change(d.Tenant, entitlements=d.Entitlements(inter_region_backup=add_on))
+    for id in (one.take(), one.take()):
+        one.copy(id, attempts=2)
+    return one, id
+
+
+def test_snapshots_of_copies_are_known_also_where_nothing_is_at_home_any_more() -> None:
+    one, id = with_copies()
+    gone_at_home = replace(one.point(id), state="deleted", updated_at=NOW - DAY)
+    one.put(f"tenants/acme/points/{id}", gone_at_home)
+    for name in one.names(id):
+        one.cloud.remove_snapshot(link(name))
+    one.tick()
+    assert (found(one), one.events()) == ([], [])
+
+
+def test_a_snapshot_that_is_gone_from_a_copy_is_noted_there_and_the_point_at_home_is_whole() -> None:
+    one, id = with_copies()
+    (_, lost) = one.copy_names(id)
+    one.cloud.remove_snapshot(link(lost))
+    one.tick()
+    assert (one.point(id).gone, one.point(id).copies[US].gone) == ([], [lost])
+    (orphan,) = vault(one).orphans
+    assert (orphan.kind, orphan.snapshot, orphan.point, orphan.copy) == ("snapshot_gone", lost, id, US)
+    (event,) = one.events()
+    assert (event["data"]["point"], event["data"]["region"], event["data"]["snapshots"]) == (id, US, [lost])
+    (record,) = one.records("copy.incomplete")
+    assert (record["subject"], record["detail"]["gone"]) == (f"points/{id}", [lost])
+    assert one.instance.copies.verified == 1
+    one.wait(9 * DAY)
+    assert one.copy_states() == ["verified", "verified"], "the older one is kept instead, this one for a person to see"
+
+
+def test_a_copys_snapshot_that_is_there_although_it_was_read_to_be_gone_is_a_stranger() -> None:
+    one, id = with_copies()
+    copy = one.point(id).copies[US]
+    after = replace(one.point(id), copies={US: replace(copy, state="deleted")}, updated_at=NOW - DAY)
+    one.put(f"tenants/acme/points/{id}", after)
+    one.tick()
+    assert sorted(found(one)) == sorted(("unknown_snapshot", name) for name in one.copy_names(id))

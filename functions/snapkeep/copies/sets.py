@@ -140,6 +140,13 @@ def next_at(point: Point) -> datetime | None:
     return min((at for at in times if at is not None), default=None)
 
 
+def settled(point: Point) -> Point:
+    """The point with what its own document follows from its sets: for whom it is stored, and, once nothing of it is at
+    home, when it is looked at next."""
+    look_at = next_at(point) if point.state == "deleted" else point.next_at
+    return replace(point, stored_for=stored_for(point), next_at=look_at)
+
+
 def stored_for(point: Point) -> str | None:
     """What `Point.stored_for` is to say: the instance's id while any set may hold snapshots."""
     return point.instance.id if any(True for _ in stored(point)) else None

@@ -1,5 +1,7 @@
 """How a point goes, snapshot by snapshot, once nothing keeps it. Pure: facts in, steps out.
 
+What is called a point here is one set of it, at home or a copy, as `copies.sets` shows it.
+
 A snapshot is ours if it has the numeric id that was noted when it was read as part of its point; names and labels say
 nothing, since anybody may give them. One whose id was never noted (of an attempt that failed before it was read) is
 adopted only if all that it shows is what we asked for, and is then known by its id too. Deleting takes a name, so the
@@ -8,15 +10,16 @@ id is compared right before, and gone is what was read to be gone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from msgspec.structs import replace
 
 from snapkeep import cloud
 from snapkeep.cloud import DeleteSnapshot, Snapshot
+from snapkeep.copies import sets
 from snapkeep.creation.rules import CLOCK_SKEW, SnapshotOutcome, breach_due, snapshot_name, taken_at
 from snapkeep.documents import Failure, Instance, Newest, Point, PointDisk, SnapshotRef, Tenant
 
@@ -30,6 +33,25 @@ ASK_AGAIN_MIN: Final = timedelta(minutes=10)
 """Until what is still there is asked to go again: longer than a function may run, so that who was to ask is dead."""
 
 ASK_AGAIN_MAX: Final = timedelta(hours=6)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a set's snapshots show besides the point that they are of."""
+
+    region: str
+    role: Literal["home", "copy"]
+    sources: Mapping[str, Set[str]]  # a disk's id -> ids of the disks that its snapshots may be made from
+
+
+def origin(point: Point, region: str | None) -> Origin:
+    """Of the snapshots of a point at home (None), or of its copy in a region: made from its own disks, of which an
+    instant snapshot is one too, or from the temporary disks of the copy."""
+    if region is None:
+        return Origin(point.instance.region, "home", {disk.id: {disk.id} for disk in point.disks})
+    temporary = {disk.id: disk.temporary.id for disk in point.copies[region].disks if disk.temporary}
+    made_from = {disk.id: {disk.id, temporary.get(disk.id) or disk.id} for disk in point.disks}
+    return Origin(region, "copy", made_from)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +89,7 @@ def bytes_of(point: Point) -> int:
     return sum(disk.snapshot.bytes for disk in point.disks)
 
 
-def adopted(point: Point, tenant: str, found: Mapping[str, Snapshot]) -> Point:
+def adopted(point: Point, tenant: str, theirs: Origin, found: Mapping[str, Snapshot]) -> Point:
     """The point with the ids of those snapshots that nobody had noted and that are ours beyond doubt.
 
     `found` are the snapshots of its vault project that carry these names, by name, whoever made them.
@@ -75,25 +97,26 @@ def adopted(point: Point, tenant: str, found: Mapping[str, Snapshot]) -> Point:
 
     def noted(disk: PointDisk, ref: SnapshotRef) -> SnapshotRef:
         snapshot = found.get(ref.name)
-        if ref.id is not None or ref.status == GONE or snapshot is None or not _is_ours(point, tenant, disk, snapshot):
+        if ref.id is not None or ref.status == GONE or snapshot is None:
             return ref
-        return replace(ref, id=snapshot.id, created_at=snapshot.created_at)
+        if not _is_ours(point, tenant, theirs, disk, snapshot):
+            return ref
+        return replace(ref, id=snapshot.id, created_at=ref.created_at or snapshot.created_at)
 
     return _with_refs(point, noted)
 
 
-def _is_ours(point: Point, tenant: str, disk: PointDisk, found: Snapshot) -> bool:
+def _is_ours(point: Point, tenant: str, theirs: Origin, disk: PointDisk, found: Snapshot) -> bool:
     """Whether a snapshot that nobody noted the id of shows in everything what was asked for as part of this point."""
-    home = point.instance.region
     names = {
-        snapshot_name(tenant, point.id, point.instance.name, disk.name, disk.id, home, attempt)
+        snapshot_name(tenant, point.id, point.instance.name, disk.name, disk.id, theirs.region, attempt)
         for attempt in range(1, disk.attempts + 1)
     }
-    labels = {"snapkeep-tenant": tenant, "snapkeep-point": point.id, "snapkeep-role": "home"}
+    labels = {"snapkeep-tenant": tenant, "snapkeep-point": point.id, "snapkeep-role": theirs.role}
     return (
         found.name in names
-        and found.source_disk_id == disk.id
-        and found.locations == (home,)
+        and found.source_disk_id in theirs.sources[disk.id]
+        and found.locations == (theirs.region,)
         and point.started_at is not None
         and found.created_at >= point.started_at - CLOCK_SKEW
         and all(found.labels.get(key) == value for key, value in labels.items())
@@ -107,12 +130,14 @@ def has_begun(point: Point) -> bool:
 def begin(point: Point, reason: str, now: datetime) -> Step:
     """The beginning of the end of a point in `expiring`: from its commit on nothing keeps it."""
     assert point.expiry is not None
-    expiry = replace(point.expiry, reason=reason, begun_at=now, attempts=1)
+    expiry = replace(point.expiry, reason=reason, begun_at=now, attempts=1, asked_at=now)
     begun = replace(point, expiry=expiry, updated_at=now)
     return Step(begun, asks=_asks(begun, known(begun)))
 
 
-def read_back(point: Point, tenant: str, found: Mapping[str, Snapshot], now: datetime, *, may_ask: bool) -> Step | None:
+def read_back(
+    point: Point, tenant: str, theirs: Origin, found: Mapping[str, Snapshot], now: datetime, *, may_ask: bool
+) -> Step | None:
     """What has become of a point whose deletion has begun; None where nothing is to be written yet.
 
     `found` are the snapshots of its vault project that carry one of its names, by name. Without `may_ask` (deletion is
@@ -120,7 +145,7 @@ def read_back(point: Point, tenant: str, found: Mapping[str, Snapshot], now: dat
     """
     assert point.expiry is not None
     asked = {ref.name for ref in known(point)}
-    adopting = adopted(point, tenant, found)
+    adopting = adopted(point, tenant, theirs, found)
     there = [ref for ref in known(adopting) if _holds(ref, found)]
     gone = [ref for ref in known(adopting) if ref.name in asked and ref not in there]
     if not there:
@@ -139,7 +164,7 @@ def read_back(point: Point, tenant: str, found: Mapping[str, Snapshot], now: dat
         *(_succeeded(ref, found) for ref in gone),
         *(SnapshotOutcome(ref.name, "failed", why.code, why.message) for ref in there if ref.name in asked),
     )
-    expiry = replace(point.expiry, attempts=point.expiry.attempts + 1)
+    expiry = replace(point.expiry, attempts=point.expiry.attempts + 1, asked_at=now)
     again = replace(_gone(adopting, {ref.name for ref in gone}), expiry=expiry, updated_at=now)
     return Step(again, asks=_asks(again, there), outcomes=outcomes)
 
@@ -147,7 +172,12 @@ def read_back(point: Point, tenant: str, found: Mapping[str, Snapshot], now: dat
 def ask_again_at(point: Point) -> datetime:
     """When what is still there of a point is asked to go again: pauses double with each time it was asked."""
     attempts = point.expiry.attempts if point.expiry else 1
-    return point.updated_at + min(ASK_AGAIN_MIN * (1 << min(max(attempts - 1, 0), 10)), ASK_AGAIN_MAX)
+    return asked_at(point) + min(ASK_AGAIN_MIN * (1 << min(max(attempts - 1, 0), 10)), ASK_AGAIN_MAX)
+
+
+def asked_at(point: Point) -> datetime:
+    """When what is left of a point was asked to go last. `updated_at` may tell of another set of it since."""
+    return (point.expiry and point.expiry.asked_at) or point.updated_at
 
 
 def hindered(point: Point, failure: Failure) -> Point:
@@ -190,16 +220,19 @@ def _with_refs(point: Point, change: Callable[[PointDisk, SnapshotRef], Snapshot
 # --- the instance's own bookkeeping -------------------------------------------------------------------------------
 
 
-def after_deletion(instance: Instance, deleted: Sequence[Point], stored: Sequence[Point], now: datetime) -> Instance:
-    """The instance without these points. `stored`: what is left, needed where its newest verified went."""
-    counted = [point for point in deleted if point.expiry and point.expiry.was == "verified"]
-    ids = {point.id for point in deleted}
+def after_deletion(
+    instance: Instance, deleted: Mapping[str, Point], stored: Sequence[Point], now: datetime
+) -> Instance:
+    """The instance without these sets, by name. `stored`: what is left, needed where its newest verified went."""
+    at_home = [point for name, point in deleted.items() if sets.named(name)[1] is None]
+    counted = [point for point in at_home if point.expiry and point.expiry.was == "verified"]
+    ids = {point.id for point in at_home}
     work = replace(
         instance.retention,
-        deleting=[id for id in instance.retention.deleting if id not in ids],
+        deleting=[name for name in instance.retention.deleting if name not in deleted],
         # They were among what was to go within the week.
         going=max(instance.retention.going - len(deleted), 0),
-        going_bytes=max(instance.retention.going_bytes - sum(map(bytes_of, deleted)), 0),
+        going_bytes=max(instance.retention.going_bytes - sum(map(bytes_of, deleted.values())), 0),
     )
     tally = replace(
         instance.tally,

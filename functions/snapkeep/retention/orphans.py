@@ -19,6 +19,8 @@ from snapkeep import documents as d
 from snapkeep import hints
 from snapkeep.breaker import Breaker
 from snapkeep.cloud import Snapshot
+from snapkeep.copies import rules as copies
+from snapkeep.copies import sets
 from snapkeep.creation.rules import to_be_weighed
 from snapkeep.ports import Conflict, Ports, Refused, Transient, Write
 from snapkeep.retention import deletion
@@ -109,19 +111,24 @@ def _compare(
         count = 0
         stored = store.walk(d.Point, "stored_points", "", pages=STORED_PAGES_MAX)
         for instance, points in groupby(stored, key=lambda point: point.value.instance.id):
-            news: list[tuple[Held[d.Point], list[str]]] = []
+            news: list[tuple[Held[d.Point], d.Point]] = []
             for point in points:
                 count += 1
                 if point.value.vault_project != vault.value.project:
                     continue
-                known.update(_known(point.value, listed))
-                gone = _gone(point.value, listed, now)
-                if gone is None:
-                    continue
-                orphans += [_missing(tenant, point.value, ref, now) for ref in gone]
-                names = [ref.name for ref in gone]
-                if names != point.value.gone:
-                    news.append((point, names))
+                compared = point.value
+                for region in sets.stored(point.value):
+                    one = sets.as_point(point.value, region)
+                    known.update(_known(one, listed))
+                    gone = _gone(one, listed, now)
+                    if gone is None:
+                        continue
+                    orphans += [_missing(tenant, one, region, ref, now) for ref in gone]
+                    names = [ref.name for ref in gone]
+                    if names != one.gone:
+                        compared = sets.with_set(compared, region, replace(one, gone=names, updated_at=now))
+                if compared != point.value:
+                    news.append((point, compared))
             for start in range(0, len(news), NOTED_AT_ONCE):
                 if _note(store, instance, news[start : start + NOTED_AT_ONCE], now):
                     changed.add(tenant)
@@ -183,33 +190,48 @@ def _gone(point: d.Point, listed: Mapping[str, Snapshot], now: datetime) -> list
     return [ref for ref in refs if ref.name not in listed or listed[ref.name].id != ref.id]
 
 
-def _note(store: TenantStore, id: str, news: Sequence[tuple[Held[d.Point], list[str]]], now: datetime) -> bool:
+def _note(store: TenantStore, id: str, noted: Sequence[tuple[Held[d.Point], d.Point]], now: datetime) -> bool:
     """Commit what of an instance's points is gone, or there again, and what follows for it. False on a Conflict."""
     # Before its points: what becomes of one of them meanwhile changes the instance too.
     instance = store.get(d.Instance, "instances", id)
     tenant = store.get(d.Tenant)
-    noted = [(point, replace(point.value, gone=gone, updated_at=now)) for point, gone in news]
     writes: list[Write] = [point.replaced(after) for point, after in noted]
     if instance is not None and tenant is not None:
         stored = {point.value.id: point.value for point in store.walk(d.Point, "instance_points", id)}
         stored |= {after.id: after for _, after in noted}
-        after = deletion.with_newest(instance.value, tenant.value, list(stored.values()))
+        bought = copies.entitled(tenant.value, now)
+        work = instance.value.copies
+        for point, after in noted:
+            work = copies.counted(work, point.value, after, bought.region if bought else None)
+        instance_after = deletion.with_newest(instance.value, tenant.value, list(stored.values()))
         # Its points are to be weighed anew, without those that are incomplete.
-        writes.append(instance.replaced(replace(to_be_weighed(after, now), updated_at=now)))
+        instance_after = replace(to_be_weighed(instance_after, now), copies=work, updated_at=now)
+        writes.append(instance.replaced(instance_after))
     try:
-        store.commit_all([_incomplete(point.value, after, now) for point, after in noted], *writes)
+        store.commit_all([record for point, after in noted for record in _changes(point.value, after, now)], *writes)
     except Conflict:
         log.info("instances/%s: someone else changed it; the next listing says again what is gone", id)
         return False
     return True
 
 
-def _incomplete(before: d.Point, after: d.Point, now: datetime) -> Record:
-    """The record of what is gone of a point, or there again; with an event of what was not told before."""
+def _changes(before: d.Point, after: d.Point, now: datetime) -> Iterator[Record]:
+    """A record for each set of a point of which something is gone, or there again."""
+    for region in sets.stored(after):
+        one, was = sets.as_point(after, region), sets.as_point(before, region)
+        if one.gone != was.gone:
+            yield _incomplete(was, one, region, now)
+
+
+def _incomplete(before: d.Point, after: d.Point, region: str | None, now: datetime) -> Record:
+    """The record of what is gone of a set, or there again; with an event of what was not told before."""
+    what, name = ("copy" if region else "point"), sets.name_of(after.id, region)
+    where = {"region": region} if region else {}
     fresh = [name for name in after.gone if name not in before.gone]
     data: dict[str, Any] = {
         "kind": "snapshot_gone",
         "point": after.id,
+        **where,
         "instance": after.instance.name,
         "zone": after.instance.zone,
         "project": after.vault_project,
@@ -218,11 +240,11 @@ def _incomplete(before: d.Point, after: d.Point, now: datetime) -> Record:
     return Record(
         at=now,
         actor=ACTOR,
-        action="point.incomplete" if after.gone else "point.complete",
+        action=f"{what}.incomplete" if after.gone else f"{what}.complete",
         subject=f"points/{after.id}",
         outcome="observed",
-        detail={"instance": after.instance.name, "gone": after.gone},
-        event=Event("orphan.found", f"{after.id}|{','.join(after.gone)}|{now.isoformat()}", data) if fresh else None,
+        detail={"instance": after.instance.name, **where, "gone": after.gone},
+        event=Event("orphan.found", f"{name}|{','.join(after.gone)}|{now.isoformat()}", data) if fresh else None,
     )
 
 
@@ -244,9 +266,16 @@ def _claimed(snapshot: Snapshot) -> tuple[str, str] | None:
 
 
 def _accounts_for(point: d.Point, snapshot: Snapshot, now: datetime) -> bool:
-    if point.state == "deleted" and point.updated_at < now:
-        return False  # it was read to be gone before the listing began
-    return any(ref.name == snapshot.name and ref.id in (None, snapshot.id) for _, ref in deletion.snapshots_of(point))
+    """Whether a set of the point has the snapshot. Of one that is deleted, none is left that was listed: it was read to
+    be gone before the listing began."""
+    regions = [None, *point.copies]
+    known = [sets.as_point(point, region) for region in regions]
+    return any(
+        ref.name == snapshot.name and ref.id in (None, snapshot.id)
+        for one in known
+        if one.state != "deleted" or one.updated_at >= now
+        for _, ref in deletion.snapshots_of(one)
+    )
 
 
 def _stranger(snapshot: Snapshot, now: datetime) -> d.Orphan:
@@ -262,13 +291,14 @@ def _stranger(snapshot: Snapshot, now: datetime) -> d.Orphan:
     )
 
 
-def _missing(tenant: str, point: d.Point, ref: d.SnapshotRef, now: datetime) -> d.Orphan:
+def _missing(tenant: str, point: d.Point, region: str | None, ref: d.SnapshotRef, now: datetime) -> d.Orphan:
     return d.Orphan(
         kind="snapshot_gone",
         snapshot=ref.name,
         id=ref.id,
         tenant=tenant,
         point=point.id,
+        copy=region,
         bytes=ref.bytes,
         created_at=ref.created_at,
         found_at=now,
