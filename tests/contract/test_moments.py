@@ -37,6 +37,7 @@ from snapkeep_local.faults import (
     DiskFails,
     Effect,
     ErrorAfter,
+    ErrorBefore,
     Fault,
     InstantVanishes,
     OperationFails,
@@ -562,6 +563,17 @@ def test_a_change_whose_answer_is_lost_happened_all_the_same(side: Side, change:
     assert side.one(Operation, side.start(wanted)).target == wanted.link
 
 
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_asked_for_once(side: Side, change: Callable[[Side], Change]) -> None:
+    ready(side)
+    wanted = change(side)
+    calls, accepted = side.cloud.calls.total(), len(side.cloud.log)
+    side.cloud.add_fault(Fault(effect=ErrorBefore(), count=1))
+    with pytest.raises(Transient):
+        side.start(wanted)
+    assert (side.cloud.calls.total(), len(side.cloud.log)) == (calls + 1, accepted)
+
+
 @pytest.mark.parametrize("change", CHANGES[:6])
 def test_the_log_says_in_which_region_bytes_were_stored(side: Side, change: Callable[[Side], Change]) -> None:
     ready(side)
@@ -611,6 +623,13 @@ def test_what_is_made_may_take_long_or_for_ever(side: Side, effect: Effect, afte
         side.pass_time(seconds=after.total_seconds())
         assert side.one(Operation, link).status == "RUNNING"
         assert side.one(kind, change.link).status == "CREATING"
+
+
+def test_a_fault_of_a_disk_strikes_what_is_made_of_its_moment(side: Side) -> None:
+    held = taken(side)
+    side.cloud.add_fault(Fault(effect=ErrorBefore(), method="snapshots.insert", resource="disks/pam-1-boot$"))
+    with pytest.raises(Transient):
+        side.start(snapshot(source_instant=held.link))
 
 
 def test_an_instant_snapshot_may_vanish(side: Side) -> None:

@@ -2,9 +2,10 @@
 
 What Snapkeep depends on is as Google documents it: snapshots that pass through CREATING and UPLOADING, operations that
 are DONE with an error inside, reasons and codes of refusals, quotas by project and minute, the pace of one disk's
-snapshots, request ids, label fingerprints, paging, numeric ids that change under a name, incremental chains, and the
-contents that a snapshot keeps. Time passes only in `advance`; chance comes from the seed alone. What is to happen is
-data, so that a cloud can be saved at any moment and goes on as if it had never been away.
+snapshots and instant snapshots, consistency groups, request ids, label fingerprints, paging, numeric ids that change
+under a name, incremental chains, and the contents that a snapshot, an instant snapshot or a disk made of one keeps.
+Time passes only in `advance`; chance comes from the seed alone. What is to happen is data, so that a cloud can be saved
+at any moment and goes on as if it had never been away.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ Kind = Literal[
 GLOBAL: Final = "global"
 
 WITHOUT_INSTANT: Final = frozenset({"hyperdisk-ml", "hyperdisk-throughput", "pd-extreme"})
-"""Types of disks of which there are no instant snapshots. cloud.google.com/compute/docs/disks/instant-snapshots names
-those that have them, and the list grows."""
+"""Types of disks of which there are no instant snapshots here. Which they are in truth changes with the releases
+(cloud.google.com/compute/docs/disks/instant-snapshots); that there are some is what Snapkeep has to live with."""
 
 DISK_GB_MIN: Final = 10
 """The smallest disk that can be made of a snapshot (the smallest Persistent Disk but pd-extreme)."""
