@@ -51,6 +51,16 @@ def expire(event: CloudEvent) -> None:
 
 
 @functions_framework.cloud_event
+def copy(event: CloudEvent) -> None:
+    ENTRIES["copy"](event.data, wiring.ports(compute=True))
+
+
+@functions_framework.cloud_event
+def entitlements(event: CloudEvent) -> None:
+    ENTRIES["entitlements"](event.data, wiring.ports(compute=False))
+
+
+@functions_framework.cloud_event
 def dead_letters(event: CloudEvent) -> None:
     ENTRIES["dead_letters"](event.data, wiring.ports(compute=False))
 

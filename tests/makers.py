@@ -40,7 +40,19 @@ ZONE = "southamerica-east1-a"
 REGION = "southamerica-east1"
 INSTANCE_ID = "17870283321406128359"
 TICK = b'{"schema":1,"type":"tick"}'
-FUNCTIONS = ("discover", "plan", "create", "reconcile", "audit", "health", "retention", "expire", "dead_letters")
+FUNCTIONS = (
+    "discover",
+    "plan",
+    "create",
+    "reconcile",
+    "audit",
+    "health",
+    "retention",
+    "expire",
+    "copy",
+    "entitlements",
+    "dead_letters",
+)
 
 T = TypeVar("T", bound=Stored)
 

@@ -38,6 +38,11 @@ class Breaker:
         self._in_a_row: defaultdict[str, int] = defaultdict(int)
         self._failing: dict[str, Transient] = {}  # projects since the last answer of any
 
+    @classmethod
+    def of(cls, compute: Compute) -> Breaker:
+        """The one that is in use already, where slices share a run; else a new one."""
+        return compute if isinstance(compute, cls) else cls(compute)
+
     @property
     def nobody_answers(self) -> bool:
         """Whether the rest of the run's work is better left as it is: due, and so the first of the next run."""

@@ -410,6 +410,7 @@ class TemporaryDisk(Part, frozen=True, kw_only=True):
     status: str | None = None  # as last read; GONE: read to be gone
     operation: str | None = None
     asked_at: datetime | None = None  # when it was last asked for, or asked to go
+    ready_at: datetime | None = None  # when it was read to be READY: from then on its snapshot is asked for
     removals: int = 0  # times that it was asked to go
 
 

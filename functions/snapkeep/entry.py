@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from snapkeep import health, intake, reconcile
 from snapkeep.audit import handler as audit
+from snapkeep.copies import handler as copies
 from snapkeep.creation import handler as creation
 from snapkeep.discovery import handler as discovery
 from snapkeep.ports import Ports
@@ -50,6 +51,14 @@ def expire(envelope: Any, ports: Ports) -> None:
     intake.receive("expire", envelope, ports, retention.expire)
 
 
+def copy(envelope: Any, ports: Ports) -> None:
+    intake.receive("copy", envelope, ports, copies.copy)
+
+
+def entitlements(envelope: Any, ports: Ports) -> None:
+    intake.receive("entitlements", envelope, ports, copies.entitlements)
+
+
 def dead_letters(envelope: Any, ports: Ports) -> None:
     intake.receive_dead_letter(envelope, ports)
 
@@ -63,6 +72,8 @@ ENTRIES: Final[Mapping[str, Entry]] = {
     "health": health_,
     "retention": retention_,
     "expire": expire,
+    "copy": copy,
+    "entitlements": entitlements,
     "dead_letters": dead_letters,
 }
 """By the name that infra/functions.yaml gives them."""

@@ -39,6 +39,13 @@ def start_points(bus: Bus, projects: Iterable[Sequence[messages.PointRef]]) -> N
         send(bus, "create", messages.CreateBatch(points=batch))
 
 
+def start_copies(bus: Bus, points: Sequence[messages.PointRef]) -> None:
+    """Ask `copy` to start the requested copies of these points."""
+    size = messages.POINTS_PER_MESSAGE_MAX
+    for start in range(0, len(points), size):
+        send(bus, "copy", messages.CopyBatch(points=list(points[start : start + size])))
+
+
 def send(bus: Bus, function: str, message: messages.Message) -> None:
     try:
         bus.publish(f"snapkeep-{function}", messages.encode(message))

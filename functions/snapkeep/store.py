@@ -67,6 +67,7 @@ QUERIES: Final[Mapping[str, Shape]] = {
     "points": Shape("points", (("next_at", "<="),), (("next_at", "asc"),), group=True, limit=100),  # large ones
     "inbox": Shape("inbox", (("next_at", "<="),), (("next_at", "asc"),), group=True),
     "retention_due": Shape("instances", (("retention_at", "<="),), (("retention_at", "asc"),), group=True),
+    "entitlements_due": Shape("tenants", (("entitlements_at", "<="),), (("entitlements_at", "asc"),)),
     "vaults_due": Shape("vaults", (("next_at", "<="),), (("next_at", "asc"),)),
     "instances_changed": Shape("instances", (("updated_at", ">="),), (("updated_at", "asc"),), group=True),
     "tenants_changed": Shape("tenants", (("updated_at", ">="),), (("updated_at", "asc"),)),
@@ -106,7 +107,7 @@ QUERIES: Final[Mapping[str, Shape]] = {
     "audit": Shape("audit", (("seq", ">="),), (("seq", "asc"),)),
 }
 
-Due = Literal["discovery", "slots", "breaches", "points", "inbox", "retention_due", "vaults_due"]
+Due = Literal["discovery", "slots", "breaches", "points", "inbox", "retention_due", "entitlements_due", "vaults_due"]
 
 
 def query(name: str, *values: Any, parent: str = "", after: Doc | None = None) -> Query:

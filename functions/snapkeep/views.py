@@ -37,6 +37,7 @@ PERIODS: Final[Mapping[str, timedelta]] = {
     "audit": timedelta(minutes=5),
     "health": timedelta(minutes=5),
     "retention": timedelta(minutes=10),
+    "entitlements": timedelta(hours=1),
 }
 """Between two ticks of each function that has any: infra/functions.yaml, which is not deployed with the code."""
 

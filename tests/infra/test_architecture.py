@@ -115,6 +115,8 @@ PURE: Final = (
     "functions/snapkeep/audit/chain.py",
     "functions/snapkeep/copies/rules.py",
     "functions/snapkeep/copies/sets.py",
+    "functions/snapkeep/copies/tries.py",
+    "functions/snapkeep/copies/wanted.py",
     "functions/snapkeep/creation/moment.py",
     "functions/snapkeep/creation/rules.py",
     "functions/snapkeep/creation/slots.py",

@@ -81,7 +81,9 @@ def test_every_schedule_is_one_that_the_local_scheduler_knows() -> None:
     assert {f.name for f in schedule.functions() if f.every_min} == {n for n, f in FUNCTIONS.items() if f["schedule"]}
 
 
-@pytest.mark.parametrize("cron", ["30 2 * * *", "*/7 * * * *", "*/0 * * * *", "* * * *", "1-5 * * * *", "@daily"])
+@pytest.mark.parametrize(
+    "cron", ["30 2 * * *", "*/7 * * * *", "*/0 * * * *", "60 * * * *", "* * * *", "1-5 * * * *", "@daily"]
+)
 def test_another_form_of_schedule_is_refused_by_its_name(cron: str) -> None:
     with pytest.raises(ValueError, match=r"functions\.yaml: schedule") as refused:
         schedule.every_min(cron)

@@ -209,6 +209,8 @@ def test_every_function_rejects_what_is_not_for_it(function: str) -> None:
         "audit": messages.DiscoverBatch(tenants=["acme"]),
         "retention": messages.DiscoverBatch(tenants=["acme"]),
         "expire": Tick(),
+        "copy": Tick(),
+        "entitlements": messages.DiscoverBatch(tenants=["acme"]),
         "health": messages.DiscoverBatch(tenants=["acme"]),
     }
     kept = refuse(envelope(encode(strange[function])), function)

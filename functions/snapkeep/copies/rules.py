@@ -135,7 +135,7 @@ def moment_failed(point: Point, why: Failure, now: datetime) -> Point:
         else copy
         for region, copy in point.copies.items()
     }
-    return _settled(replace(point, copies=copies, updated_at=now), now)
+    return settled(replace(point, copies=copies, updated_at=now), now)
 
 
 def home_verified(point: Point, now: datetime) -> Point:
@@ -147,7 +147,7 @@ def home_verified(point: Point, now: datetime) -> Point:
         region: replace(copy, next_at=now) if copy.state == "requested" else copy
         for region, copy in point.copies.items()
     }
-    return _settled(replace(point, copies=copies), now)
+    return settled(replace(point, copies=copies), now)
 
 
 def home_failed(point: Point, now: datetime) -> Point:
@@ -163,10 +163,10 @@ def home_failed(point: Point, now: datetime) -> Point:
         else copy
         for region, copy in point.copies.items()
     }
-    return _settled(replace(point, copies=copies), now)
+    return settled(replace(point, copies=copies), now)
 
 
-def _settled(point: Point, now: datetime) -> Point:
+def settled(point: Point, now: datetime) -> Point:
     """The point with its instant snapshots to be released where nobody needs them, and when it is looked at next."""
     if point.state in ("requested", "creating"):
         return point  # its own snapshots need them, and say when to look

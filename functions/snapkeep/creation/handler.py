@@ -264,7 +264,7 @@ def advance(points: Iterable[Held[d.Point]], ports: Ports) -> None:
     A page of them at a time, so that a run needs no more memory for a larger fleet. Points that are looked at together
     are due at one instant, and so come in the order of their tenants: few projects are on two pages.
     """
-    compute = Breaker(ports.compute)
+    compute = Breaker.of(ports.compute)
     changed: set[str] = set()
     ended: set[str] = set()
     left = iter(points)

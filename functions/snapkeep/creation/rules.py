@@ -690,13 +690,13 @@ def _next_look(point: Point, now: datetime, *, starting: bool) -> datetime:
     times = [disk.retry_at for disk in point.disks if disk.failure and disk.retry_at]
     if any(not disk.failure and not is_ready(disk) for disk in point.disks):
         running = now - (point.started_at or now)
-        times.append(_look_in(running / 2, point, now))
+        times.append(look_in(running / 2, point, now))
     return min(max(min(times, default=now + LOOK_MIN), now + timedelta(seconds=1)), max(point.deadline, now + LOOK_MIN))
 
 
 def after_start(point: Point, now: datetime) -> datetime:
     """The first look after every disk was started: when such a point was ready before, never sooner than useful."""
-    return _look_in(_first_wait(point), point, now)
+    return look_in(_first_wait(point), point, now)
 
 
 def _first_wait(point: Point) -> timedelta:
@@ -706,7 +706,7 @@ def _first_wait(point: Point) -> timedelta:
     return min(max(wait, LOOK_MIN), LOOK_MAX)
 
 
-def _look_in(wait: timedelta, point: Point, now: datetime) -> datetime:
+def look_in(wait: timedelta, point: Point, now: datetime) -> datetime:
     """The next look, about `wait` from now; for a scheduled point together with the others' (LOOKS_TOGETHER)."""
     at = now + min(max(wait, LOOK_MIN), LOOK_MAX)
     if point.trigger != "scheduled":

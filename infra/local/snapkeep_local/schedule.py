@@ -62,17 +62,25 @@ def processes() -> tuple[Function | HttpFunction, ...]:
 
 
 def every_min(cron: str | None) -> int | None:
-    """The period in minutes of the cron forms that functions.yaml uses: `* * * * *` and `*/N * * * *`.
+    """The period in minutes of the cron forms that functions.yaml uses: `* * * * *`, `*/N * * * *`, `M * * * *`.
 
     Raises ValueError for any other form, which the local scheduler does not know.
     """
-    if cron is None:
-        return None
+    return None if cron is None else _minutes(cron)[0]
+
+
+def _minutes(cron: str) -> tuple[int, int]:
+    """The period, and the first minute of the hour. Raises ValueError."""
     minute, *rest = cron.split()
-    period = "1" if minute == "*" else minute.removeprefix("*/")
-    if rest != ["*"] * 4 or not period.isdigit() or not 1 <= int(period) <= 59 or 60 % int(period):
-        raise ValueError(f"functions.yaml: schedule {cron!r}: expected '* * * * *' or '*/N * * * *', N dividing 60")
-    return int(period)
+    if rest == ["*"] * 4:
+        if minute.isdigit() and int(minute) <= 59:
+            return 60, int(minute)
+        period = "1" if minute == "*" else minute.removeprefix("*/")
+        if period.isdigit() and 1 <= int(period) <= 59 and 60 % int(period) == 0:
+            return int(period), 0
+    raise ValueError(
+        f"functions.yaml: schedule {cron!r}: expected '* * * * *', '*/N * * * *', N dividing 60, or 'M * * * *'"
+    )
 
 
 def ticking(at: datetime) -> tuple[Function, ...]:
@@ -82,7 +90,12 @@ def ticking(at: datetime) -> tuple[Function, ...]:
 
 @lru_cache(maxsize=60)
 def _ticking(minute: int) -> tuple[Function, ...]:
-    return tuple(f for f in functions() if f.every_min is not None and minute % f.every_min == 0)
+    return tuple(f for f in functions() if f.schedule is not None and _ticks(f.schedule, minute))
+
+
+def _ticks(cron: str, minute: int) -> bool:
+    period, first = _minutes(cron)
+    return minute % period == first
 
 
 @lru_cache(maxsize=64)
