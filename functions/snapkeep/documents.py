@@ -263,8 +263,9 @@ class RetentionWork(Part, frozen=True, kw_only=True):
 
     plan_at: datetime | None = None  # when all of its points are weighed next
     deleting: list[str] = []  # sets whose deletion has begun and is not read back yet: `POINT`, or `POINT@REGION`
-    going: int = 0  # points that will go within 7 days of the last evaluation, those in their grace included
+    going: int = 0  # sets that will go within 7 days of the last evaluation, those in their grace included
     going_bytes: int = 0
+    incomplete: int = 0  # sets of which a snapshot is gone, though nobody here deleted it
 
 
 class Instance(Stored, frozen=True, kw_only=True):

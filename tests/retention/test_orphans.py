@@ -107,6 +107,7 @@ def test_a_snapshot_that_is_gone_is_told_once_and_its_point_fills_no_bucket() ->
     assert one.events("_system") == []
     assert [one.point(id).state for id in (older, newest)] == ["verified", "verified"], "the older one is kept instead"
     assert one.deletions == []
+    assert one.instance.retention.incomplete == 1
 
 
 def test_another_snapshot_under_our_name_is_not_ours() -> None:
@@ -407,7 +408,7 @@ def test_a_snapshot_that_is_gone_from_a_copy_is_noted_there_and_the_point_at_hom
     assert (event["data"]["point"], event["data"]["region"], event["data"]["snapshots"]) == (id, US, [lost])
     (record,) = one.records("copy.incomplete")
     assert (record["subject"], record["detail"]["gone"]) == (f"points/{id}", [lost])
-    assert one.instance.copies.verified == 1
+    assert (one.instance.copies.verified, one.instance.retention.incomplete) == (1, 1)
     one.wait(9 * DAY)
     assert one.copy_states() == ["verified", "verified"], "the older one is kept instead, this one for a person to see"
 
@@ -419,3 +420,16 @@ def test_a_copys_snapshot_that_is_there_although_it_was_read_to_be_gone_is_a_str
     one.put(f"tenants/acme/points/{id}", after)
     one.tick()
     assert sorted(found(one)) == sorted(("unknown_snapshot", name) for name in one.copy_names(id))
+
+
+def test_what_has_lost_a_snapshot_is_counted_until_it_is_there_again_or_is_gone_as_a_whole() -> None:
+    one, id = with_copies()
+    ref = one.point(id).disks[0].snapshot
+    one.cloud.remove_snapshot(link(ref.name))
+    one.tick()
+    assert one.instance.retention.incomplete == 1
+    assert one.instance.updated_at == one.cloud.now, "health looks at what has changed"
+    one.change(d.Instance, "instances", INSTANCE_ID, lost_at=one.cloud.now - 200 * DAY, lost_reason="gone")
+    one.weigh()
+    one.wait(2 * DAY)
+    assert (one.instance.retention.incomplete, one.states) == (0, ["deleted", "deleted"])

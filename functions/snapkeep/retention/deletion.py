@@ -233,6 +233,7 @@ def after_deletion(
         # They were among what was to go within the week.
         going=max(instance.retention.going - len(deleted), 0),
         going_bytes=max(instance.retention.going_bytes - sum(map(bytes_of, deleted.values())), 0),
+        incomplete=max(instance.retention.incomplete - sum(bool(point.gone) for point in deleted.values()), 0),
     )
     tally = replace(
         instance.tally,

@@ -464,11 +464,14 @@ def _weigh(run: _Run, instance: Held[d.Instance], look_at: datetime | None) -> N
     if regions - whole:
         chosen, plan_at = [(one, point) for one, point in chosen if one.region in whole], now + PAUSED
     going = [point for one in plans for point in one.going]
-    after = replace(
-        instance.value,
-        override=instance.value.override if paused else None,
-        retention=replace(work, plan_at=plan_at, going=len(going), going_bytes=sum(map(deletion.bytes_of, going))),
+    work = replace(
+        work,
+        plan_at=plan_at,
+        going=len(going),
+        going_bytes=sum(map(deletion.bytes_of, going)),
+        incomplete=sum(bool(each.point.gone) for one in plans for each in one.plan.decisions),
     )
+    after = replace(instance.value, override=instance.value.override if paused else None, retention=work)
     reasons = {one.name: plan.reason_of(one.name) for one, plan in deletes}
     steps = [(one, deletion.begin(point, reasons[one.name], now)) for one, point in chosen]
     _begin(run, instance, after, steps, look_at)
@@ -728,17 +731,19 @@ def _note(run: _Run, instance: Held[d.Instance], after: d.Instance, look_at: dat
     """Commit when the instance is looked at next, and what people are shown of it."""
     before = instance.value
     after = replace(after, retention_at=_earliest(look_at, after.retention.plan_at))
-    if (after.retention.going, after.retention.going_bytes, after.override) != (
-        before.retention.going,
-        before.retention.going_bytes,
-        before.override,
-    ):
+    if _shown(after) != _shown(before):
         after = replace(after, updated_at=run.now)
         run.changed = True
     try:
         run.store.commit_all(_used_up(run, before, after), instance.replaced(after))
     except Conflict:
         log.info("%s: someone else changed it; it is weighed again", instance.path)
+
+
+def _shown(instance: d.Instance) -> tuple[object, ...]:
+    """What people are shown of an evaluation."""
+    work = instance.retention
+    return work.going, work.going_bytes, work.incomplete, instance.override
 
 
 def _used_up(run: _Run, before: d.Instance, after: d.Instance) -> list[Record]:
