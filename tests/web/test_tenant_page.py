@@ -14,7 +14,7 @@ from tests.cli.typing_in import local_cloud
 from tests.makers import World, instance
 from tests.web.chromium import browser as chromium
 from tests.web.figures import HOSTILE, LONG_NAME, troubled
-from tests.web.fleets import put_stored, put_tenant
+from tests.web.fleets import put_copies, put_stored, put_tenant
 from tests.web.people import ADMIN, put_people
 from tests.web.test_page import CONTRASTS, DESK, PHONE, SCHEMES, Scheme
 
@@ -23,7 +23,7 @@ from snapkeep import documents as d
 pytestmark = pytest.mark.browser
 
 WIDTHS: Final = (320, PHONE, 760, 780, 1200, 1220, DESK)
-PAGES: Final = ("tenants/acme", "orphans", "sign-in", "tenants/nobody", "")
+PAGES: Final = ("tenants/acme", "tenants/gamma", "orphans", "sign-in", "tenants/nobody", "")
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,9 @@ def world() -> World:
         failure=d.Failure(code="forbidden", message=HOSTILE),
     )  # fmt: skip
     one.put(("vaults/acme-vault", vault))
+    put_tenant(one, "gamma")
+    put_stored(one, "gamma", 7)
+    put_copies(one, "gamma")
     return one
 
 
@@ -128,6 +131,28 @@ def test_somebody_signs_in_holds_releases_pauses_and_signs_out(enter: Enter, sai
     expect(page.get_by_text("New points: paused for tenant acme")).to_be_visible()
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Who are you today?")).to_be_visible()
+    assert said == []
+
+
+def test_somebody_asks_for_a_copy_and_holds_it(enter: Enter, said: list[str], world: World) -> None:
+    bare = min(point.id for point in world.points("gamma"))
+    page = enter("tenants/gamma")
+    form = page.get_by_role("form", name="Ask for a copy")
+    form.get_by_label("Copy to us-east1 the point").fill(bare)
+    form.get_by_label("Why a copy").fill("before the move")
+    form.get_by_role("button").click()
+    expect(page.get_by_role("status")).to_contain_text("Asked for.")
+    row = page.locator(f"#copy-us-east1-{bare}")
+    expect(row).to_contain_text("on its way")
+    hold = page.get_by_role("form", name="Add a hold")
+    hold.get_by_label("or one point").fill(bare)
+    hold.get_by_label("of that point").select_option("us-east1")
+    hold.get_by_label("Reason").fill("case 4711")
+    hold.get_by_role("button").click()
+    expect(page.get_by_role("status")).to_contain_text("Held.")
+    expect(row).to_contain_text("held: case 4711")
+    copy = world.read(d.Point, f"tenants/gamma/points/{bare}").copies["us-east1"]
+    assert (copy.reason, [one.reason for one in copy.holds]) == ("before the move", ["case 4711"])
     assert said == []
 
 

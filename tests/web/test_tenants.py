@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 from msgspec.structs import replace
 from tests.makers import World, instance
-from tests.web.fleets import gone, put_stored, put_tenant
+from tests.web.fleets import BOUGHT, ENDED, gone, put_copies, put_stored, put_tenant
 from tests.web.people import ADMIN, Somebody, client_of, put_people
 from tests.web.test_pages import Inline
 from werkzeug.test import TestResponse
@@ -335,3 +335,100 @@ def test_a_page_that_is_not_there_gives_no_reason(admin: FlaskClient) -> None:
     answer = admin.get("/tenants/nobody")
     assert answer.status_code == 404
     assert "None" not in text(answer)
+
+
+# --- copies -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(world: World) -> list[str]:
+    """A tenant with copies in every state, and a seventh point that has none; the ids of their points."""
+    put_tenant(world, "gamma")
+    put_stored(world, "gamma", 7)
+    return [*put_copies(world, "gamma"), min(point.id for point in world.points("gamma"))]
+
+
+def row(answer: TestResponse, id: str) -> str:
+    """What one row of a table says."""
+    (found,) = re.findall(rf'<tr role="row" id="{id}".*?</tr>', answer.text, re.S)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", found)).split())
+
+
+def test_the_region_map_says_where_everything_is(admin: FlaskClient, copied: list[str]) -> None:
+    shown = admin.get("/tenants/gamma")
+    assert row(shown, "region-southamerica-east1") == "southamerica-east1 home 0m 2026-11-01 00:00Z 6 1.0 GiB"
+    assert row(shown, "region-us-east1") == "us-east1 copy until 2027-12-31 2d 0h 2026-10-30 00:00Z 3"
+    assert row(shown, "region-us-west1") == "us-west1 copy ended 2026-10-23 5d 0h 2026-10-27 00:00Z 1"
+    assert "copies: 3 verified, 1 on their way, 1 missing, 2 late, 1 no longer bought" in text(shown)
+    assert "region-us-east1" not in admin.get("/tenants/alpha").text
+
+
+@pytest.mark.parametrize(
+    ("number", "region", "words"),
+    [
+        (0, BOUGHT, "copying late"),
+        (1, BOUGHT, "verified kept daily 1/7"),
+        (2, BOUGHT, "failed missing instant_gone: the instant snapshot of acme-pam-1-boot is gone"),
+        (3, BOUGHT, "expiring kept again"),
+        (4, ENDED, "verified no longer bought"),
+        (5, BOUGHT, "verified kept"),
+    ],
+)
+def test_a_copy_stands_below_its_point_and_says_in_words_how_it_stands(
+    admin: FlaskClient, copied: list[str], number: int, region: str, words: str
+) -> None:
+    shown = admin.get("/tenants/gamma")
+    id = copied[number]
+    assert row(shown, f"copy-{region}-{id}").startswith(f"copy in {region} of {id} {words}")
+    assert shown.text.index(f'id="point-{id}"') < shown.text.index(f'id="copy-{region}-{id}"')
+
+
+def test_a_point_that_is_stored_as_a_copy_alone_says_so(admin: FlaskClient, copied: list[str]) -> None:
+    assert "deleted not at home any more 0 B" in row(admin.get("/tenants/gamma"), f"point-{copied[5]}")
+
+
+def test_a_copy_is_asked_for_and_the_page_says_so(admin: FlaskClient, world: World, copied: list[str]) -> None:
+    answer = send(admin, "/tenants/gamma/copies", "/tenants/gamma", point=copied[6], reason="before the move")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/tenants/gamma?did=copying")
+    copy = world.read(d.Point, f"tenants/gamma/points/{copied[6]}").copies[BOUGHT]
+    assert (copy.state, copy.requested_by, copy.reason) == ("requested", ADMIN, "before the move")
+    shown = admin.get(answer.headers["Location"])
+    assert "Asked for. Each disk is copied in full" in text(shown)
+    assert row(shown, f"copy-{BOUGHT}-{copied[6]}").startswith(f"copy in {BOUGHT} of {copied[6]} requested on its way")
+
+
+@pytest.mark.parametrize(
+    ("point", "status", "said"),
+    [
+        ("{there}", 409, "has a copy in us-east1 already"),
+        ("20200101-s-none-0badcafe", 422, "no point '20200101-s-none-0badcafe'"),
+        ("../x", 422, "'../x' is no point's id"),
+    ],
+)
+def test_a_copy_that_cannot_be_is_refused_at_the_top(
+    admin: FlaskClient, copied: list[str], point: str, status: int, said: str
+) -> None:
+    fields = {"point": point.format(there=copied[1]), "reason": "x"}
+    answer = send(admin, "/tenants/gamma/copies", "/tenants/gamma", **fields)
+    assert answer.status_code == status
+    assert said in text(answer)
+
+
+def test_a_copy_is_held_apart_from_its_point(admin: FlaskClient, world: World, copied: list[str]) -> None:
+    fields = {"point": copied[1], "copy": BOUGHT, "reason": "case 4711"}
+    answer = send(admin, "/tenants/gamma/holds", "/tenants/gamma", **fields)
+    assert answer.headers["Location"] == "/tenants/gamma?did=held"
+    point = world.read(d.Point, f"tenants/gamma/points/{copied[1]}")
+    assert (point.holds, [hold.reason for hold in point.copies[BOUGHT].holds]) == ([], ["case 4711"])
+    shown = admin.get("/tenants/gamma")
+    assert f"case 4711 copy in us-east1 of point {copied[1]} · until it is released" in text(shown)
+    assert "held: case 4711" in row(shown, f"copy-{BOUGHT}-{copied[1]}")
+    (hold,) = point.copies[BOUGHT].holds
+    assert send(admin, "/tenants/gamma/release", "/tenants/gamma", hold=hold.id, reason="over").status_code == 303
+    assert world.read(d.Point, f"tenants/gamma/points/{copied[1]}").copies[BOUGHT].holds == []
+
+
+def test_a_copy_can_be_asked_for_where_it_is_bought_by_whoever_may(world: World, copied: list[str]) -> None:
+    assert "/tenants/gamma/copies" in forms(client_of(world.ports, "operator@vendor.example"), "/tenants/gamma")
+    assert "/tenants/gamma/copies" not in forms(client_of(world.ports, "viewer@vendor.example"), "/tenants/gamma")
+    assert "/tenants/alpha/copies" not in forms(client_of(world.ports), "/tenants/alpha")

@@ -81,6 +81,12 @@ def _undelivered(counts: Mapping[str, int]) -> list[str]:
     return said + [f"{count(late, 'copy', 'copies')} {'is' if late == 1 else 'are'} late"] * bool(late)
 
 
+def _but(counts: Mapping[str, int]) -> str:
+    """What a verdict adds where copies that were bought are not there."""
+    worst = next((name for name in ("missing", "lagging") if counts.get(name)), None)
+    return f", but copies are {COPY_WORDS[worst]}" if worst else ""
+
+
 def _sums(view: FleetView) -> Mapping[str, int]:
     """Copies of the fleet; for whoever sees one tenant alone, of that one."""
     if view.totals is not None:
@@ -265,9 +271,8 @@ def verdict(view: FleetView, *, first: bool) -> Verdict:
         return Verdict("plain", "No tenant is in breach")
     others = _in_state(view, "client_managed") + _in_state(view, "offboarded")
     ours = "vendor-managed tenant" if others else "tenant"
-    undelivered = _undelivered(_sums(view))
-    if undelivered:
-        return Verdict("warn", f"Every {ours} is protected, but {' and '.join(undelivered)}")
+    if but := _but(_sums(view)):
+        return Verdict("warn", f"Every {ours} is protected{but}")
     return Verdict("good", f"Every {ours} is protected")
 
 
@@ -284,9 +289,8 @@ def own_verdict(view: FleetView) -> Verdict:
     """The same for whoever sees one tenant alone: how it stands."""
     for line in view.tenants:
         tone, text = OWN[line.state]
-        undelivered = _undelivered(line.copies) if line.state == "protected" else []
-        if undelivered:
-            return Verdict("warn", f"{text.format(line.name)}, but {' and '.join(undelivered)}")
+        if line.state == "protected" and (but := _but(line.copies)):
+            return Verdict("warn", f"{text.format(line.name)}{but}")
         return Verdict(tone, text.format(line.name))
     return Verdict("plain", "No figures yet")
 

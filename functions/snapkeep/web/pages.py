@@ -56,6 +56,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "pages.tenant": "tenant.read",
     "pages.add_hold": "hold.add",
     "pages.release_hold": "hold.release",
+    "pages.request_copy": "copy.request",
     "pages.pause": "tenant.pause",
     "pages.resume": "tenant.resume",
     "pages.override": "retention.override",

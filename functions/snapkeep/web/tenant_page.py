@@ -6,17 +6,27 @@ Pure. The template only places these values; it decides nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, get_args
 
 from snapkeep import documents as d
 from snapkeep.access import Action
 from snapkeep.commands import Kind
-from snapkeep.views import HoldsView, InstanceRetention, PointRetention, RetentionView, TenantView, Verdict
+from snapkeep.views import (
+    KEPT,
+    HoldLine,
+    HoldsView,
+    InstanceRetention,
+    PointRetention,
+    RegionLine,
+    RetentionView,
+    TenantView,
+    Verdict,
+)
 from snapkeep.web import fleet_page
 from snapkeep.web.fleet_page import KIND_WORDS, Tone, stopped
-from snapkeep.wording import count, moment, size
+from snapkeep.wording import copies, count, count_sets, moment, size
 
 LINES_MAX: Final = 100
 """Points shown of one instance, the newest; a policy of years and months keeps fewer."""
@@ -34,17 +44,45 @@ VERDICTS: Final[Mapping[Verdict, tuple[Tone, str]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One stored point."""
+CONSISTENCY: Final[Mapping[str, str]] = {
+    "crash": "as after a crash, each disk by itself",
+    "guest_flush": "the guest flushes first",
+    "group": "all disks at one moment",
+}
 
-    point: str
-    taken_at: datetime
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """What is stored of a point in one region: at home, or a copy."""
+
+    region: str | None  # of a copy; None: at home
     state: str
     tone: Tone
     verdict: str
     reasons: tuple[str, ...]
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One point, of which something is stored."""
+
+    point: str
+    taken_at: datetime
+    home: Set
+    copies: tuple[Set, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RegionRow:
+    region: str
+    role: str
+    bought: str  # until when, or since when no longer; empty at home
+    tone: Tone
+    newest: datetime | None
+    sets: str
+    stored: str
+    without: tuple[str, ...]  # protected instances of which nothing is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +146,10 @@ class TenantPage:
     title: str
     notices: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
+    regions: tuple[RegionRow, ...]
+    copies: str  # how they stand, in words; empty where there are none
+    copied_to: str | None  # the region that a copy may be asked for in, by whoever looks
+    copy_regions: tuple[str, ...]  # where copies are, or may be
     instances: tuple[InstanceRow, ...]
     stored: int
     going: str
@@ -122,15 +164,20 @@ class TenantPage:
 def page(view: TenantView, plan: RetentionView | None, holds: HoldsView, paused: d.PausedKinds, may: May) -> TenantPage:
     """`plan` is None for whoever may not see it; `paused`: as far as it is about this tenant."""
     tenant = view.tenant
+    bought = _bought(view)
     return TenantPage(
         title=f"{tenant.name} · Snapkeep",
         notices=tuple(_notices(view, paused)),
         facts=tuple(_facts(tenant)),
+        regions=tuple(_region(line) for line in view.regions),
+        copies=_copies(view),
+        copied_to=bought if bought and may("copy.request") else None,
+        copy_regions=tuple(line.region for line in view.regions if line.role == "copy"),
         instances=tuple(_row(one, view.at) for one in view.instances),
         stored=sum(len(one.points) for one in plan.instances) if plan else 0,
         going=_going(plan) if plan else "",
         kept_by=tuple(plan.kept_by.items()) if plan else (),
-        plans=tuple(_plan(one) for one in plan.instances) if plan else (),
+        plans=tuple(_plan(one, bought) for one in plan.instances) if plan else (),
         not_weighed=plan.left_out if plan else 0,
         failed=tuple(_failed(view.points)),
         holds=tuple(_holds(holds)),
@@ -149,11 +196,14 @@ def _facts(tenant: d.Tenant) -> Iterator[tuple[str, str]]:
     yield "Daily at", f"{tenant.schedule.daily_at} {tenant.timezone}" if tenant.vendor_managed else "by the client"
     yield "RPO", f"{tenant.rpo_hours} hours"
     yield "Keeps", policy(tenant.retention)
+    yield "Consistency", CONSISTENCY[tenant.consistency]
     yield "Locks", f"{count(tenant.retention.lock_days, 'day')} from its request on"
     yield "After an instance is gone", f"{count(tenant.retention.keep_after_gone_days, 'day')} more"
+    if bought := tenant.entitlements.inter_region_backup:
+        yield "Keeps of copies", policy(bought.retention)
 
 
-def policy(keeps: d.Retention) -> str:
+def policy(keeps: d.Retention | d.CopyRetention) -> str:
     """What a policy keeps, without the rules that keep nothing."""
     rules = {
         "last": keeps.keep_last,
@@ -199,43 +249,113 @@ def _row(one: d.Instance, now: datetime) -> InstanceRow:
     )
 
 
+# --- regions and copies -------------------------------------------------------------------------------------------
+
+
+def _bought(view: TenantView) -> str | None:
+    """The region in which copies are bought now."""
+    return next((line.region for line in view.regions if line.bought_until), None)
+
+
+def _region(line: RegionLine) -> RegionRow:
+    tone: Tone = "plain"
+    bought = ""
+    if line.role == "copy" and line.bought_until:
+        tone, bought = "good", f"until {line.bought_until}"
+    elif line.role == "copy":
+        tone, bought = "warn", f"ended {line.ended_at:%Y-%m-%d}" if line.ended_at else "not bought"
+    return RegionRow(
+        region=line.region,
+        role=line.role,
+        bought=bought,
+        tone=tone,
+        newest=line.newest_at,
+        sets="" if line.sets is None else f"{line.sets:,}",
+        stored="" if line.bytes is None else size(line.bytes),
+        without=tuple(line.without),
+    )
+
+
+def _copies(view: TenantView) -> str:
+    counts = view.health.copies if view.health else {}
+    if not counts:
+        return ""
+    waiting = counts.get("waiting", 0)
+    told = [f"{counts.get('verified', 0):,} verified", *([f"{waiting:,} on their way"] if waiting else [])]
+    return ", ".join([*told, *filter(None, [copies(counts)])])
+
+
+def _copy(line: PointRetention, bought: str | None) -> Set:
+    tone, verdict = VERDICTS[line.decision]
+    if line.late:
+        tone, verdict = "warn", "missing" if line.state == "failed" else "late"
+    elif line.state in ("requested", "copying"):
+        tone, verdict = "plain", "on its way"
+    elif line.state == "failed" and line.region == bought:
+        tone, verdict = "warn", "missing"
+    elif line.region != bought and line.decision in KEPT:
+        tone, verdict = "warn", "no longer bought"
+    failed = (f"{line.failure.code}: {line.failure.message}",) if line.failure else ()
+    return _set(line, tone, verdict, (*failed, *_reasons(line)))
+
+
 # --- what is stored -----------------------------------------------------------------------------------------------
 
 
 def _going(plan: RetentionView) -> str:
-    if not plan.going:
+    going, of_copies = plan.going, plan.copies_going
+    if not going + of_copies:
         return "nothing goes now"
-    return f"{count(plan.going, 'point')} {'goes' if plan.going == 1 else 'go'} ({size(plan.going_bytes)})"
+    goes = "goes" if going + of_copies == 1 else "go"
+    return f"{count_sets(going + of_copies, of_copies)} {goes} ({size(plan.going_bytes + plan.copies_going_bytes)})"
 
 
-def _plan(one: InstanceRetention) -> OfInstance:
-    lines = tuple(_line(point) for point in one.points[:LINES_MAX])
-    goes = sum(point.decision not in ("keep", "undo") for point in one.points)
-    figures = f"{count(len(one.points), 'point')}, {size(sum(point.bytes for point in one.points))}"
+def _plan(one: InstanceRetention, bought: str | None) -> OfInstance:
+    lines = _lines(one, bought)
+    goes = sum(point.decision not in KEPT for point in (*one.points, *one.copies))
+    stored = f"{count(len(one.points), 'point')}, {size(sum(point.bytes for point in one.points))}"
+    if one.copies:
+        stored += f"; {count(len(one.copies), 'copy', 'copies')}, {size(sum(line.bytes for line in one.copies))}"
     return OfInstance(
         id=one.id,
         name=one.name,
         zone=one.zone,
-        figures=f"{figures}; {goes} {'goes' if goes == 1 else 'go'}" if goes else figures,
+        figures=f"{stored}; {goes} {'goes' if goes == 1 else 'go'}" if goes else stored,
         goes=goes,
-        lines=lines,
-        left_out=len(one.points) - len(lines),
+        lines=lines[:LINES_MAX],
+        left_out=max(len(lines) - LINES_MAX, 0),
         failure=one.failure,
     )
 
 
-def _line(point: PointRetention) -> Line:
-    tone, verdict = VERDICTS[point.decision]
-    until = (f"not before {moment(point.until)}",) if point.until else ()
-    return Line(
-        point=point.point,
-        taken_at=point.taken_at,
-        state=point.state,
-        tone=tone,
-        verdict=verdict,
-        reasons=(*point.reasons, *until),
-        bytes=point.bytes,
+def _lines(one: InstanceRetention, bought: str | None) -> tuple[Line, ...]:
+    """A line for each point, newest first: as it is at home, and below that its copies."""
+    beside: dict[str, list[PointRetention]] = {}
+    for line in one.copies:
+        beside.setdefault(line.point, []).append(line)
+    lines = [Line(line.point, line.taken_at, _home(line), ()) for line in one.points]
+    there = {line.point for line in lines}
+    lines += [
+        Line(id, copied[0].taken_at, Set(None, "deleted", "plain", "not at home any more", (), 0), ())
+        for id, copied in beside.items()
+        if id not in there
+    ]
+    lines.sort(key=lambda line: line.taken_at, reverse=True)
+    return tuple(
+        replace(line, copies=tuple(_copy(copy, bought) for copy in beside.get(line.point, ()))) for line in lines
     )
+
+
+def _home(line: PointRetention) -> Set:
+    return _set(line, *VERDICTS[line.decision], _reasons(line))
+
+
+def _set(line: PointRetention, tone: Tone, verdict: str, reasons: tuple[str, ...]) -> Set:
+    return Set(line.region, line.state, tone, verdict, reasons, line.bytes)
+
+
+def _reasons(line: PointRetention) -> tuple[str, ...]:
+    return (*line.reasons, *([f"not before {moment(line.until)}"] if line.until else []))
 
 
 def _failed(newest: Iterable[d.Point]) -> Iterator[FailedRow]:
@@ -260,10 +380,16 @@ def _holds(view: HoldsView) -> Iterator[HoldRow]:
         yield HoldRow(
             id=line.hold.id,
             reason=line.hold.reason,
-            on=f"{kind} {line.name}" if kind else "all of it",
+            on=_on(line, kind),
             term=term if line.stands else f"over since {moment(line.hold.until)}",
             by=line.hold.by,
         )
+
+
+def _on(line: HoldLine, kind: str | None) -> str:
+    if line.copy:
+        return f"copy in {line.copy} of {kind} {line.name}"
+    return f"{kind} {line.name}" if kind else "all of it"
 
 
 def _switches(view: TenantView, paused: d.PausedKinds, may: May) -> Iterator[Switch]:

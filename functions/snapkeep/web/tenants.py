@@ -21,6 +21,7 @@ from snapkeep.web import door, tenant_page
 from snapkeep.web.fleet_page import STATE_WORDS
 from snapkeep.web.mistakes import mistake
 from snapkeep.web.people import Looking
+from snapkeep.web.routes import PATH
 
 K = TypeVar("K", bound=commands.Ask)
 
@@ -36,6 +37,7 @@ DONE: Final[Mapping[str, str]] = {
     "released": "Released. What nothing else keeps goes after 24 hours of grace.",
     "paused": "Paused: nothing new of the kind begins.",
     "resumed": "Resumed.",
+    "copying": "Asked for. Each disk is copied in full, through a temporary disk; the list below shows its way.",
     "overridden": "Overridden: the next evaluation weighs its points as if it were not in breach.",
     "switched": "Switched.",
 }
@@ -70,15 +72,23 @@ def add_tenants(pages: flask.Blueprint, ports: Ports, way_in: door.Door, looking
         )
 
     def act(
-        id: str, action: Action, kind: type[K], carry_out: Callable[[Ports, Asked, str, K], object], did: str
+        id: str,
+        action: Action,
+        kind: type[K],
+        carry_out: Callable[[Ports, Asked, str, K], object],
+        did: str,
+        named: str = "hold",
     ) -> flask.typing.ResponseReturnValue:
-        """Do what a form asks for and lead back to the page, or show the page with what stands against it."""
+        """Do what a form asks for and lead back to the page, or show the page with what stands against it.
+
+        `named`: the field that stands in the path of the same act at the API, and not in its body.
+        """
         way_in.form_is_ours(action)
         ask = None
         try:
             deployment = way_in.enter(action, id)
-            ask = _asked_for(kind)
-            path = {"tenant": id, "hold": flask.request.form.get("hold", "")}
+            ask = _asked_for(kind, named)
+            path = {"tenant": id, named: flask.request.form.get(named, "")}
             answer = carry_out(ports, door.asked(door.present(), _key(), action, ask, path, deployment), id, ask)
         except Forbidden as error:
             return show(id, error.description), 403
@@ -109,6 +119,17 @@ def add_tenants(pages: flask.Blueprint, ports: Ports, way_in: door.Door, looking
             return commands.release_hold(ports, asked, tenant, hold, ask)
 
         return act(id, "hold.release", commands.ReleaseAsk, release, "released")
+
+    @pages.post("/tenants/<id>/copies")
+    def request_copy(id: str) -> flask.typing.ResponseReturnValue:
+        point = flask.request.form.get("point", "").strip()
+
+        def copy(ports: Ports, asked: Asked, tenant: str, ask: commands.CopyAsk) -> object:
+            if not PATH["point"].accept(point):
+                raise commands.Wrong(f"point: {point!r} is no point's id")
+            return commands.request_copy(ports, asked, tenant, point, ask)
+
+        return act(id, "copy.request", commands.CopyAsk, copy, "copying", named="point")
 
     @pages.post("/tenants/<id>/pause")
     def pause(id: str) -> flask.typing.ResponseReturnValue:
@@ -143,14 +164,15 @@ class WrongForm(Exception):
     """What is wrong with a form, in the words of its fields."""
 
 
-NOT_ASKED: Final = frozenset({door.FORM_FIELD, door.KEY_FIELD, "hold"})
+NOT_ASKED: Final = frozenset({door.FORM_FIELD, door.KEY_FIELD})
 """Fields of a form that are not part of what is asked for."""
 
 
-def _asked_for(kind: type[K]) -> K:
-    """What the form asks for; a field that was left empty was not given. Raises WrongForm."""
+def _asked_for(kind: type[K], named: str) -> K:
+    """What the form asks for, without the field `named`; one that was left empty was not given. Raises WrongForm."""
     form = flask.request.form
-    given: dict[str, Any] = {name: form[name].strip() for name in form if name not in NOT_ASKED and form[name].strip()}
+    left_out = NOT_ASKED | {named}
+    given: dict[str, Any] = {name: form[name].strip() for name in form if name not in left_out and form[name].strip()}
     if "until" in given:
         given["until"] += ":00Z"  # as a browser gives it: to the minute, and the page says that it is UTC
     if "on" in given:
