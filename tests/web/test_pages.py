@@ -56,10 +56,10 @@ def test_a_page_reads_as_much_of_a_large_fleet_as_of_a_small_one() -> None:
         shown, counting = counted(big(tenants))
         assert shown.get("/").status_code == 200
         reads.append((sum(counting.questions.values()), counting.reads))
-    # A page of 50, the totals, a tick of each of 6 functions, 10 bad messages of each of 2 kinds; and for the
+    # A page of 50, the totals, a tick of each function that has any, 10 bad messages of each of 2 kinds; and for the
     # version the totals, what is paused, the newest of the tenants' health and the newest bad message; what is paused;
     # and who asks: in 10 questions.
-    assert reads == [(10, 50 + 1 + 6 + 20 + 4 + 1 + 1)] * 2
+    assert reads == [(10, 50 + 1 + len(views.PERIODS) + 20 + 4 + 1 + 1)] * 2
 
 
 def test_an_open_page_of_a_fleet_where_nothing_changes_reads_five_documents() -> None:
