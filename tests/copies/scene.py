@@ -12,7 +12,7 @@ from tests.retention.scene import NOW, POLICY, PROJECT, REGION, VAULT, ZONE, Dea
 
 from snapkeep import cloud
 from snapkeep import documents as d
-from snapkeep.copies import rules, tries
+from snapkeep.copies import rules, sets, tries
 from snapkeep.entry import ENTRIES
 
 AWAY: Final = "us-east1"
@@ -102,6 +102,20 @@ class Copying(Scene):
 
     def copy_of(self, point: str, region: str = AWAY) -> d.Copy:
         return self.point(point).copies[region]
+
+    def state(self, point: str) -> str | None:
+        """Of its copy; None: it has none."""
+        copy = self.point(point).copies.get(AWAY)
+        return copy.state if copy else None
+
+    def failure(self, point: str) -> str | None:
+        failure = self.copy_of(point).failure
+        return failure.code if failure else None
+
+    def ask(self, point: str) -> None:
+        """Somebody asks for a copy of this point."""
+        copy = sets.asked_for(None, by="anna", reason="a test", lock_days=0, now=self.cloud.now)
+        self.change(d.Point, "points", point, copies={AWAY: copy}, next_at=self.cloud.now)
 
     # --- what the cloud holds -----------------------------------------------------------------------------------
 

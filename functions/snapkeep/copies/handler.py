@@ -517,12 +517,13 @@ def _was_uncounted(one: wanted.Found, after: d.Point) -> bool:
 def _missing_record(one: wanted.Found, after: d.Point, now: datetime) -> Record:
     """That a copy is not there: it is made up, or late."""
     copy = after.copies[one.region]
-    requested = copy != one.point.copies.get(one.region) and copy.state == "requested" and copy.requested_at == now
+    requested = copy.state == "requested" and copy.requested_at == now
     detail = {"instance": after.instance.name, "region": one.region, "reason": one.reason}
     data = told(after, one.region) | {"reason": one.reason, "being_made": copy.state in ("requested", "copying")}
-    if copy.failure:
-        detail["failure"] = f"{copy.failure.code}: {copy.failure.message}"[:500]
-        data["failure"] = _said(copy.failure)
+    before = one.point.copies.get(one.region)
+    if before is not None and before.failure:
+        detail["failure"] = f"{before.failure.code}: {before.failure.message}"[:500]
+        data["failure"] = _said(before.failure)
     why = copy.requested_at.isoformat() if requested else "late"
     event = Event("copy.missing", f"{after.id}|{one.region}|{why}", data)
     subject = f"points/{after.id}"

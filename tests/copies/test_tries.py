@@ -1,0 +1,326 @@
+"""One try at a copy, step by step: what is asked for, what counts as made, and what is left behind."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from tests.copies.test_rules import AWAY, buyer
+from tests.makers import PROJECT, REGION, THEN, ZONE, copy_of, disk, operation, point, point_disk, snapshot
+
+from snapkeep import cloud
+from snapkeep import documents as d
+from snapkeep.cloud import InsertDisk, InsertSnapshot
+from snapkeep.copies import tries
+from snapkeep.copies.rules import COPY_DEADLINE
+from snapkeep.copies.tries import Facts
+from snapkeep.creation.rules import LOOK_MIN
+
+NOW = THEN + timedelta(hours=1)
+LATER = NOW + timedelta(minutes=20)
+OWNER = buyer()
+HOME_KEY = "projects/p/locations/southamerica-east1/keyRings/r/cryptoKeys/k"
+AWAY_KEY = "projects/p/locations/us-east1/keyRings/r/cryptoKeys/k"
+
+
+def verified(way: str, **of_disk: Any) -> d.Point:
+    """A point whose copy is due."""
+    home = d.SnapshotRef(project=PROJECT, name="sk-home-1", location=REGION, id="9", status="READY", created_at=THEN)
+    one = point_disk(snapshot=home, **of_disk)
+    instant = d.InstantRef(disk=one.id, scope=f"zones/{ZONE}", name="i-1", id="77", status="READY", created_at=THEN)
+    return point(
+        state="verified",
+        disks=[one],
+        moment=d.Moment(state="taken", instants=[instant]) if way == "moment" else None,
+        copies={AWAY: copy_of("requested", way=way, next_at=NOW)},
+        next_at=NOW,
+    )
+
+
+HOME = {"sk-home-1": snapshot(id="9", name="sk-home-1")}
+
+
+def begun(way: str, owner: d.Tenant = OWNER, **of_disk: Any) -> tuple[d.Point, tries.Step]:
+    step = tries.step(verified(way, **of_disk), AWAY, owner, Facts(HOME), NOW)
+    assert step is not None
+    return step.point, step
+
+
+def copied(step: tries.Step | None) -> d.Copy:
+    assert step is not None
+    return step.point.copies[AWAY]
+
+
+def code(step: tries.Step | None) -> str | None:
+    copy = copied(step)
+    why = copy.failure or next((one.failure for one in copy.disks if one.failure), None)
+    return why.code if why else None
+
+
+def answered(at: d.Point) -> d.Point:
+    """The point after all that was asked for was accepted."""
+    names = [x.temporary.name if x.temporary and x.temporary.ready_at is None else x.snapshot.name
+             for x in at.copies[AWAY].disks]  # fmt: skip
+    step = tries.answered(at, AWAY, dict.fromkeys(names, "projects/p/global/operations/o"), {}, None, NOW)
+    assert step is not None
+    return step.point
+
+
+def made(at: d.Point, **changes: Any) -> cloud.Snapshot:
+    """The copy's snapshot as Compute Engine would have it."""
+    name = at.copies[AWAY].disks[0].snapshot.name
+    fields: dict[str, Any] = {
+        "id": "500",
+        "name": name,
+        "locations": (AWAY,),
+        "created_at": LATER,
+        "source_disk_id": "1",
+        "source_instant_id": "77",
+        "size_gb": 100,
+    }
+    return snapshot(**fields | changes)
+
+
+def temporary(at: d.Point, **changes: Any) -> cloud.Disk:
+    known = at.copies[AWAY].disks[0].temporary
+    assert known is not None
+    labels = tries.labels("acme", at, "temporary")
+    fields: dict[str, Any] = {"id": "600", "name": known.name, "labels": labels, "source_snapshot_id": "9"}
+    return disk(**fields | changes)
+
+
+# --- what is asked for --------------------------------------------------------------------------------------------
+
+
+def test_a_copy_of_the_moment_asks_for_a_snapshot_of_each_instant_in_the_other_region() -> None:
+    at, step = begun("moment", buyer(kms_keys={AWAY: AWAY_KEY}))
+    (change,) = step.starts
+    assert isinstance(change, InsertSnapshot)
+    assert change.location == AWAY
+    assert change.source_instant == f"projects/{PROJECT}/zones/{ZONE}/instantSnapshots/i-1"
+    assert change.labels["snapkeep-role"] == "copy"
+    assert change.kms_key == AWAY_KEY
+    assert at.copies[AWAY].deadline == NOW + COPY_DEADLINE
+
+
+@pytest.mark.parametrize(
+    ("of_disk", "zone", "size_gb", "key"),
+    [
+        ({}, ZONE, 100, None),
+        ({"size_gb": 4}, ZONE, 10, None),
+        ({"zone": None, "replica_zones": ["southamerica-east1-b", ZONE]}, "southamerica-east1-b", 100, None),
+        ({"kms_key": HOME_KEY}, ZONE, 100, HOME_KEY),
+    ],
+)
+def test_a_temporary_disk_is_made_of_the_home_snapshot_where_its_disk_was(
+    of_disk: dict[str, Any], zone: str, size_gb: int, key: str | None
+) -> None:
+    _, step = begun("temporary_disk", buyer(kms_keys={AWAY: AWAY_KEY}), **of_disk)
+    (change,) = step.starts
+    assert isinstance(change, InsertDisk)
+    assert (change.zone, change.size_gb, change.kms_key) == (zone, size_gb, key)
+    assert change.type == "pd-balanced"
+    assert change.source_snapshot == cloud.snapshot_link(PROJECT, "sk-home-1")
+    assert cloud.written_to(change) == REGION
+
+
+def test_another_try_has_other_names_and_keeps_what_the_last_one_left() -> None:
+    at, _ = begun("moment")
+    failed = replace(at.copies[AWAY], state="failed")
+    asked = replace(failed, state="requested", way="temporary_disk", next_at=NOW)
+    step = tries.step(replace(at, copies={AWAY: asked}), AWAY, OWNER, Facts(HOME), LATER)
+    (first,), (second,) = failed.disks, copied(step).disks
+    assert second.snapshot.name != first.snapshot.name
+    assert second.superseded == [first.snapshot]
+    assert (second.attempts, second.first_attempt) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "owner", "failure"),
+    [
+        ({}, buyer("2026-10-30"), "not_entitled"),
+        ({}, buyer(region="us-west1"), "not_entitled"),
+        ({}, buyer(kms_keys={REGION: HOME_KEY}), "no_kms_key"),
+        ({"moment": None}, OWNER, "instant_gone"),
+        ({"moment": d.Moment(state="releasing", instants=[])}, OWNER, "instant_gone"),
+    ],
+)
+def test_a_copy_that_cannot_be_made_fails_by_name_and_lets_the_moment_go(
+    changes: dict[str, Any], owner: d.Tenant, failure: str
+) -> None:
+    step = tries.step(replace(verified("moment"), **changes), AWAY, owner, Facts(), NOW)
+    assert step is not None
+    assert (copied(step).state, code(step)) == ("failed", failure)
+    assert step.starts == ()
+    assert copied(step).next_at is None
+    assert step.point.moment is None or step.point.moment.state == "releasing"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"gone": ["sk-home-1"]}, {"state": "expiring"}, {"state": "deleted"}],
+)
+def test_a_point_that_goes_is_no_source(changes: dict[str, Any]) -> None:
+    step = tries.step(replace(verified("temporary_disk"), **changes), AWAY, OWNER, Facts(HOME), NOW)
+    assert code(step) == "source_gone"
+
+
+# --- what counts as made ------------------------------------------------------------------------------------------
+
+
+def test_a_copy_is_verified_by_what_was_read_back_and_is_of_the_homes_moment() -> None:
+    at = answered(begun("moment")[0])
+    step = tries.step(at, AWAY, OWNER, Facts({made(at).name: made(at)}), LATER)
+    assert step is not None
+    assert copied(step).state == "verified"
+    assert copied(step).disks[0].snapshot.created_at == THEN
+    assert [(one.name, one.outcome) for one in step.outcomes] == [(made(at).name, "succeeded")]
+    assert step.point.moment is not None
+    assert step.point.moment.state == "releasing"
+    assert step.point.next_at == LATER
+
+
+@pytest.mark.parametrize(
+    ("wrong", "failure", "again"),
+    [
+        ({"source_instant_id": "78"}, "name_taken", True),
+        ({"source_instant_id": None}, "name_taken", True),
+        ({"created_at": NOW - timedelta(hours=1)}, "name_taken", True),
+        ({"locations": ("us-west1",)}, "wrong_location", False),
+        ({"locations": ("us",)}, "wrong_location", False),
+        ({"size_gb": 99}, "incomplete", True),
+        ({"kms_key": None}, "wrong_key", True),
+        ({"kms_key": f"{HOME_KEY}/cryptoKeyVersions/1"}, "wrong_key", True),
+        ({"status": "FAILED"}, "snapshot_failed", True),
+        ({"status": "DELETING"}, "snapshot_lost", True),
+    ],
+)
+def test_what_is_not_what_was_asked_for_is_no_copy(wrong: dict[str, Any], failure: str, again: bool) -> None:
+    owner = buyer(kms_keys={AWAY: AWAY_KEY})
+    at = answered(begun("moment", owner)[0])
+    found = made(at, **{"kms_key": f"{AWAY_KEY}/cryptoKeyVersions/3"} | wrong)
+    step = tries.step(at, AWAY, owner, Facts({found.name: found}), LATER)
+    assert code(step) == failure
+    assert copied(step).state == ("copying" if again else "failed")
+
+
+def test_an_old_snapshot_of_the_disk_itself_is_not_the_copy_of_a_temporary_one() -> None:
+    at = with_disk()
+    found = made(at, source_disk_id="1")
+    facts = Facts({found.name: found}, {temporary(at).link: temporary(at)})
+    assert code(tries.step(at, AWAY, OWNER, facts, LATER)) == "name_taken"
+
+
+def with_disk() -> d.Point:
+    """A point whose copy has its temporary disk and has asked for its snapshot."""
+    at = answered(begun("temporary_disk")[0])
+    step = tries.step(at, AWAY, OWNER, Facts(HOME, {temporary(at).link: temporary(at)}), NOW)
+    assert step is not None
+    (change,) = step.starts
+    assert isinstance(change, InsertSnapshot)
+    assert change.source_disk == temporary(at).link
+    assert [(one.name, one.outcome) for one in step.outcomes] == [(temporary(at).name, "succeeded")]
+    return answered(step.point)
+
+
+def test_a_temporary_disk_goes_as_soon_as_its_snapshot_is_there() -> None:
+    at = with_disk()
+    found = made(at, source_disk_id="600", source_instant_id=None)
+    facts = Facts({found.name: found}, {temporary(at).link: temporary(at)})
+    step = tries.step(at, AWAY, OWNER, facts, LATER)
+    assert step is not None
+    assert copied(step).state == "verified"
+    assert [(one.name, one.id, one.attempt) for one in step.removes] == [(temporary(at).name, "600", 1)]
+    assert copied(step).next_at is not None
+    gone = tries.step(step.point, AWAY, OWNER, Facts(), LATER)
+    assert gone is not None
+    assert copied(gone).next_at is None
+    assert [(one.outcome.outcome, one.attempt) for one in gone.removals] == [("succeeded", 1)]
+    assert gone.point.next_at is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "failure"),
+    [
+        ({"source_snapshot_id": "10"}, "name_taken"),
+        ({"labels": {}}, "name_taken"),
+        ({"size_gb": 99}, "temporary_disk_failed"),
+        ({"status": "FAILED"}, "temporary_disk_failed"),
+    ],
+)
+def test_a_disk_that_is_not_what_was_asked_for_is_not_copied_from(wrong: dict[str, Any], failure: str) -> None:
+    at = answered(begun("temporary_disk")[0])
+    found = temporary(at, **wrong)
+    step = tries.step(at, AWAY, OWNER, Facts(disks={found.link: found}), LATER)
+    assert step is not None
+    assert code(step) == failure
+    assert [one.id for one in step.removes] == ([] if failure == "name_taken" else ["600"])
+    assert step.starts == ()
+
+
+def test_a_disk_under_the_id_of_another_is_never_removed() -> None:
+    at = with_disk()
+    other = temporary(at, id="601")
+    copy = replace(at.copies[AWAY], state="failed", next_at=LATER)
+    step = tries.step(replace(at, copies={AWAY: copy}), AWAY, OWNER, Facts(disks={other.link: other}), LATER)
+    assert step is not None
+    assert step.removes == ()
+    assert copied(step).next_at is None
+
+
+def test_a_disk_that_was_asked_for_and_may_still_come_is_waited_for() -> None:
+    at, _ = begun("temporary_disk")
+    over = replace(at, copies={AWAY: replace(at.copies[AWAY], state="failed", next_at=NOW)})
+    soon = tries.step(over, AWAY, OWNER, Facts(), NOW + timedelta(minutes=9))
+    assert copied(soon).next_at is not None
+    then = tries.step(over, AWAY, OWNER, Facts(), NOW + timedelta(minutes=10))
+    assert copied(then).next_at is None
+
+
+@pytest.mark.parametrize(("status", "done"), [("RUNNING", False), ("DONE", True)])
+def test_a_disk_whose_operation_runs_is_waited_for(status: str, done: bool) -> None:
+    at = answered(begun("temporary_disk")[0])
+    over = replace(at, copies={AWAY: replace(at.copies[AWAY], state="failed", next_at=NOW)})
+    link = "projects/p/global/operations/o"
+    facts = Facts(operations={link: operation(link=link, status=status)})
+    assert (copied(tries.step(over, AWAY, OWNER, facts, NOW + timedelta(days=1))).next_at is None) == done
+
+
+# --- pauses and answers -------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_begun_while_it_may_not_and_nothing_goes_on() -> None:
+    assert tries.step(verified("moment"), AWAY, OWNER, Facts(may_start=False), NOW) is None
+    at = answered(begun("temporary_disk")[0])
+    facts = Facts(HOME, {temporary(at).link: temporary(at)}, may_start=False)
+    step = tries.step(at, AWAY, OWNER, facts, LATER)
+    assert step is not None
+    assert (step.starts, step.removes, step.outcomes) == ((), (), ())
+
+
+@pytest.mark.parametrize(("way", "failure"), [("moment", "instant_gone"), ("temporary_disk", "source_gone")])
+@pytest.mark.parametrize("said", ["notFound", "RESOURCE_NOT_FOUND"])
+def test_a_source_that_is_not_found_ends_the_try_by_its_name(way: str, failure: str, said: str) -> None:
+    at, step = begun(way)
+    (change,) = step.starts
+    refusal = {change.name: d.Failure(code=said, message="it was not found")}
+    noted = tries.answered(at, AWAY, {}, refusal, None, NOW)
+    assert noted is not None
+    assert noted.point.copies[AWAY].next_at == NOW
+    ended = tries.step(noted.point, AWAY, OWNER, Facts(), NOW)
+    assert (copied(ended).state, code(ended)) == ("failed", failure)
+
+
+def test_an_answer_that_comes_after_the_end_changes_nothing() -> None:
+    at, _ = begun("moment")
+    over = replace(at, copies={AWAY: replace(at.copies[AWAY], state="failed")})
+    assert tries.answered(over, AWAY, {}, {}, None, NOW) is None
+
+
+def test_a_try_that_could_not_be_read_up_to_its_deadline_has_failed_and_still_looks_for_its_disk() -> None:
+    at = with_disk()
+    step = tries.unread(at, AWAY, d.Failure(code="backendError", message="away"), OWNER, NOW + COPY_DEADLINE)
+    copy = copied(step)
+    assert (copy.state, code(step)) == ("failed", "deadline")
+    assert copy.next_at == NOW + COPY_DEADLINE + LOOK_MIN
+    assert [one.outcome for one in step.outcomes] == ["failed"]
