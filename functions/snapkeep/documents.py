@@ -644,6 +644,7 @@ class TenantHealth(Stored, frozen=True, kw_only=True):
     left_at: datetime | None = None  # it has been offboarded
     going: int = 0  # points that will be deleted within 7 days, as far as can be told
     going_bytes: int = 0
+    incomplete: int = 0  # points and copies of which a snapshot is gone, though nobody here deleted it
     computed_at: datetime
 
 
@@ -662,6 +663,7 @@ class FleetHealth(Stored, frozen=True, kw_only=True):
     copies: dict[str, int] = {}  # sums of its tenants'; empty where none has any
     going: int = 0
     going_bytes: int = 0
+    incomplete: int = 0
     rejected: int  # kept records of bad messages, counted up to REJECTED_COUNTED_MAX
     dead_letters: int
     ticks: dict[str, datetime]

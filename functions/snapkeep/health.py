@@ -194,6 +194,7 @@ def compute(tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime) ->
         left_at=tenant.offboarding.at if tenant.offboarding and tenant.has_left(now) else None,
         going=sum(i.retention.going for i in instances),
         going_bytes=sum(i.retention.going_bytes for i in instances),
+        incomplete=sum(i.retention.incomplete for i in instances),
         computed_at=now,
     )
     return replace(stands, worst_first=f"{RANKS.index(state(stands))}|{tenant.id}")
@@ -271,7 +272,7 @@ def summarise(tenants: Iterable[d.TenantHealth], now: datetime) -> d.FleetHealth
         states[state(tenant)] += 1
         counts.update(tenant.counts)
         sums.update(unprotected=len(tenant.unprotected), running=tenant.running, bytes=tenant.bytes)
-        sums.update(going=tenant.going, going_bytes=tenant.going_bytes)
+        sums.update(going=tenant.going, going_bytes=tenant.going_bytes, incomplete=tenant.incomplete)
         copies.update(tenant.copies)
     return d.FleetHealth(
         updated_at=now,
@@ -287,6 +288,7 @@ def summarise(tenants: Iterable[d.TenantHealth], now: datetime) -> d.FleetHealth
         copies=dict(copies),
         going=sums["going"],
         going_bytes=sums["going_bytes"],
+        incomplete=sums["incomplete"],
         rejected=0,
         dead_letters=0,
         ticks={},

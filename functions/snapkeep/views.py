@@ -84,6 +84,7 @@ class TenantLine(Shown, frozen=True, kw_only=True):
     running: int
     going: int  # points that will be deleted within 7 days, as far as can be told
     going_bytes: int
+    incomplete: int  # points and copies that lost a snapshot
     computed_at: datetime
 
 
@@ -208,6 +209,7 @@ def _line(tenant: Held[d.TenantHealth]) -> TenantLine:
         running=health.running,
         going=health.going,
         going_bytes=health.going_bytes,
+        incomplete=health.incomplete,
         computed_at=health.computed_at,
     )
 

@@ -10,10 +10,13 @@ from datetime import timedelta
 import flask
 import pytest
 from click.testing import Result
+from msgspec.structs import replace
 from tests.cli.typing_in import local_cloud, read, run, serving
 from tests.makers import World, instance, point_disk
 from tests.web.fleets import put_copies, put_points, put_stored, put_tenant
 from tests.web.people import put_people
+
+from snapkeep import documents as d
 
 
 @pytest.fixture
@@ -68,6 +71,16 @@ def test_the_fleets_health_tells_of_ticks_and_bad_messages(api: str) -> None:
     assert "not yet" in table
     assert "0 points (0 B) will go in the next 7 days" in table
     assert "1 rejected messages" in table
+
+
+def test_the_fleets_health_tells_of_points_that_lost_a_snapshot(api: str, world: World) -> None:
+    assert "lost a snapshot" not in run(api, "fleet", "health").stdout
+    (path,) = (path for path, _ in world.documents_in("tenants/alpha/instances/"))
+    one = world.read(d.Instance, path)
+    world.clock.move(minutes=1)
+    world.put((path, replace(one, retention=d.RetentionWork(incomplete=2), updated_at=world.clock.now())))
+    world.tick("health")
+    assert "2 points lost a snapshot: `snapkeep points orphans` names them" in run(api, "fleet", "health").stdout
 
 
 def test_what_is_paused_stands_in_the_fleets_health(api: str) -> None:

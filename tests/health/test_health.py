@@ -105,6 +105,13 @@ def test_totals_are_those_of_the_instances() -> None:
     assert (told.running, told.bytes) == (11, 55)
 
 
+def test_points_that_lost_a_snapshot_are_counted() -> None:
+    two = [instance(retention=d.RetentionWork(incomplete=2)), instance(id="2", retention=d.RetentionWork(incomplete=1))]
+    told = health.compute(tenant(), two, THEN)
+    assert told.incomplete == 3
+    assert health.summarise([told, told], THEN).incomplete == 6
+
+
 BOUGHT = d.Entitlements(inter_region_backup=d.InterRegionBackup(region="us-east1", valid_until="2027-12-31"))
 
 

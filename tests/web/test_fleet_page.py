@@ -218,6 +218,16 @@ def test_a_healthy_fleet_needs_nobody() -> None:
     assert concerns(views.fleet(healthy().ports)) == []
 
 
+def test_points_that_lost_a_snapshot_are_one_concern() -> None:
+    world = healthy()
+    put_figures(world, "acme", incomplete=2)
+    sum_up(world)
+    (only,) = concerns(views.fleet(world.ports))
+    assert (only.tone, only.who) == ("warn", "2 points lost a snapshot")
+    assert only.reasons == ("of Acme", "kept for a person to judge")
+    assert [one.who for one in concerns(views.fleet(world.ports, only="acme"))] == ["2 points lost a snapshot"]
+
+
 # --- copies -------------------------------------------------------------------------------------------------------
 
 COPIES = {"verified": 12, "waiting": 1, "lagging": 0, "missing": 0, "unentitled": 0, "bytes": 1 << 30}

@@ -337,6 +337,13 @@ def test_a_page_that_is_not_there_gives_no_reason(admin: FlaskClient) -> None:
     assert "None" not in text(answer)
 
 
+def test_an_instance_says_how_many_of_its_points_lost_a_snapshot(admin: FlaskClient, world: World) -> None:
+    (one,) = world.instances("alpha")
+    lost = replace(one, retention=d.RetentionWork(incomplete=1))
+    world.put((f"tenants/alpha/instances/{one.id}", lost))
+    assert "1 point lost a snapshot" in text(admin.get("/tenants/alpha"))
+
+
 # --- copies -------------------------------------------------------------------------------------------------------
 
 

@@ -330,6 +330,8 @@ def _notes(i: d.Instance, now: datetime) -> Iterator[str]:
         yield "held"
     if i.override:
         yield "overridden once"
+    if i.retention.incomplete:
+        yield f"{count(i.retention.incomplete, 'point')} lost a snapshot"
     if i.retention.deleting:
         yield f"deleting {len(i.retention.deleting)}"
 
@@ -436,6 +438,9 @@ def _print_totals(output: Output, f: d.FleetHealth) -> None:
         full = count(f.copies.get("catch_up_disks", 0), "disk")
         output.line(f"copies: {', '.join(told)}; {size(f.copies.get('bytes', 0))}")
         output.line(f"made up through temporary disks so far: {full}, {size(f.copies.get('catch_up_bytes', 0))}")
+    if f.incomplete:
+        lost = f"{count(f.incomplete, 'point')} lost a snapshot"
+        output.line(f"{lost}: `snapkeep points orphans` names them, `snapkeep retention plan` says incomplete")
     output.line(f"{f.rejected} rejected messages, {f.dead_letters} dead letters in 7 days")
     output.line(f"{count(f.going, 'point')} ({size(f.going_bytes)}) will go in the next 7 days, as far as can be told")
 

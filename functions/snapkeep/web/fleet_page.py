@@ -153,11 +153,19 @@ class Concern:
 
 
 def concerns(view: FleetView) -> list[Concern]:
-    """What needs somebody, the worst first: breaches, silent functions, tenants at risk, copies, bad messages."""
+    """What needs somebody, the worst first: breaches, silent functions, tenants at risk, lost snapshots, copies, bad
+    messages."""
     tenants = [_of_tenant(line, view.at) for line in view.tenants if line.state in ("breached", "at_risk")]
     breached = [concern for concern in tenants if concern.tone == "bad"]
     at_risk = [concern for concern in tenants if concern.tone != "bad"]
-    return [*breached, *_silent(view.ticks, view.at), *at_risk, *_copies(view), *_bad_messages(view)]
+    return [
+        *breached,
+        *_silent(view.ticks, view.at),
+        *at_risk,
+        *_incomplete(view),
+        *_copies(view),
+        *_bad_messages(view),
+    ]
 
 
 def _of_tenant(line: TenantLine, now: datetime) -> Concern:
@@ -218,15 +226,28 @@ def _silence(tick: LastTick, now: datetime) -> str:
     return f"last tick {age(tick.at, now)} ago, {every}" if tick.at else f"never ticked, {every}"
 
 
+def _incomplete(view: FleetView) -> list[Concern]:
+    """Points and copies that cannot be restored as a whole any more, in one line."""
+    lost = view.totals.incomplete if view.totals else sum(line.incomplete for line in view.tenants)
+    if not lost:
+        return []
+    told = (_whose([line.name for line in view.tenants if line.incomplete]), "kept for a person to judge")
+    return [Concern("warn", "snapshots", f"{count(lost, 'point')} lost a snapshot", None, None, told)]
+
+
 def _copies(view: FleetView) -> list[Concern]:
     """Copies that were bought and are not there, in one line: where a region is away they are those of many."""
     undelivered = _undelivered(_sums(view))
     if not undelivered:
         return []
-    whose = [line.name for line in view.tenants if _undelivered(line.copies)]
-    more = f" and {count(len(whose) - NAMES_SHOWN, 'other')}" if len(whose) > NAMES_SHOWN else ""
-    told = (f"of {', '.join(whose[:NAMES_SHOWN])}{more}",) if whose else ("of tenants on a further page",)
-    return [Concern("warn", "copies", " and ".join(undelivered), None, None, told)]
+    told = _whose([line.name for line in view.tenants if _undelivered(line.copies)])
+    return [Concern("warn", "copies", " and ".join(undelivered), None, None, (told,))]
+
+
+def _whose(names: Sequence[str]) -> str:
+    """Of whom something is; of the tenants that this page has."""
+    more = f" and {count(len(names) - NAMES_SHOWN, 'other')}" if len(names) > NAMES_SHOWN else ""
+    return f"of {', '.join(names[:NAMES_SHOWN])}{more}" if names else "of tenants on a further page"
 
 
 def _bad_messages(view: FleetView) -> list[Concern]:

@@ -237,6 +237,8 @@ def _row(one: d.Instance, now: datetime) -> InstanceRow:
         notes.append(("bad", f"in breach of its RPO since {moment(one.breach_at)}"))
     if one.override is not None:
         notes.append(("warn", f"retention works on it once in spite of that: {one.override.reason}"))
+    if one.retention.incomplete:
+        notes.append(("warn", f"{count(one.retention.incomplete, 'point')} lost a snapshot"))
     if any(hold.stands(now) for hold in one.holds):
         notes.append(("good", "held"))
     return InstanceRow(
