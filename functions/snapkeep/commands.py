@@ -26,6 +26,7 @@ from snapkeep.audit.chain import Head
 from snapkeep.audit.handler import Verdict
 from snapkeep.copies import rules as copies
 from snapkeep.copies import sets
+from snapkeep.copies.tries import no_kms_key
 from snapkeep.creation import rules as creation
 from snapkeep.creation.slots import first_instant
 from snapkeep.fleet import Entry, Reading, diff
@@ -503,6 +504,8 @@ def request_copy(ports: Ports, asked: Asked, tenant: str, point: str, ask: CopyA
             raise Wrong(f"point: {tenant!r} has no point {point!r}")
         bought = _bought(owner, ask.region, now)
         _may_be_copied(stored.value, bought.region)
+        if lacking := no_kms_key(stored.value, bought.region, owner):
+            raise Clash(f"{point} is not copied: {lacking.message}")
         copy = sets.asked_for(
             stored.value.copies.get(bought.region),
             by=asked.by,
@@ -510,6 +513,8 @@ def request_copy(ports: Ports, asked: Asked, tenant: str, point: str, ask: CopyA
             lock_days=bought.retention.lock_days,
             now=now,
         )
+        # A person's word: home waits for it as for a first one.
+        copy = replace(copy, wanted_since=None)
         after = replace(stored.value, copies={**stored.value.copies, bought.region: copy}, updated_at=now)
         after = replace(after, next_at=sets.next_at(after))
         answer = CopyAnswer(
@@ -533,7 +538,7 @@ def request_copy(ports: Ports, asked: Asked, tenant: str, point: str, ask: CopyA
 
     answer = _once(ports, tenant, asked, CopyAnswer, decide)
     if not ask.dry_run:
-        hints.send(ports.bus, "copy", messages.CopyBatch(points=[PointRef(tenant, point)]))
+        hints.start_copies(ports.bus, [PointRef(tenant, point)])
         hints.nudge(ports.bus, [tenant], "audit", "health")
     return answer
 
@@ -568,6 +573,8 @@ def _may_be_copied(point: d.Point, region: str) -> None:
             raise Clash(f"{point.id} has a copy in {region} already")
         case "expiring":
             raise Clash(f"{point.id} has a copy in {region} that is about to be deleted: a hold on it keeps it")
+        case _ if copy is not None and copy.next_at is not None:
+            raise Clash(f"what the last try to copy {point.id} has left is still being removed: ask again in an hour")
         case _:
             pass
     if point.instance.region == region:
@@ -949,7 +956,7 @@ def offboard(ports: Ports, asked: Asked, tenant: str, ask: OffboardAsk) -> Offbo
     answer = _once(ports, tenant, asked, OffboardAnswer, decide)
     if not ask.dry_run:
         hints.send(ports.bus, "discover", Tick())
-        hints.nudge(ports.bus, [tenant], "audit", "health")
+        hints.nudge(ports.bus, [tenant], "audit", "entitlements", "health")
     return answer
 
 
@@ -1079,7 +1086,7 @@ def _whole(entry: Entry, accept: int, *, dry_run: bool) -> ApplyAsk:
 
 def _tell_of_applied(ports: Ports, tenants: Sequence[str]) -> None:
     hints.send(ports.bus, "discover", Tick())
-    hints.nudge(ports.bus, tenants, "audit", "health", "retention")
+    hints.nudge(ports.bus, tenants, "audit", "entitlements", "health", "retention")
 
 
 def _apply(ports: Ports, asked: Asked, entry: Entry, ask: ApplyAsk, warnings: list[str]) -> ApplyAnswer:

@@ -439,7 +439,8 @@ class Copy(Part, frozen=True, kw_only=True):
     state: CopyState
     way: Literal["moment", "temporary_disk"] = "moment"
     disks: list[CopyDisk] = []  # empty until it is copying
-    requested_at: datetime
+    requested_at: datetime  # this try
+    wanted_since: datetime | None = None  # where tries before this one failed: when the first of them was requested
     requested_by: str
     reason: str
     started_at: datetime | None = None

@@ -27,7 +27,7 @@ from snapkeep.commands import (
     SwitchAsk,
     Wrong,
 )
-from snapkeep.messages import CopyBatch, CreateRequested, CreateRequestedData, PointRef, parse
+from snapkeep.messages import CopyBatch, CreateRequested, CreateRequestedData, Nudge, PointRef, parse
 from snapkeep.ports import Doc, Documents, Query, Transient, Write
 
 ANNA = "anna@vendor.example"
@@ -259,6 +259,8 @@ def test_a_copy_that_is_not_bought_is_refused_with_the_reason(
         ({"copies": {US: copy_of("copying")}}, "is on its way already"),
         ({"copies": {US: copy_of("verified")}}, "has a copy in us-east1 already"),
         ({"copies": {US: copy_of("expiring")}}, "about to be deleted: a hold on it keeps it"),
+        ({"copies": {US: copy_of("failed", next_at=THEN)}}, "what the last try to copy .* is still being removed"),
+        ({"disks": [point_disk(kms_key="projects/p/locations/r/keyRings/r/cryptoKeys/k")]}, "kms_keys has none for us"),
     ],
     ids=str,
 )
@@ -280,8 +282,9 @@ def test_a_copy_of_a_point_that_is_not_there_is_said(bought: World) -> None:
 @pytest.mark.parametrize("state", ["failed", "deleted"])
 def test_what_is_known_of_a_former_try_stays_with_the_copy_that_is_asked_for(bought: World, state: str) -> None:
     hold = d.Hold(id="h1", reason="r", by=ANNA, at=THEN)
-    former = copy_there(bought, state, holds=[hold])
+    former = copy_there(bought, state, holds=[hold], requested_at=THEN - timedelta(days=20))
     ask_copy(bought)
+    assert bought.the_point().copies[US].wanted_since is None, "home waits for it as for a first one"
     assert (bought.the_point().copies[US].disks, bought.the_point().copies[US].holds) == (former.disks, [hold])
 
 
@@ -903,6 +906,7 @@ def test_copies_are_weighed_anew_when_what_they_follow_from_changes(world: World
         world.clock.move(hours=1)
         commands.apply_tenant(world.ports, asked(f"a{number}"), "acme", ApplyAsk(entry=edited))
         due.append(the(world).entitlements_at == world.clock.now())
+    assert Nudge(tenants=["acme"]) in [parse(body) for body in sent(world, "snapkeep-entitlements")]
     assert due == [False, True, False, True]
 
 
@@ -911,6 +915,8 @@ def test_copies_are_weighed_anew_when_their_tenant_leaves_or_stays(copied: World
         copied.clock.move(hours=1)
         commands.offboard(copied.ports, asked(key), "acme", OffboardAsk(day=day, reason="r"))
         assert the(copied).entitlements_at == copied.clock.now()
+        assert Nudge(tenants=["acme"]) in [parse(body) for body in sent(copied, "snapkeep-entitlements")]
+        copied.lose_messages()
 
 
 def test_an_instance_that_is_lost_already_is_not_given_up_once_more(world: World) -> None:

@@ -9,9 +9,12 @@ import pytest
 from tests.makers import copy_of, instance, point, point_disk, tenant
 
 from snapkeep.documents import (
+    CopyRetention,
     CopyState,
+    Entitlements,
     Expiry,
     Hold,
+    InterRegionBackup,
     Newest,
     Override,
     Point,
@@ -31,6 +34,7 @@ from snapkeep.retention.rules import (
     Keep,
     RetentionPlan,
     Situation,
+    Unbought,
     Undo,
     UnsafePlan,
     Wait,
@@ -208,6 +212,12 @@ def test_a_point_waits_for_a_copy_for_so_many_days_and_not_a_minute_longer() -> 
     end, here = NOW + 12 * DAY, known(copied_to="us-east1")
     assert isinstance(of(plan([source, NEWEST], here, end - timedelta(minutes=1)))[source.id], Keep)
     assert of(plan([source, NEWEST], here, end))[source.id] == Expire("no rule keeps it")
+
+
+def test_further_tries_of_a_copy_keep_its_point_no_longer() -> None:
+    tried = copy_of("requested", requested_at=NOW, wanted_since=NOW - 2 * DAY)
+    source = taken(30 * DAY, copies={"us-east1": tried})
+    assert decision(source, known(copied_to="us-east1")) == Keep((WAITED_FOR,))
 
 
 @pytest.mark.parametrize("bought", [None, "us-west1"])
@@ -446,6 +456,83 @@ def test_locks_and_holds_keep_points_of_an_instance_whose_time_is_over() -> None
     }
     held = plan(points, lost(100, tenant_holds=[hold()]), NOW)
     assert all(isinstance(one.decision, Keep) for one in held.decisions)
+
+
+# --- copies --------------------------------------------------------------------------------------------------------
+
+
+def of_copies(**changes: Any) -> Situation:
+    return known(region="us-east1", **changes)
+
+
+def test_copies_are_kept_by_the_policy_of_the_add_on_and_the_newest_in_any_case() -> None:
+    week = [taken(n * DAY, id=f"day {n}") for n in range(7)]
+    policy = Retention(keep_last=0, keep_daily=2, keep_weekly=0, keep_monthly=0)
+    kept = of(plan(week, of_copies(policy=policy), NOW))
+    assert kept["day 0"] == Keep(("daily 1/2", "newest verified"))
+    assert [one for one, what in kept.items() if isinstance(what, Keep)] == ["day 0", "day 1"]
+
+
+def test_a_copy_that_is_not_bought_is_kept_for_thirty_days_from_when_that_ended() -> None:
+    one = taken(DAY, id="one")
+    day = NOW - 10 * DAY
+    kept = of(plan([one], of_copies(unbought=Unbought(day)), NOW))
+    assert kept == {"one": Keep(("no longer bought: kept until 2026-12-13 12:00 UTC",))}
+    over = of(plan([one], of_copies(unbought=Unbought(day)), day + 30 * DAY))
+    assert over == {"one": Expire("not bought in us-east1 since 2026-11-13 12:00 UTC: kept for 30 days")}
+
+
+def test_a_copy_of_which_nobody_has_noted_that_it_is_not_bought_stays() -> None:
+    kept = of(plan([taken(400 * DAY, id="one")], of_copies(unbought=Unbought(None)), NOW))
+    assert kept == {"one": Keep(("no longer bought, and not noted yet",))}
+
+
+@pytest.mark.parametrize(
+    ("of_point", "kept"),
+    [
+        ({"lock_until": NOW + DAY}, True),
+        ({"holds": [hold()]}, True),
+        ({"state": "creating"}, True),
+        ({"gone": ["sk-1"]}, False),
+        ({"state": "failed"}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_of_what_is_not_bought_only_lock_hold_and_its_own_making_keep_anything(
+    of_point: dict[str, Any], kept: bool
+) -> None:
+    policy = Retention(keep_last=1000, keep_within_days=1000)
+    given = of_copies(policy=policy, in_breach=True, unbought=Unbought(NOW - 30 * DAY))
+    decided = of(plan([taken(DAY, **{"id": "one"} | of_point)], given, NOW))["one"]
+    assert isinstance(decided, Keep if kept else Expire)
+
+
+def test_copies_that_are_not_bought_any_more_are_given_up_and_those_that_were_not_before_are_not() -> None:
+    bought, ended = of_copies(policy=LAST_ONE), of_copies(unbought=Unbought(None))
+    week = [taken(n * DAY, id=f"day {n}") for n in range(3)]
+    assert [one.id for one in gives_up(week, bought, ended, NOW)] == ["day 0"]
+    assert gives_up(week, ended, ended, NOW) == []
+    assert gives_up(week, ended, bought, NOW) == []
+
+
+def test_what_is_known_of_copies_follows_from_what_is_bought() -> None:
+    add_on = InterRegionBackup(region="us-east1", valid_until="2026-11-23", retention=CopyRetention(keep_daily=5))
+    owner = tenant(
+        entitlements=Entitlements(inter_region_backup=add_on),
+        retention=Retention(keep_after_gone_days=30),
+        copies_ended={"us-west1": NOW - DAY},
+        timezone="UTC",
+    )
+    here = situation(owner, instance(), NOW, region="us-east1")
+    assert (here.unbought, here.policy.keep_daily, here.policy.keep_weekly) == (None, 5, 4)
+    assert (here.policy.keep_after_gone_days, here.copied_to) == (30, None)
+    assert situation(owner, instance(), NOW).copied_to == "us-east1"
+    assert situation(owner, instance(), NOW, region="us-west1").unbought == Unbought(NOW - DAY)
+    assert situation(owner, instance(), NOW, region="us-central1").unbought == Unbought(None)
+    over = NOW + 12 * HOUR
+    assert situation(owner, instance(), over, region="us-east1").unbought == Unbought(over)
+    assert situation(owner, instance(), over).copied_to is None
 
 
 # --- what is known -------------------------------------------------------------------------------------------------

@@ -119,13 +119,15 @@ def asked_for(before: Copy | None, *, by: str, reason: str, lock_days: int, now:
     """The copy of a verified point that is to be made now, through temporary disks.
 
     `before`: the one that failed or was deleted, of which what is known of its snapshots stays: those that may still
-    exist go with the new copy, whose attempts go on from theirs. Its holds stay too.
+    exist go with the new copy, whose attempts go on from theirs. Its holds stay too, and since when a copy is wanted.
     """
+    failed = before if before is not None and before.state == "failed" else None
     return Copy(
         state="requested",
         way="temporary_disk",
         disks=before.disks if before else [],
         requested_at=now,
+        wanted_since=(failed.wanted_since or failed.requested_at) if failed else None,
         requested_by=by,
         reason=reason,
         lock_until=now + timedelta(days=lock_days),

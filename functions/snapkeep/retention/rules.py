@@ -274,12 +274,12 @@ def held(facts: Facts) -> Votes:
 
 def source_of_a_copy(facts: Facts) -> Votes:
     """Kept until copied: deleting it now would leave one region without the point. Only while copies are bought there,
-    and for COPY_WAIT_MAX_DAYS at the most."""
+    and for COPY_WAIT_MAX_DAYS at the most, however often it is tried."""
     region = facts.situation.copied_to
     for place, point in enumerate(facts.points):
         copy = point.copies.get(region) if region is not None else None
         if copy is not None and copy.state in ("requested", "copying", "failed"):
-            until = copy.requested_at + timedelta(days=copies.COPY_WAIT_MAX_DAYS)
+            until = (copy.wanted_since or copy.requested_at) + timedelta(days=copies.COPY_WAIT_MAX_DAYS)
             if facts.now < until:
                 yield Vote(place, f"source of an unverified copy in {region}, until {_moment(until)}", until)
 
