@@ -181,7 +181,13 @@ def clock(simulator: Simulator, tmp_path: Path) -> FlaskClient:
 
 
 @pytest.mark.parametrize(
-    "to", [{"advance_seconds": 90}, {"to": "2026-03-01T02:31:30Z"}, {"to": "2026-02-28T23:31:30-03:00"}]
+    "to",
+    [
+        {"advance_seconds": 90},
+        {"advance_seconds": 90, "ticks": False},
+        {"to": "2026-03-01T02:31:30Z"},
+        {"to": "2026-02-28T23:31:30-03:00"},
+    ],
 )
 def test_time_is_sent_on_its_way(clock: FlaskClient, to: Json) -> None:
     sent = clock.post("/_sim/clock", json=to)
@@ -194,6 +200,7 @@ def test_time_is_sent_on_its_way(clock: FlaskClient, to: Json) -> None:
     ("body", "said"),
     [
         ({"advance_seconds": 0}, "expected"),
+        ({"advance_seconds": 60, "ticks": "no"}, "neither true nor false"),
         ({"advance_seconds": True}, "expected"),
         ({"advance_seconds": 1e9}, "expected"),
         ({"advance_seconds": 86400 * 401}, "more than 400 days ahead"),

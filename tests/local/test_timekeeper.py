@@ -129,6 +129,31 @@ def test_two_who_ask_for_an_hour_get_two() -> None:
     assert clock.at == START + timedelta(hours=2)
 
 
+def test_without_ticks_a_month_passes_at_once_and_nobody_is_woken() -> None:
+    clock = Clock()
+    functions = Functions(clock)
+    with running(clock, functions) as time:
+        time.move(by=timedelta(days=31), ticks=False)
+        arrive(time)
+        assert (clock.moves, functions.ticks) == ([START + timedelta(days=31)], [])
+        time.move(by=timedelta(minutes=1))
+        arrive(time)
+    assert {at for at, _ in functions.ticks} == {START + timedelta(days=31, minutes=1)}
+
+
+def test_time_that_is_on_its_way_does_not_change_how_it_goes() -> None:
+    clock = Clock()
+    functions = Functions(clock)
+    functions.allowed.clear()
+    with running(clock, functions) as time:
+        time.move(by=timedelta(minutes=2))
+        with pytest.raises(CannotMove, match="on its way with ticks"):
+            time.move(by=timedelta(days=1), ticks=False)
+        functions.allowed.set()
+        arrive(time)
+    assert clock.at == START + timedelta(minutes=2)
+
+
 def test_time_does_not_go_back_nor_too_far() -> None:
     clock = Clock()
     time = Simulated(clock.now, clock.advance, Functions(clock))

@@ -339,11 +339,13 @@ def status(output: Output) -> None:
 
 @sim.command()
 @click.argument("duration", type=Duration())
+@click.option("--without-ticks", is_flag=True, help="At once, and nobody is woken: as if Cloud Scheduler were down.")
 @click.pass_obj
-def advance(output: Output, duration: timedelta) -> None:
+def advance(output: Output, duration: timedelta, without_ticks: bool) -> None:
     """Let DURATION pass (26h, 90m, 1d12h), and return when every message of that time is answered."""
     began = datetime.fromisoformat(_ask("GET", "/_sim/clock")["now"])
-    clock = _ask("POST", "/_sim/clock", {"advance_seconds": duration.total_seconds()})
+    asked = {"advance_seconds": duration.total_seconds(), "ticks": not without_ticks}
+    clock = _ask("POST", "/_sim/clock", asked)
     shown = sys.stderr.isatty()
     pause = threading.Event()
     try:

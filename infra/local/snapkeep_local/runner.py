@@ -504,10 +504,20 @@ def _process(process: Process) -> dict[str, int | None]:
 
 
 def _destination(body: Any) -> dict[str, Any]:
-    """`{"advance_seconds": n}` or `{"to": an RFC 3339 time}` as Timekeeper.move takes it. Raises CannotMove."""
+    """`{"advance_seconds": n}` or `{"to": an RFC 3339 time}`, and whether with `ticks`, as Timekeeper.move takes it.
+
+    Raises CannotMove.
+    """
+    match body:
+        case {"ticks": bool() as ticks}:
+            pass
+        case {"ticks": other}:
+            raise CannotMove(f"ticks: {other!r} is neither true nor false")
+        case _:
+            ticks = True
     match body:
         case {"advance_seconds": int() | float() as seconds} if not isinstance(seconds, bool) and 0 < seconds < 1e9:
-            return {"by": timedelta(seconds=seconds)}
+            return {"by": timedelta(seconds=seconds), "ticks": ticks}
         case {"to": str() as text}:
             try:
                 to = datetime.fromisoformat(text)
@@ -515,7 +525,7 @@ def _destination(body: Any) -> dict[str, Any]:
                 raise CannotMove(f"to: {text!r} is not a time (2026-11-22T00:00:00Z)") from None
             if to.tzinfo is None:
                 raise CannotMove(f"to: {text!r} has no time zone (2026-11-22T00:00:00Z)")
-            return {"to": to.astimezone(UTC)}
+            return {"to": to.astimezone(UTC), "ticks": ticks}
         case _:
             raise CannotMove('expected {"advance_seconds": a positive number} or {"to": "2026-11-22T00:00:00Z"}')
 

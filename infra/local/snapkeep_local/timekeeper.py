@@ -1,7 +1,8 @@
 """How time passes in the local cloud, and Cloud Scheduler's stand-in, which publishes each function's ticks by it.
 
 Simulated time stands still until it is told where to go; then it goes minute by minute, and each next minute waits
-until every message of the last one has been answered. So a day takes as long as its work does, and no longer.
+until every message of the last one has been answered. So a day takes as long as its work does, and no longer. Without
+ticks it goes there at once: Compute Engine lives on, and no function is woken, as if Cloud Scheduler were down.
 """
 
 from __future__ import annotations
@@ -57,8 +58,11 @@ class Timekeeper(Protocol):
 
     def stop(self) -> None: ...
 
-    def move(self, *, to: datetime | None = None, by: timedelta | None = None) -> None:
-        """Send time to an instant, or on by so much. Returns at once. Raises CannotMove."""
+    def move(self, *, to: datetime | None = None, by: timedelta | None = None, ticks: bool = True) -> None:
+        """Send time to an instant, or on by so much. Returns at once. Raises CannotMove.
+
+        Not `ticks`: nobody is woken on the way.
+        """
         ...
 
     def status(self) -> dict[str, Any]:
@@ -78,6 +82,7 @@ class Simulated:
         self._broker = broker
         self._target = now()
         self._moving = False
+        self._ticks = True
         self._failure: str | None = None
         self._stopping = False
         self._changed = threading.Condition()
@@ -93,8 +98,11 @@ class Simulated:
         if self._thread.is_alive():
             self._thread.join(STOP_TIMEOUT_S)
 
-    def move(self, *, to: datetime | None = None, by: timedelta | None = None) -> None:
+    def move(self, *, to: datetime | None = None, by: timedelta | None = None, ticks: bool = True) -> None:
         with self._changed:
+            if self._moving and ticks != self._ticks:
+                how = "with" if self._ticks else "without"
+                raise CannotMove(f"the clock is on its way {how} ticks: wait until it is there")
             # Two who ask for an hour each, at once, get two.
             target = to if to is not None else self._target + (by or timedelta())
             if target < self._target:
@@ -102,6 +110,7 @@ class Simulated:
             if target - self._target > ADVANCE_MAX:
                 raise CannotMove(f"{target.isoformat()} is more than {ADVANCE_MAX.days} days ahead")
             self._target = target
+            self._ticks = ticks
             self._failure = None
             self._moving = True
             self._changed.notify_all()
@@ -122,9 +131,9 @@ class Simulated:
                 self._changed.wait_for(lambda: self._moving or self._stopping)
                 if self._stopping:
                     return
-                target = self._target
+                target, ticks = self._target, self._ticks
             try:
-                arrived = self._step(target)
+                arrived = self._step(target, ticks)
                 failure = None
             except Exception as fault:  # whatever it is, who sent time on its way must learn that it stands still
                 log.exception("time stopped at %s", self._now().isoformat())
@@ -136,14 +145,14 @@ class Simulated:
                     self._moving = False
                     self._failure = failure
 
-    def _step(self, target: datetime) -> bool:
-        """Go on by a minute at the most; True when time is there and all is quiet."""
+    def _step(self, target: datetime, ticks: bool) -> bool:
+        """Go on by a minute at the most, or without ticks all the way; True when time is there and all is quiet."""
         now = self._now()
         if now < target:
             following = now.replace(second=0, microsecond=0) + MINUTE
-            at = min(following, target)
+            at = min(following, target) if ticks else target
             self._advance(at)
-            if at == following:
+            if ticks and at == following:
                 tick(at, self._broker)
         late = self._broker.ledger.wait_quiet(STEP_TIMEOUT_S)
         if late:
@@ -176,7 +185,7 @@ class System:
         if self._thread.is_alive():
             self._thread.join(STOP_TIMEOUT_S)
 
-    def move(self, *, to: datetime | None = None, by: timedelta | None = None) -> None:
+    def move(self, *, to: datetime | None = None, by: timedelta | None = None, ticks: bool = True) -> None:
         raise CannotMove(
             "this local cloud lives in the machine's own time; `snapkeep up --clock simulated` can be moved"
         )
