@@ -162,6 +162,7 @@ def _next_attempt(disk: CopyDisk, point: Point, region: str, tenant: Tenant, way
             asked_at=now,
         )
         temporary = disk.temporary if _serves(disk) else made
+    given_up = disk.temporary.id if disk.temporary is not None and disk.temporary != temporary else None
     # Whether it failed or was given up, something of it may be there: it goes when the copy does.
     superseded = [*disk.superseded, disk.snapshot] if disk.attempts and not _of_disk(disk) else disk.superseded
     return replace(
@@ -170,6 +171,7 @@ def _next_attempt(disk: CopyDisk, point: Point, region: str, tenant: Tenant, way
         superseded=[one for one in superseded if one.status != GONE],
         attempts=attempt,
         temporary=temporary,
+        former_temporaries=[*disk.former_temporaries, *([given_up] if given_up else [])],
         operation=None,
         failure=None,
         retry_at=None,
