@@ -303,6 +303,43 @@ def test_a_disk_whose_operation_runs_is_waited_for(status: str, done: bool) -> N
     assert (copied(tries.step(over, AWAY, OWNER, facts, NOW + timedelta(days=1))).next_at is None) == done
 
 
+@pytest.mark.parametrize(
+    ("status", "removals", "minutes", "asks"),
+    [
+        ("READY", 0, 0, True),
+        ("FAILED", 0, 0, True),
+        ("CREATING", 0, 9, False),  # it may become READY any moment, and cannot go before
+        ("CREATING", 0, 10, True),  # or never
+        ("READY", 1, 9, False),
+        ("READY", 1, 10, True),
+        ("READY", 2, 19, False),
+        ("READY", 2, 20, True),
+        ("READY", 40, 6 * 60, True),
+        ("DELETING", 0, 600, False),
+        ("DELETING", 3, 600, False),
+    ],
+)
+def test_a_disk_that_is_still_there_is_asked_to_go_after_pauses_that_double(
+    status: str, removals: int, minutes: int, asks: bool
+) -> None:
+    at, _ = begun("temporary_disk")
+    (one,) = at.copies[AWAY].disks
+    assert one.temporary is not None
+    asked = replace(one, temporary=replace(one.temporary, id="600", removals=removals, asked_at=NOW))
+    over = replace(at, copies={AWAY: replace(at.copies[AWAY], state="failed", disks=[asked], next_at=NOW)})
+    there = temporary(at, status=status)
+    now = NOW + timedelta(minutes=minutes)
+    step = tries.step(over, AWAY, OWNER, Facts(disks={there.link: there}), now)
+    assert step is not None
+    assert [change.attempt for change in step.removes] == ([removals + 1] if asks else [])
+    look = copied(step).next_at
+    assert look is not None
+    assert look > now
+    paused = tries.step(over, AWAY, OWNER, Facts(disks={there.link: there}, may_remove=False), now)
+    assert paused is not None
+    assert paused.removes == ()
+
+
 # --- pauses and answers -------------------------------------------------------------------------------------------
 
 

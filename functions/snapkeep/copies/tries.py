@@ -20,7 +20,15 @@ from snapkeep.cloud import DeleteDisk, Disk, InsertDisk, InsertSnapshot, Operati
 from snapkeep.copies import rules, sets
 from snapkeep.copies.rules import COPY_DEADLINE
 from snapkeep.creation import rules as creation
-from snapkeep.creation.rules import CLOCK_SKEW, LAST_START, LOOK_MIN, REQUEST_GRACE, RETRY_MIN, UNKNOWN_SETTLED
+from snapkeep.creation.rules import (
+    CLOCK_SKEW,
+    LAST_START,
+    LOOK_MAX,
+    LOOK_MIN,
+    REQUEST_GRACE,
+    RETRY_MIN,
+    UNKNOWN_SETTLED,
+)
 from snapkeep.creation.rules import SnapshotOutcome as Outcome
 from snapkeep.documents import (
     Copy,
@@ -679,17 +687,17 @@ def _cleaned(taken: Step, region: str, facts: Facts, tenant: Tenant, now: dateti
         after = temporary if mine is None else replace(temporary, id=mine.id)
         if mine is None:
             if found is None and _may_come(temporary, facts, now):
-                looks.append(now + LOOK_MIN)
+                looks.append(_look_later(temporary, now))
             else:
                 after = replace(after, status=GONE)
                 if temporary.removals:
                     removals.append(Removal(Outcome(temporary.name, "succeeded"), temporary.removals))
-        elif mine.status in ("CREATING", "RESTORING", "DELETING"):
-            looks.append(now + LOOK_MIN)
+        elif mine.status == "DELETING":
+            looks.append(_look_later(temporary, now))
         elif not facts.may_remove:
             looks.append(now + PAUSED_LOOK)
-        elif (again := _remove_again_at(temporary)) is not None and now < again:
-            looks.append(again)
+        elif now < (may_go := _removable_at(temporary, mine, now)):
+            looks.append(may_go)
         else:
             if temporary.removals:
                 why = Outcome(temporary.name, "failed", "still_there", "its deletion was asked for and did not happen")
@@ -726,11 +734,18 @@ def _may_come(temporary: TemporaryDisk, facts: Facts, now: datetime) -> bool:
     return temporary.operation not in facts.operations or (operation is not None and operation.status != "DONE")
 
 
-def _remove_again_at(temporary: TemporaryDisk) -> datetime | None:
-    if not temporary.removals or temporary.asked_at is None:
-        return None
-    pause = REMOVE_AGAIN_MIN * (1 << min(temporary.removals - 1, 10))
-    return temporary.asked_at + min(pause, REMOVE_AGAIN_MAX)
+def _look_later(temporary: TemporaryDisk, now: datetime) -> datetime:
+    """When to look again at what others do about a disk: the longer it takes, the later."""
+    since = temporary.asked_at or now
+    return now + min(max((now - since) / 2, LOOK_MIN), LOOK_MAX)
+
+
+def _removable_at(temporary: TemporaryDisk, found: Disk, now: datetime) -> datetime:
+    """From when on a disk may be asked to go: at once; after a pause, where it was asked before or is still made."""
+    since = temporary.asked_at or now - REMOVE_AGAIN_MIN
+    if temporary.removals:
+        return since + min(REMOVE_AGAIN_MIN * (1 << min(temporary.removals - 1, 10)), REMOVE_AGAIN_MAX)
+    return since + REMOVE_AGAIN_MIN if found.status in ("CREATING", "RESTORING") else since
 
 
 # --- what is to be read -------------------------------------------------------------------------------------------
