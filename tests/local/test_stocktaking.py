@@ -31,6 +31,14 @@ tenants:
     retention: {keep_last: 1, keep_daily: 3, keep_weekly: 0, keep_monthly: 0, lock_days: 2}
 """
 DAYS = 8
+COPIED = (
+    FLEET
+    + """
+    entitlements:
+      inter_region_backup:
+        {region: us-east1, valid_until: 2031-12-31, retention: {keep_daily: 2, keep_weekly: 0, lock_days: 1}}
+"""
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +49,17 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> System:
     system = System(seed=1, start=demo.START)
     system.apply(fleet.read(path))
     system.run(timedelta(days=DAYS))
+    return system
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> System:
+    """The same, of a tenant whose points are copied; of the copies two days' are kept."""
+    path = tmp_path_factory.mktemp("fleet") / "fleet.yaml"
+    path.write_text(COPIED)
+    system = System(seed=1, start=demo.START)
+    system.apply(fleet.read(path))
+    system.fast_forward(timedelta(days=DAYS))
     return system
 
 
@@ -131,6 +150,143 @@ def test_a_stored_point_whose_snapshot_is_gone_is_found_unless_it_says_so(ran: S
     assert f"acme: {point.id}: is verified, and {disk.snapshot.name} is gone" in found
     gone = replace(point, disks=[other, *point.disks[1:]], gone=[disk.snapshot.name])
     assert f"acme: {point.id}: is verified, and {disk.snapshot.name} is gone" not in wrong(ran, {path: gone})
+
+
+# --- copies -------------------------------------------------------------------------------------------------------
+
+
+def newest(system: System) -> tuple[str, d.Point, d.Copy]:
+    path, point = points(system)[0]
+    return path, point, point.copies["us-east1"]
+
+
+def with_copy(point: d.Point, copy: d.Copy) -> d.Point:
+    return replace(point, copies={"us-east1": copy})
+
+
+def with_snapshot(copy: d.Copy, ref: d.SnapshotRef) -> d.Copy:
+    return replace(copy, disks=[replace(copy.disks[0], snapshot=ref), *copy.disks[1:]])
+
+
+def test_copies_are_counted_apart_and_by_their_own_policy(copied: System) -> None:
+    home, copies = stock(copied)
+    assert (home.wrong, copies.wrong) == ((), ())
+    assert (home.region, copies.region) == (None, "us-east1")
+    assert home.kept_by["daily"] == home.wanted["daily"] == 3
+    assert copies.kept_by == {"daily": 2, "newest verified": 1, "locked": 1}
+    assert copies.wanted["daily"] == copies.kept == 2
+    assert copies.taken == copies.kept + copies.expiring + copies.deleting + copies.deleted == DAYS
+    assert copies.deleted > home.deleted
+    assert 0 < copies.bytes < home.bytes
+
+
+def test_a_copy_that_no_rule_keeps_and_that_does_not_expire_is_found(copied: System) -> None:
+    path, point = next((path, point) for path, point in points(copied) if point.copies["us-east1"].state == "expiring")
+    staying = replace(point.copies["us-east1"], state="verified", expiry=None)
+    [found] = wrong(copied, {path: with_copy(point, staying)})
+    assert found.startswith(f"acme: {point.id}@us-east1: is verified, and the rules say expire (weighed again")
+
+
+def test_a_deleted_copy_whose_snapshots_are_there_is_found(copied: System) -> None:
+    path, point, copy = newest(copied)
+    found = wrong(copied, {path: with_copy(point, replace(copy, state="deleted"))})
+    for disk in copy.disks:
+        assert f"acme: {point.id}@us-east1: is deleted, and {disk.snapshot.name} is still there" in found
+
+
+def test_a_copy_whose_snapshot_is_gone_is_found(copied: System) -> None:
+    path, point, copy = newest(copied)
+    ref = copy.disks[0].snapshot
+    found = wrong(copied, {path: with_copy(point, with_snapshot(copy, replace(ref, id="1")))})
+    assert f"acme: {point.id}@us-east1: is verified, and {ref.name} is gone" in found
+
+
+def test_a_copy_that_lies_in_another_region_is_found(copied: System) -> None:
+    path, point, copy = newest(copied)
+    at_home = point.disks[0].snapshot
+    found = wrong(copied, {path: with_copy(point, with_snapshot(copy, at_home))})
+    assert f"acme: {point.id}@us-east1: {at_home.name} lies in southamerica-east1" in found
+
+
+def test_a_copy_that_holds_something_else_than_its_point_is_found(copied: System) -> None:
+    path, point, copy = newest(copied)
+    other = points(copied)[1][1].copies["us-east1"].disks[1].snapshot
+    found = wrong(copied, {path: with_copy(point, with_snapshot(copy, other))})
+    mine = point.disks[0].snapshot.name
+    assert f"acme: {point.id}@us-east1: {other.name} holds something else than {mine}" in found
+
+
+def test_a_copy_without_one_of_the_disks_is_found(copied: System) -> None:
+    path, point, copy = newest(copied)
+    found = wrong(copied, {path: with_copy(point, replace(copy, disks=copy.disks[1:]))})
+    assert f"acme: {point.id}@us-east1: has {len(point.disks) - 1} of {len(point.disks)} disks" in found
+
+
+def test_a_copy_that_its_instance_does_not_count_is_found(copied: System) -> None:
+    path, data = next((path, data) for path, data in copied.documents.dump().items() if "/instances/" in path)
+    instance = d.from_data(d.Instance, data)
+    counts = instance.copies
+    miscounted = replace(instance, copies=replace(counts, verified=counts.verified + 1))
+    [found] = wrong(copied, {path: miscounted})
+    assert found == f"acme: {instance.name}: counts {counts.verified + 1} copies verified, and has {counts.verified}"
+
+
+def test_what_copying_leaves_behind_is_found() -> None:
+    simulated = Cloud(1, demo.START)
+    labels = {"snapkeep-role": "temporary"}
+    disk = simulated.add_disk(project="acme-prod", zone="us-east4-a", name="left", labels=labels)
+    group = simulated.add_policy(project="acme-prod", region="us-east4", name="all")
+    simulated.attach_policy(disk, group)
+    link = {"sourceDisk": disk, "name": "instant"}
+    simulated.insert_instant_snapshot("acme-prod", "zones/us-east4-a", link)
+    members = {"sourceConsistencyGroup": group, "name": "moment"}
+    simulated.advance(demo.START + timedelta(hours=1))
+    simulated.insert_instant_snapshot_group("acme-prod", "zones/us-east4-a", members)
+    simulated.advance(demo.START + timedelta(hours=2))
+    [elsewhere] = stocktaking.take(MemoryDocuments(lambda: simulated.now), simulated)
+    kinds = [line.split("/")[4] for line in elsewhere.wrong]
+    assert kinds == ["instantSnapshotGroups", "instantSnapshots", "instantSnapshots", "disks"]
+    assert elsewhere.wrong[-1] == f"{disk}: is left, and no point will remove it"
+
+
+def test_the_demo_shows_an_add_on_that_ends_and_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(COPIED)
+    asked = ["demo", f"--days={DAYS}", f"--fleet={path}", f"--audit={tmp_path / 'audit'}"]
+    said = CliRunner().invoke(root, asked)
+    assert said.exit_code == 0, said.output
+    assert "The add-on of acme ended 2026-10-03 12:00Z and was bought again 2026-10-05 12:00Z." in said.stdout
+    assert "That is exactly what the policies keep" in said.stdout
+    told = json.loads(CliRunner().invoke(root, ["--json", *asked]).stdout)
+    [row] = told["tenants"]
+    assert row["copies"]["catch_up_disks"] > 0
+    assert row["copies"]["missing"] == row["copies"]["unentitled"] == 0
+    assert [line["region"] for line in row["regions"]] == ["southamerica-east1", "us-east1"]
+    assert told["events"]["copy.unentitled"] == 1
+    assert told["events"]["copy.missing"] >= 1
+
+
+def test_the_clients_of_a_demo_take_the_points_that_are_theirs(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    of_client = FLEET.replace("project:", "deployment: private_saas\n    consistency: group\n    project:")
+    path.write_text(of_client)
+    system, report = demo.run(
+        fleet.read(path), days=1, seed=1, audit_folder=tmp_path / "audit", progress=lambda _: None
+    )
+    [(_, point)] = points(system)
+    assert (point.state, point.consistency, point.trigger) == ("verified", "group", "on_demand")
+    assert (report.protected, report.wrong) == (True, [])
+
+
+def test_the_digest_of_a_demo_is_the_same_wherever_its_fleet_file_lies(tmp_path: Path) -> None:
+    digests = set()
+    for folder in ("here", "there/below"):
+        path = tmp_path / folder / "fleet.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text(COPIED)
+        _, report = demo.run(fleet.read(path), days=6, seed=1, audit_folder=tmp_path / folder, progress=lambda _: None)
+        digests.add(report.digest)
+    assert len(digests) == 1
 
 
 def test_the_demo_prints_what_each_rule_keeps_and_ends_well(tmp_path: Path) -> None:

@@ -557,6 +557,5 @@ def _note(store: TenantStore, tenant: Held[d.Tenant], stored: set[str], now: dat
 def _ended_record(region: str, at: datetime, now: datetime) -> Record:
     kept = at + rules.UNENTITLED_GRACE
     detail = {"region": region, "ended_at": at.isoformat(), "kept_until": kept.isoformat()}
-    # An add-on that came back may end as of the same day again: that is told again.
-    event = Event("copy.unentitled", f"{region}|{at.isoformat()}|{now.isoformat()}", detail)
+    event = Event("copy.unentitled", f"{region}|{at.isoformat()}", detail)
     return Record(now, ACTOR, "entitlement.ended", ".", "observed", detail, event)

@@ -51,6 +51,9 @@ RULES_SHOWN: Final = {
 }
 """Columns of the demo's second table, and the rules that they count."""
 
+COPIES_SHOWN: Final = ("waiting", "missing", "unentitled", "catch_up_disks")
+"""Counts of a tenant's health that the demo's table of copies shows."""
+
 WRONG_SHOWN: Final = 20
 """Findings of a demo that are printed."""
 
@@ -225,6 +228,7 @@ def _print_demo(output: Output, report: demos.Report) -> None:
         spare=("AUDIT RECORDS", "INSTANCES", "BYTES", "NEWEST VERIFIED"),
     )
     output.line("")
+    _print_copies(output, report)
     _print_stock(output, report)
     output.line("")
     calls = ", ".join(f"{count} {method}" for method, count in report.calls.items())
@@ -236,16 +240,42 @@ def _print_demo(output: Output, report: demos.Report) -> None:
     output.line(f"Seed {report.seed}, digest {report.digest}")
 
 
+def _print_copies(output: Output, report: demos.Report) -> None:
+    """How the copies of each tenant stand that has any, and what is stored of it in each region."""
+    copied = [row for row in report.tenants if row.copies]
+    if not copied:
+        return
+    output.line("Complete sets of tenants with inter-region backup, at home and in their second region:")
+    columns = ("TENANT", "REGION", "SETS", "STORED", "WAITING", "MISSING", "ENDED", "CATCH-UP")
+    lines: list[tuple[object, ...]] = []
+    for row in copied:
+        counts = tuple(row.copies.get(name, 0) for name in COPIES_SHOWN)
+        for line in row.regions:
+            known = ("" if line.sets is None else line.sets, "" if line.bytes is None else size(line.bytes))
+            if line.role == "home":
+                lines.append((row.tenant, line.region, *known, *("" for _ in COPIES_SHOWN)))
+            else:
+                lines.append(("", line.region, *known, *counts))
+    output.table(columns, lines, right=columns[2:])
+    output.line("WAITING: copies on their way. MISSING: bought, and neither there nor on their way.")
+    output.line("ENDED: stored, and no longer bought. CATCH-UP: disks copied in full, later.")
+    if report.add_on:
+        add_on = report.add_on
+        ended, returned = moment(add_on.ended_at), moment(add_on.returned_at)
+        output.line(f"The add-on of {add_on.tenant} ended {ended} and was bought again {returned}.")
+    output.line("")
+
+
 def _print_stock(output: Output, report: demos.Report) -> None:
-    """Which rule keeps how many points; after the slash what the policy's counters add up to."""
-    output.line("Points that are stored, and how many of them each rule of the policy keeps:")
+    """Which rule keeps how many sets; after the slash what the policy's counters add up to."""
+    output.line("Points that are stored, and copies by their region; how many of them each rule keeps:")
     columns = ("TENANT", "TAKEN", "KEPT", *(name.upper() for name in RULES_SHOWN), "OTHER", "EXPIRING", "DELETING",
                "DELETED")  # fmt: skip
     output.table(
         columns,
         [
             (
-                stock.tenant,
+                f"  {stock.region}" if stock.region else stock.tenant,
                 stock.taken,
                 stock.kept,
                 *(_kept(stock, name) for name in RULES_SHOWN.values()),
@@ -260,7 +290,7 @@ def _print_stock(output: Output, report: demos.Report) -> None:
         spare=("OTHER", "WITHIN", "HELD", "DELETING", "YEARLY", "TAKEN", "LOCKED"),
     )
     if not report.wrong:
-        output.line("That is exactly what the policies keep, and of all else that was taken no snapshot is left.")
+        output.line("That is exactly what the policies keep, and nothing else that was made is left.")
 
 
 def _kept(stock: Stock, rule: str) -> str:

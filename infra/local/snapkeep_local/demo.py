@@ -1,27 +1,31 @@
 """`snapkeep demo`: the main job on a fleet file, fast-forwarded in one process, with a few seeded faults.
 
-The real handlers run behind the real message codec; only the ports are in memory. The same seed gives the same run,
-byte for byte, which the printed digest shows.
+The real handlers run behind the real message codec; only the ports are in memory. People do what they would: a client
+who runs its own backups asks for points, and one tenant's inter-region add-on ends and is bought again, each by the
+commands that a person has. The same seed gives the same run, byte for byte, which the printed digest shows.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
+import os
 import random
 import signal
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from werkzeug.serving import make_server
 
-from snapkeep import commands, fleet
+from snapkeep import commands, fleet, views
 from snapkeep import documents as d
 from snapkeep.audit import export
 from snapkeep.audit.handler import Verdict
@@ -29,6 +33,7 @@ from snapkeep.health import state
 from snapkeep.local_sign_in import LocalSignIn
 from snapkeep.ports import Ports
 from snapkeep.store import Fleet
+from snapkeep.views import RegionLine
 from snapkeep.web import create_app
 from snapkeep_local import faults, stocktaking
 from snapkeep_local.people import invite
@@ -45,6 +50,24 @@ QUIET: Final = timedelta(days=1)
 FAULTS_PER_DAY: Final = 0.7
 DAYS_MAX: Final = 400
 
+ADD_ON_DAYS_MIN: Final = 6
+"""In a shorter run no add-on ends: there would be no time to make up what was missed."""
+
+CLIENTS_EVERY_DAYS: Final = 7
+"""How often clients who run their own backups ask for a point of each instance."""
+
+NOON: Final = 12
+OPERATOR: Final = "operator:demo"
+
+
+@dataclass(frozen=True, slots=True)
+class AddOn:
+    """An inter-region add-on that ends in the course of the run, and is bought again."""
+
+    tenant: str
+    ended_at: datetime
+    returned_at: datetime
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -58,6 +81,8 @@ class Row:
     instances: int
     points: dict[str, int]  # by state
     bytes: int
+    regions: tuple[RegionLine, ...]  # its region map
+    copies: dict[str, int]  # how its copies stand, as its health says; empty where none are bought and none were made
     faults: int  # calls for this tenant that met a planted fault
     audit_records: int
     chain_intact: bool
@@ -73,6 +98,7 @@ class Report:
     events: dict[str, int]
     digest: str
     audit_folder: str
+    add_on: AddOn | None  # null: none was changed
     stock: tuple[Stock, ...]
 
     @property
@@ -91,32 +117,100 @@ def run(
 ) -> tuple[System, Report]:
     """Let `days` days pass over a fleet; `progress` is told the share that is done. Writes the audit chains.
 
-    Returns what it ran on too, as it stands at the end.
+    Returns what it ran on too, as it stands at the end. What happens, and so the digest, follows from what the fleet
+    files say, and not from the folder that they lie in.
     """
+    reading = _by_name(reading)
     system = System(seed=seed, start=START)
     system.documents.checks = False
-    system.apply(reading)
+    system.apply(reading, OPERATOR)
     chance = random.Random(f"demo:{seed}")  # noqa: S311 - a seeded simulation, not a secret
     tenants = [entry.id for entry in reading.valid]
     projects = {entry.id: str(entry.normal["project"]) for entry in reading.valid}
     vaults = {entry.id: str(entry.normal["vault_project"]) for entry in reading.valid}
     planted: dict[int, str] = {}
     hours = days * 24
+    add_on = _add_on(reading, days)
     with _few_collections():
         passed = 0
         for hour in range(hours):
             strikes = hour <= hours - QUIET // HOUR and chance.random() < FAULTS_PER_DAY / 24
-            if strikes or hour % 24 == 0:  # in long steps: each carries out its last tick of `health`
+            acts = _people(reading, add_on, hour) if hour % 24 == NOON else []
+            if strikes or acts or hour % 24 == 0:  # in long steps: each carries out its last tick of `health`
                 system.fast_forward((hour - passed) * HOUR)
                 passed = hour
                 progress(hour / hours)
+            for act in acts:
+                act(system)
             if strikes:
                 tenant = chance.choice(tenants)
                 number = system.cloud.add_fault(_fault(chance, (projects[tenant], vaults[tenant])))
                 planted[number] = tenant
         system.fast_forward((hours - passed) * HOUR)
         progress(1.0)
-        return system, _report(system, days=days, planted=planted, audit_folder=audit_folder)
+        return system, _report(system, days=days, planted=planted, add_on=add_on, audit_folder=audit_folder)
+
+
+# --- what people do meanwhile -------------------------------------------------------------------------------------
+
+
+def _by_name(reading: fleet.Reading) -> fleet.Reading:
+    """The same, its files named from the folder that holds them all: what is recorded tells nothing of the machine."""
+    folder = Path(os.path.commonpath([Path(file).absolute().parent for file in reading.files]))
+    names = {file: Path(file).absolute().relative_to(folder).as_posix() for file in reading.files}
+    return replace(reading, valid=tuple(replace(entry, file=names[entry.file]) for entry in reading.valid))
+
+
+def _add_on(reading: fleet.Reading, days: int) -> AddOn | None:
+    """Whose add-on ends after a third of the days, and is bought again when half of them have passed: the last
+    tenant's that has one."""
+    bought = [entry.id for entry in reading.valid if _bought(entry)]
+    if not bought or days < ADD_ON_DAYS_MIN:
+        return None
+    noon = START + NOON * HOUR
+    return AddOn(bought[-1], noon + timedelta(days=days // 3), noon + timedelta(days=days // 2))
+
+
+def _bought(entry: fleet.Entry) -> bool:
+    return entry.normal["entitlements"].get("inter_region_backup") is not None
+
+
+def _people(reading: fleet.Reading, add_on: AddOn | None, hour: int) -> list[Callable[[System], None]]:
+    """What people do at noon of this day."""
+    at = START + hour * HOUR
+    acts: list[Callable[[System], None]] = []
+    if add_on is not None and at in (add_on.ended_at, add_on.returned_at):
+        entry = next(entry for entry in reading.valid if entry.id == add_on.tenant)
+        acts.append(partial(_apply, _without_add_on(entry) if at == add_on.ended_at else entry))
+    if hour // 24 % CLIENTS_EVERY_DAYS == 0:
+        clients = [entry.id for entry in reading.valid if entry.normal["deployment"] == "private_saas"]
+        acts += [partial(_ask_for_points, tenant) for tenant in clients]
+    return acts
+
+
+def _without_add_on(entry: fleet.Entry) -> fleet.Entry:
+    """What an operator writes into the fleet file when the add-on ends, and restores elsewhere with it."""
+    normal = {**entry.normal, "entitlements": {}}
+    [without] = fleet.parse({entry.file: msgspec.json.encode({"tenants": [normal]})}).valid
+    return replace(without, index=entry.index)
+
+
+def _apply(entry: fleet.Entry, system: System) -> None:
+    """Apply this entry as an operator does, who has seen what it gives up."""
+    reading = fleet.Reading((entry.file,), (entry,), (), ())
+    foreseen = commands.apply_fleet(system.ports, reading, OPERATOR, dry_run=True)
+    given_up = sum(change.deletions for change in foreseen.changes)
+    commands.apply_fleet(system.ports, reading, OPERATOR, accept_deletions=given_up)
+
+
+def _ask_for_points(tenant: str, system: System) -> None:
+    """A client who runs its own backups asks for a point of each instance."""
+    client = f"client@{tenant}.example"
+    day = f"{system.clock.now():%Y-%m-%d}"
+    for instance in Fleet(system.documents).tenant(tenant).walk(d.Instance, "tenant_instances"):
+        asked = commands.Asked(by=client, key=f"{day}|{instance.value.id}", sha256="")
+        ask = commands.PointAsk(instance=instance.value.id, reason="the week's backup")
+        commands.request_point(system.ports, asked, tenant, ask)
 
 
 @contextmanager
@@ -162,7 +256,9 @@ def _fault(chance: random.Random, projects: tuple[str, str]) -> faults.Fault:
     return faults.Fault(effect=effect, method="snapshots.insert", resource=where, count=chance.randint(1, 3))
 
 
-def _report(system: System, *, days: int, planted: dict[int, str], audit_folder: Path) -> Report:
+def _report(
+    system: System, *, days: int, planted: dict[int, str], add_on: AddOn | None, audit_folder: Path
+) -> Report:  # fmt: skip
     met: Counter[str] = Counter()
     for fault in system.cloud.faults():
         met[planted[fault["id"]]] += fault["struck"]
@@ -182,6 +278,7 @@ def _report(system: System, *, days: int, planted: dict[int, str], audit_folder:
         events=dict(sorted(events.items())),
         digest=system.digest(),
         audit_folder=str(audit_folder),
+        add_on=add_on,
         stock=tuple(stocktaking.take(system.documents, system.cloud)),
     )
 
@@ -191,6 +288,8 @@ def _row(system: System, tenant: d.Tenant, faults_met: int, verdict: Verdict) ->
     health = whole.tenant_health(tenant.id)
     assert health is not None
     stands = health.value
+    seen = views.tenant(system.ports, tenant.id)
+    assert seen is not None
     tallies = [i.value.tally for i in whole.tenant(tenant.id).walk(d.Instance, "tenant_instances")]
     return Row(
         tenant=tenant.id,
@@ -206,6 +305,8 @@ def _row(system: System, tenant: d.Tenant, faults_met: int, verdict: Verdict) ->
             "running": sum(t.running for t in tallies),
         },
         bytes=sum(t.bytes for t in tallies),
+        regions=tuple(seen.regions),
+        copies=dict(stands.copies),
         faults=faults_met,
         audit_records=verdict.records,
         chain_intact=verdict.intact,
