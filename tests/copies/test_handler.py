@@ -119,6 +119,23 @@ def test_an_answer_that_is_lost_is_found_by_its_name(way: str) -> None:
     is_whole(one, id)
 
 
+@pytest.mark.parametrize("way", ["moment", "temporary_disk"])
+def test_one_list_call_reads_what_became_of_all_copies_of_a_vault(way: str) -> None:
+    one = Copying()
+    ids = [one.take_whole(moment=way == "moment") for _ in range(3)]
+    for id in ids if way == "temporary_disk" else ():
+        one.ask(id)
+    one.run_until(lambda: all(one.state(id) == "copying" for id in ids))
+    reads: list[str] = []
+    one.effects.before = lambda effect: reads.append(effect) if effect.startswith("compute.") else None
+    for id in ids:
+        one.change(d.Point, "points", id, next_at=one.cloud.now)
+    one.cloud.advance(one.cloud.now + 4 * MINUTE)
+    one.tick_of("reconcile")
+    lists = [read for read in reads if read == f"compute.find {VAULT}"]
+    assert len(lists) == 1  # of snapshots, or first of the disks that they are to be made of
+
+
 def test_a_batch_that_comes_twice_starts_a_copy_once() -> None:
     one, id = begin("moment")
     batch = CopyBatch(points=[PointRef("acme", id), PointRef("acme", id), PointRef("nobody", id)])
