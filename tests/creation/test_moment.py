@@ -549,6 +549,28 @@ def test_an_instant_snapshot_that_took_the_name_of_ours_is_left_alone() -> None:
     one.settled()
 
 
+def test_an_instant_snapshot_that_takes_the_name_of_ours_in_the_last_moment_is_left_alone() -> None:
+    one = bought()
+    one.ask()
+    one.finish()
+    first = one.moment.instants[0]
+    swapped: list[str] = []
+
+    def swap(what: str) -> None:
+        if what == "committed" and not swapped:
+            swapped.append(what)
+            one.lose_instants()
+            one.cloud.insert_instant_snapshot(PROJECT, first.scope, {"name": first.name, "sourceDisk": one.disks[0]})
+
+    one.copies_end()
+    one.watched_documents.effect = swap
+    one.look()
+    assert (swapped, one.moment.removals, one.asked["DeleteInstantSnapshot"]) == (["committed"], 1, 0)
+    one.calm()
+    assert one.left() == [first.name]
+    one.settled()
+
+
 # --- twice at once, deaths, and all together ----------------------------------------------------------------------
 
 
