@@ -277,6 +277,21 @@ def test_a_disk_that_was_asked_for_and_may_still_come_is_waited_for() -> None:
     assert copied(then).next_at is None
 
 
+def test_a_disk_that_was_asked_for_again_may_still_come_from_then_on() -> None:
+    at, _ = begun("temporary_disk")
+    again = tries.step(at, AWAY, OWNER, Facts(), NOW + timedelta(hours=1))
+    assert again is not None
+    assert [change.name for change in again.starts] == [temporary(at).name]
+    ended = tries.step(again.point, AWAY, buyer("2026-10-30"), Facts(), NOW + timedelta(hours=1, minutes=1))
+    assert (copied(ended).state, code(ended)) == ("failed", "not_entitled")
+    assert copied(ended).next_at is not None
+    assert ended is not None
+    late = temporary(at)
+    found = tries.step(ended.point, AWAY, OWNER, Facts(disks={late.link: late}), NOW + timedelta(hours=1, minutes=2))
+    assert found is not None
+    assert [one.id for one in found.removes] == ["600"]
+
+
 @pytest.mark.parametrize(("status", "done"), [("RUNNING", False), ("DONE", True)])
 def test_a_disk_whose_operation_runs_is_waited_for(status: str, done: bool) -> None:
     at = answered(begun("temporary_disk")[0])

@@ -357,6 +357,9 @@ def _judge(point: Point, region: str, tenant: Tenant, facts: Facts, now: datetim
             intents.append(_ask_of(point, region, disks[index], tenant))
         elif not disk.failure and _is_unasked(disk) and all(one.name != disk.snapshot.name for one in intents):
             starts.append(_ask_of(point, region, disk, tenant))
+            if disk.temporary is not None and _of_disk(disk):
+                # It may come as long after this as after it was first asked for.
+                disks[index] = replace(disk, temporary=replace(disk.temporary, asked_at=now))
     latest = next((disk.failure for disk in disks if disk.failure), None)
     judged = replace(judged, disks=disks, failure=latest or copy.failure)
     look = now + REQUEST_GRACE if starts or intents else _next_look(judged, view, now)
