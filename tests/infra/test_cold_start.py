@@ -122,3 +122,59 @@ def test_the_first_message_is_answered_on_what_was_wired(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, f in FUNCTIONS.items() if not f["compute"]["reads"]])
 def test_a_client_is_made_at_its_first_call(name: str) -> None:
     assert first_answer(name)["made"] == []
+
+
+LEARNING = """
+import sys
+
+import msgspec
+
+from snapkeep import documents, messages
+from snapkeep.web import routes
+from snapkeep_local import rest
+
+asked = [(route.body, route.answer) for route in routes.ROUTES if route.body]
+kinds = [*documents.Stored.__subclasses__(), *(kind for pair in asked for kind in pair if kind), rest.FleetChange]
+late = []
+
+def look(frame, event, argument):
+    if event == "call" and frame.f_code.co_name == "get_class_annotations":
+        late.append(kind)
+
+sys.setprofile(look)
+for kind in kinds:
+    try:
+        msgspec.convert({}, kind)
+    except msgspec.ValidationError:
+        pass
+sys.setprofile(None)
+print(len(kinds), *late)
+
+class Unknown(msgspec.Struct):
+    field: int
+
+kind, late = Unknown, []
+sys.setprofile(look)
+msgspec.convert({"field": 1}, kind)
+sys.setprofile(None)
+print(len(late))
+"""
+
+
+def test_every_type_that_is_read_is_learnt_while_one_thread_runs() -> None:
+    """Learnt by two at once, as by a process that begins with two messages, one of them ends the process."""
+    paths = os.pathsep.join([str(MAIN.parent), str(ROOT / "infra" / "local")])
+    done = subprocess.run(  # noqa: S603 - the program above
+        [sys.executable, "-c", LEARNING],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    known, unknown = done.stdout.splitlines()
+    number, *late = known.split()
+    assert int(number) > 20
+    assert late == []
+    assert unknown == "1", "msgspec learns a type by another function now: this test has to look for that one"

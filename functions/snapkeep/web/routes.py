@@ -15,7 +15,7 @@ from snapkeep import commands, views
 from snapkeep.access import Action, Caller
 from snapkeep.audit import handler as audit
 from snapkeep.commands import Asked
-from snapkeep.documents import TENANT_ID_WORD, PointState, Retention
+from snapkeep.documents import TENANT_ID_WORD, PointState, Retention, learn
 from snapkeep.fleet import policy_of
 from snapkeep.ports import Ports
 from snapkeep.store import SYSTEM, Fleet
@@ -353,6 +353,9 @@ ROUTES: Final[tuple[Route, ...]] = (
 )  # fmt: skip
 
 BY_NAME: Final[Mapping[str, Route]] = {route.name: route for route in ROUTES}
+
+# An act's answer too: it is read again where the same key asks once more.
+learn(*(kind for route in ROUTES if route.body for kind in (route.body, route.answer) if kind))
 
 
 def checked(given: Mapping[str, list[str]], allowed: Mapping[str, Parameter]) -> dict[str, str | None]:

@@ -15,6 +15,7 @@ import flask
 import msgspec
 from werkzeug.exceptions import HTTPException
 
+from snapkeep.documents import learn
 from snapkeep_local.cloud import PAGE_MAX, Cloud, Kind
 from snapkeep_local.errors import ApiError, Json, invalid
 from snapkeep_local.faults import Fault
@@ -516,6 +517,9 @@ def _page(cloud: Cloud, kind: Kind, project: str, scope: str = "") -> tuple[list
         max_results=int(most),
         page_token=asked.get("pageToken", ""),
     )
+
+
+learn(_Disk, _Snapshot, _Labels, _InstantSnapshot, _InstantSnapshotGroup, Fault, FleetChange)
 
 
 # --- what was sent ------------------------------------------------------------------------------------------------
