@@ -6,9 +6,9 @@ One local cloud, in which one follows the other; the fleet is a part of examples
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,11 +17,11 @@ import yaml
 from tests.e2e.conftest import Up, until, up
 from tests.e2e.expected import (
     CALL_TIMEOUT_S,
-    PULLS_MAX,
     TENANTS,
     Day,
     Expectations,
     Google,
+    Listener,
     Strangers,
     google_clients,
     read_day,
@@ -72,37 +72,6 @@ def cloud(tmp_path_factory: pytest.TempPathFactory, emulators_installed: None) -
 def google(cloud: Up) -> Iterator[Google]:
     with google_clients(cloud) as clients:
         yield clients
-
-
-@dataclass
-class Listener:
-    """Whoever listens to the events, and remembers them: each is pulled once."""
-
-    google: Google
-    heard: list[dict[str, Any]] = field(default_factory=list)
-
-    def listen(self) -> None:
-        """Hear all that was told before, up to a word of our own."""
-        subscription = f"projects/{self.google.project}/subscriptions/snapkeep-events"
-        word = f"fence {len(self.heard)}"
-        self.google.publish("snapkeep-events", json.dumps({"id": word, "type": "fence"}).encode())
-        for _ in range(PULLS_MAX):
-            pulled = self.google.subscriber.pull(subscription=subscription, max_messages=1000, timeout=CALL_TIMEOUT_S)
-            self.heard += [json.loads(received.message.data) for received in pulled.received_messages]
-            ack_ids = [received.ack_id for received in pulled.received_messages]
-            if ack_ids:
-                self.google.subscriber.acknowledge(subscription=subscription, ack_ids=ack_ids, timeout=CALL_TIMEOUT_S)
-            if any(event["id"] == word for event in self.heard):
-                return
-        raise AssertionError(f"{PULLS_MAX} pulls did not bring {word}")
-
-    def ids(self, type: str) -> dict[str, set[str]]:
-        """The ids of the events of a type, by the point that they tell of."""
-        ids: dict[str, set[str]] = defaultdict(set)
-        for event in self.heard:
-            if event["type"] == type:
-                ids[event["data"]["point"]].add(event["id"])
-        return ids
 
 
 @pytest.fixture(scope="module")
