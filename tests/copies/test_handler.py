@@ -199,6 +199,20 @@ def test_a_disk_that_took_a_temporary_ones_name_is_left_alone() -> None:
     assert taken not in one.asked("DeleteDisk")
 
 
+def test_a_disk_that_has_grown_since_its_point_was_begun_is_copied_whole() -> None:
+    one = Copying()
+    one.take_whole()
+    for disk in one.disks:
+        one.cloud.resize_disk(cloud.partial_link(disk["selfLink"]), size_gb=500)
+    id = one.take_whole()
+    assert {disk.size_gb for disk in one.point(id).disks} != {500}
+    one.cloud.add_fault(Fault(method="disks.insert", effect=DiskFails(), count=1))
+    one.run_until(lambda: one.settled(id), 8 * HOUR)
+    assert one.copy_of(id).state == "verified", one.copy_of(id).failure
+    assert one.contents(id, AWAY) == one.contents(id)
+    assert one.temporaries() == []
+
+
 # --- what cannot be copied now ------------------------------------------------------------------------------------
 
 

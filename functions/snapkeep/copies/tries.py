@@ -152,8 +152,13 @@ def _link(temporary: TemporaryDisk) -> str:
     return f"projects/{temporary.project}/zones/{temporary.zone}/disks/{temporary.name}"
 
 
-def _next_attempt(disk: CopyDisk, point: Point, region: str, tenant: Tenant, way: str, now: datetime) -> CopyDisk:
-    """The disk with its next attempt: under new names, of a temporary disk that serves still or a new one."""
+def _next_attempt(
+    disk: CopyDisk, point: Point, region: str, tenant: Tenant, way: str, now: datetime, least_gb: int = 0
+) -> CopyDisk:
+    """The disk with its next attempt: under new names, of a temporary disk that serves still or a new one.
+
+    `least_gb`: of what the home snapshot holds, where it was read; a later attempt knows it from the one before.
+    """
     attempt = disk.attempts + 1
     whole, ref = _whole(point, disk), point.instance
 
@@ -166,7 +171,8 @@ def _next_attempt(disk: CopyDisk, point: Point, region: str, tenant: Tenant, way
             project=point.vault_project,
             zone=whole.zone or whole.replica_zones[0],
             name=name(f"{region}|temporary"),
-            size_gb=max(whole.size_gb, TEMPORARY_GB_MIN),
+            # Compute Engine makes none smaller than the disk was when it was snapshotted: it may have grown by then.
+            size_gb=max(whole.size_gb, least_gb, disk.temporary.size_gb if disk.temporary else TEMPORARY_GB_MIN),
             asked_at=now,
         )
         temporary = disk.temporary if _serves(disk) else made
@@ -213,7 +219,7 @@ def step(point: Point, region: str, tenant: Tenant, facts: Facts, now: datetime)
                 return _ended(point, region, refusal, facts, tenant, now)
             if _left(copy):
                 return _cleaned(Step(point), region, facts, tenant, now)
-            return _begin(point, region, tenant, now) if facts.may_start else None
+            return _begin(point, region, tenant, facts, now) if facts.may_start else None
         case "copying":
             return _judge(point, region, tenant, facts, now)
         case _:
@@ -275,14 +281,15 @@ def _is_there(ref: SnapshotRef, found: Mapping[str, Snapshot]) -> bool:
     return ref.name in found and found[ref.name].id == ref.id and found[ref.name].status == "READY"
 
 
-def _begin(point: Point, region: str, tenant: Tenant, now: datetime) -> Step:
+def _begin(point: Point, region: str, tenant: Tenant, facts: Facts, now: datetime) -> Step:
     copy = point.copies[region]
     former = {disk.id: disk for disk in copy.disks}
     disks = []
     for whole in point.disks:
         ref = SnapshotRef(project=point.vault_project, name="", location=region)
         disk = former.get(whole.id) or CopyDisk(id=whole.id, name=whole.name, snapshot=ref, attempts=0)
-        disk = _next_attempt(disk, point, region, tenant, copy.way, now)
+        home = facts.snapshots.get(whole.snapshot.name)
+        disk = _next_attempt(disk, point, region, tenant, copy.way, now, home.size_gb if home else 0)
         disks.append(replace(disk, first_attempt=disk.attempts))
     begun = replace(
         copy,
