@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
-from tests.faults import keeping
+from tests.faults import copying, keeping
 
 from snapkeep import documents as d
 from snapkeep.audit import chain
-from snapkeep.cloud import DeleteSnapshot, region_of
+from snapkeep.cloud import region_of, snapshot_link
 from snapkeep.creation.rules import after_transition, taken_at
 from snapkeep.creation.slots import slot_of
 from snapkeep.ports import Create
@@ -38,7 +38,8 @@ def final_state(point: Mapping[str, Any]) -> str:
 
 def of_write(cloud: Cloud, point: Mapping[str, Any]) -> list[str]:
     """A point as it is being committed, against what the cloud holds at this very instant."""
-    if point["state"] == "creating" and all(disk["operation"] is None for disk in point["disks"]):
+    fresh = all(disk["operation"] is None for disk in point["disks"])
+    if point["state"] == "creating" and fresh and not (point["moment"] and point["moment"]["attempts"] > 1):
         return _of_beginning(cloud, point)
     if point["state"] != "verified" or point["verified_at"] != cloud.now:
         return []
@@ -55,11 +56,15 @@ def of_write(cloud: Cloud, point: Mapping[str, Any]) -> list[str]:
             broken.append(f"{point['id']}: verified with {ref['name']} in {held['storageLocations']}")
     if not point["disks"]:
         broken.append(f"{point['id']}: verified without a disk")
-    taken = [cloud.snapshot(disk["snapshot"]["project"], disk["snapshot"]["name"]) for disk in point["disks"]]
-    times = [datetime.fromisoformat(one["creationTimestamp"]) for one in taken if one]
+    taken = [disk["snapshot"] for disk in point["disks"] if cloud.snapshot(*_named(disk["snapshot"]))]
+    times = [cloud.moment(snapshot_link(*_named(ref))) for ref in taken]
     if times and max(times) - min(times) > timedelta(hours=1):
         broken.append(f"{point['id']}: verified with disks of {min(times)} and of {max(times)}")
     return broken
+
+
+def _named(ref: Mapping[str, Any]) -> tuple[str, str]:
+    return ref["project"], ref["name"]
 
 
 def _of_beginning(cloud: Cloud, point: Mapping[str, Any]) -> list[str]:
@@ -89,6 +94,7 @@ def findings(world: World) -> list[str]:
         *_nothing_lives(stored),
         *_tallies(stored),
         *_requests(stored),
+        *copying.at_the_end(world, stored),
         *keeping.at_the_end(stored, world.system.cloud, world.planted, world.system.clock.now()),
     ]
 
@@ -154,28 +160,41 @@ def _unsure(lost_at: Any, slot_at: Any) -> bool:
 
 
 def _no_second_snapshot(world: World, stored: Mapping[str, Any]) -> Iterator[str]:
-    """No disk has two snapshots of ours for one point, and none lies elsewhere than at home.
+    """No disk has two snapshots of ours for one point in one region, and none lies where its point has nothing.
 
-    One that was given up as stuck may still have become READY, and one that was outdated by it is.
+    One that was given up as stuck may still have become READY, and one that was outdated by it is; so is what a try at
+    a copy left that failed, and a moment that was taken anew.
     """
     given_up = {
         outcome["name"]
         for _, _, record in _documents(stored, "inbox")
         for outcome in json.loads(record["bytes"])["detail"].get("outcomes", ())
         if outcome.get("code") in ("snapshot_stuck", "snapshot_outdated")
-    }
-    count: Counter[tuple[str, str]] = Counter()
+    } | world.ledger.given_up
+    points = {point["id"]: point for _, _, point in _documents(stored, "points")}
+    count: Counter[tuple[str, str, str]] = Counter()
     for snapshot in world.system.cloud.snapshots():
         point = snapshot.get("labels", {}).get("snapkeep-point")
         if point is None or snapshot["id"] in world.planted.values():
             continue
+        (location,) = snapshot["storageLocations"]
         if snapshot["status"] == "READY" and snapshot["name"] not in given_up:
-            count[snapshot["sourceDiskId"], point] += 1
-        if snapshot["storageLocations"] != [_home(snapshot["sourceDisk"])]:
+            count[_disk(snapshot, points.get(point)), point, location] += 1
+        copies = points[point]["copies"] if point in points else ()
+        if location != _home(snapshot["sourceDisk"]) and location not in copies:
             yield f"{snapshot['name']} of {snapshot['sourceDisk']} lies in {snapshot['storageLocations']}"
-    for (disk, point), times in count.items():
+    for (disk, point, location), times in count.items():
         if times > 1:
-            yield f"disk {disk} has {times} snapshots for {point}"
+            yield f"disk {disk} has {times} snapshots for {point} in {location}"
+
+
+def _disk(snapshot: Mapping[str, Any], point: Mapping[str, Any] | None) -> str:
+    """The numeric id of the disk that a snapshot is of; of a temporary disk, of the one that it stood for."""
+    for copy in point["copies"].values() if point else ():
+        for disk in copy["disks"]:
+            if snapshot["name"] in {ref["name"] for ref in (disk["snapshot"], *disk["superseded"])}:
+                return str(disk["id"])
+    return str(snapshot["sourceDiskId"])
 
 
 def _home(disk: str) -> str:
@@ -188,7 +207,7 @@ CREATION = 0
 """The number of the attempt of a snapshot's creation, whose own attempts have names of their own."""
 
 Asked = tuple[str, int]
-"""A change that was asked for: a snapshot's name, and the number of the attempt at its deletion."""
+"""A change that was asked for: the name of what it makes or deletes, and the number of the attempt at its deletion."""
 
 
 def _intents_and_outcomes(world: World, stored: Mapping[str, Any]) -> Iterator[str]:
@@ -201,8 +220,9 @@ def _intents_and_outcomes(world: World, stored: Mapping[str, Any]) -> Iterator[s
             if not (isinstance(write, Create) and "/inbox/" in write.path):
                 continue
             committed.add(write.path)
-            detail = json.loads(write.data["bytes"])["detail"]
-            for change in detail.get("changes", ()):
+            record = json.loads(write.data["bytes"])
+            detail = record["detail"]
+            for change in detail.get("changes", ()) if record["action"] != "tenant.applied" else ():
                 asked = (change["name"], change.get("attempt", CREATION))
                 if asked in intents:
                     yield f"{asked}: a second intent"
@@ -213,20 +233,18 @@ def _intents_and_outcomes(world: World, stored: Mapping[str, Any]) -> Iterator[s
                 if asked not in intents:
                     yield f"{asked}: an outcome before its intent"
     for order, change in world.trace.starts:
-        asked = (change.name, change.attempt if isinstance(change, DeleteSnapshot) else CREATION)
+        asked = (change.name, getattr(change, "attempt", CREATION))
         if intents.get(asked, order + 1) > order:
             yield f"{asked}: was asked for without an intent"
-    going = {asked for _, _, point in _documents(stored, "points") for asked in keeping.under_way(point)}
+    points = [point for _, _, point in _documents(stored, "points")]
+    going = {asked for point in points for part in (keeping, copying) for asked in part.under_way(point)}
     for asked in intents:
         if len(outcomes[asked]) != 1 and not (asked in going and not outcomes[asked]):
             yield f"{asked}: {len(outcomes[asked])} outcomes: {outcomes[asked]}"
     verified = {
-        disk["snapshot"]["name"]
-        for _, _, point in _documents(stored, "points")
-        if final_state(point) == "verified"
-        for disk in point["disks"]
+        disk["snapshot"]["name"] for point in points if final_state(point) == "verified" for disk in point["disks"]
     }
-    for name in verified:
+    for name in verified.union(copying.verified(points)):
         if outcomes[name, CREATION] != ["succeeded"]:
             yield f"{name}: of a verified point, and its outcome is {outcomes[name, CREATION]}"
     if missing := committed - stored.keys():
@@ -264,8 +282,6 @@ def _nothing_lives(stored: Mapping[str, Any]) -> Iterator[str]:
     for owner, id, point in _documents(stored, "points"):
         if point["state"] not in (*FINAL, *STORED) and not _still_young(point, stored):
             yield f"{owner}: point {id} is still {point['state']}, next at {point['next_at']}"
-        if point["state"] in (*FINAL, *STORED) and point["next_at"] is not None:
-            yield f"{owner}: point {id} has ended and is due at {point['next_at']}"
     for owner, id, record in _documents(stored, "inbox"):
         if record["next_at"] is not None:
             yield f"{owner}: inbox record {id} was never finished"

@@ -66,6 +66,6 @@ def test_thirty_days_of_failures_lose_nothing_good() -> None:
     after = stored(system)
     newest_first = complete(after, "alpha", instance)
     settled = [point["id"] for point in newest_first if point["state"] == "verified"]
-    assert set(settled) == wanted(newest_first, after["tenants/alpha"])
+    assert set(settled) == wanted(newest_first, after["tenants/alpha"]["retention"], after["tenants/alpha"]["timezone"])
     assert not set(kept) & set(settled)  # newer ones fill the policy's buckets
     assert [d for p, d in after.items() if "/points/" in p and d["state"] == "failed" and d["stored_for"]] == []

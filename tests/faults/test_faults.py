@@ -43,7 +43,8 @@ def test_the_seeds_meet_what_they_are_meant_to_meet() -> None:
     codes: set[str] = set()
     triggers: set[str] = set()
     acts: set[str] = set()
-    attempts = 0
+    copies: set[tuple[str, str]] = set()
+    attempts = moments = 0
     repeated = orphans = False
     for seed in range(40):
         world = World(seed)
@@ -58,10 +59,18 @@ def test_the_seeds_meet_what_they_are_meant_to_meet() -> None:
                 codes.add((data["failure"] or {}).get("code", ""))
                 repeated = repeated or ((data["expiry"] or {}).get("attempts", 0) > 1)
                 attempts = max([attempts, *(disk["attempts"] for disk in data["disks"])])
+                moments = max(moments, data["moment"]["attempts"] if data["moment"] else 0)
+                copies |= {(copy["way"], copy["state"]) for copy in data["copies"].values()}
+                codes |= {f"copy: {copy['failure']['code']}" for copy in data["copies"].values() if copy["failure"]}
     assert states == {"verified", "failed", "missed", "expiring", "deleted"}
     assert repeated
     assert orphans
     assert acts >= {"hold.added", "deletion.paused", "deletion.resumed"}
+    assert acts >= {"entitlement.ended", "entitlement.returned", "copy.requested", "copy.late", "copy.cleaned"}
+    assert acts >= {"copy.verified", "copy.failed", "copy.expired", "copy.deleted", "moment.taken", "moment.released"}
+    assert copies >= {(way, end) for way in ("moment", "temporary_disk") for end in ("verified", "failed", "deleted")}
+    assert codes >= {"copy: not_entitled", "copy: instant_gone", "copy: source_gone", "copy: deadline"}
+    assert moments > 1
     assert triggers == {"scheduled", "on_demand"}
     assert attempts > 1
     assert {"deadline", "instance_gone", "forbidden"} & codes

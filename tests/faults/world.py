@@ -16,19 +16,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
-from tests.faults import judge, keeping
+from tests.faults import copying, judge, keeping
 
 from snapkeep import commands, fleet
-from snapkeep.cloud import Change, DeleteSnapshot, Resource
+from snapkeep.cloud import (
+    Change,
+    DeleteDisk,
+    DeleteInstantSnapshot,
+    DeleteInstantSnapshotGroup,
+    DeleteSnapshot,
+    InsertDisk,
+    InsertInstantSnapshot,
+    InsertInstantSnapshotGroup,
+    InsertSnapshot,
+    Resource,
+    partial_link,
+)
 from snapkeep.creation.rules import point_id, snapshot_name
 from snapkeep.documents import Instance, from_data
 from snapkeep.entry import ENTRIES
-from snapkeep.messages import CreateRequested, CreateRequestedData, encode
+from snapkeep.messages import CopyBatch, CreateRequested, CreateRequestedData, PointRef, encode
 from snapkeep.ports import Conflict, Doc, Ports, Query, Transient, Write
 from snapkeep_local import faults, schedule
 from snapkeep_local.errors import ApiError
@@ -43,6 +55,9 @@ AGEING: Final = timedelta(hours=24)
 LARGE_STEP: Final = timedelta(minutes=30)
 FAULTY: Final = timedelta(days=2)
 SETTLING: Final = timedelta(hours=38)
+PASSING: Final = frozenset({"audit", "inbox", "requests", "health", "rejected"})
+"""Collections of which nothing that the world does depends."""
+
 FLEET: Final = Path(__file__).with_name("fleet.yaml")
 
 
@@ -126,6 +141,8 @@ class World:
         self.tampered: set[str] = set()
         self.planted: dict[str, str] = {}  # foreign snapshots: link -> numeric id; they must outlive everything
         self.asked = 0  # commands of people
+        self.ledger = copying.Ledger()
+        self._kept: dict[str, Any] = {}  # by path, what was committed last
 
     # --- ports ------------------------------------------------------------------------------------------------
 
@@ -152,6 +169,22 @@ class World:
         if effect.startswith("compute") and self.rng.random() < self.mix.exhausted:
             raise Transient(f"{effect}: planted", code=403, reason="rateLimitExceeded")
 
+    def written(self, change: Change) -> None:
+        """The instance goes on writing: no two moments of its disks hold the same."""
+        cloud = self.system.cloud
+        match change:
+            case InsertSnapshot(source_disk=disk, source_instant=None) | InsertInstantSnapshot(source_disk=disk):
+                written = [disk]
+            case InsertInstantSnapshotGroup(consistency_group=group):
+                written = [partial_link(one["selfLink"]) for one in cloud.disks()
+                           if any(url.endswith(group) for url in one.get("resourcePolicies", []))]  # fmt: skip
+            case InsertSnapshot() | InsertDisk() | _:
+                return
+        for link in written:
+            if "/disks/sk-" not in link:  # a temporary one is written to by nobody
+                with suppress(ApiError):
+                    cloud.write(link, f"written {self.trace.next()}")
+
     def after(self, effect: str) -> None:
         """Whatever may happen behind an effect that took place. Raises Death, Transient, Conflict."""
         if not self.faulty:
@@ -167,8 +200,8 @@ class World:
         """Let another run of some function, or a person's act, go first, from its start to its end: two at once."""
         if self.depth or self.rng.random() >= self.mix.interleave:
             return
-        functions = ("reconcile", "plan", "audit", "health", "discover", "reconcile", "retention")
-        name = self.rng.choice((*functions, "hold", "pause"))
+        functions = ("reconcile", "plan", "audit", "health", "discover", "reconcile", "retention", "entitlements")
+        name = self.rng.choice((*functions, "copy", "hold", "pause", "buy"))
         self.depth += 1
         try:
             match name:
@@ -176,6 +209,11 @@ class World:
                     self._hold()
                 case "pause":
                     self._pause()
+                case "buy":
+                    if self.rng.random() < 0.1:
+                        self._change_what_is_bought()
+                case "copy":
+                    ENTRIES[name](_envelope(self._copy_batch()), self.hostile)
                 case _:
                     ENTRIES[name](_envelope(schedule.TICK), self.hostile)
         except (Exception, Death):  # noqa: BLE001, S110 - it may fail like any other; Pub/Sub would deliver again
@@ -194,6 +232,8 @@ class World:
         reading = fleet.read(FLEET)
         assert not reading.mistakes, reading.mistakes
         self.system.apply(reading)
+        self._kept = self.system.documents.dump(leaving_out=PASSING)
+        self._note_what_is_bought()
         for _ in range(3):
             self._pass(timedelta(minutes=15))
             for one in self.system.cloud.instances():
@@ -207,22 +247,33 @@ class World:
             self._tamper_with_cloud()
             self._ask_on_demand()
             self._hold_and_pause()
+            self._buy_and_copy()
             self._pass(STEP, ticks=step not in silence)
         self.faulty = False
         for what in self._paused():
             self._command(partial(commands.resume, what="deletion", reason="go on", tenant=what))
+        self._settle_what_is_bought()
         self.struck = self.system.cloud.faults()
         self.system.cloud.clear_faults()
         self._pass(SETTLING)
 
     def kept(self) -> dict[str, Any]:
         """What is stored of tenants, their instances and points, and the controls."""
-        return self.system.documents.dump(leaving_out={"audit", "inbox", "requests", "health", "rejected"})
+        return dict(self._kept)
+
+    def keep(self, writes: tuple[Write, ...]) -> None:
+        """Reading all of it anew whenever it is asked for would be a third of a seed's time."""
+        self._kept |= {write.path: write.data for write in writes if write.path.rsplit("/", 2)[-2] not in PASSING}
 
     def _lasting_faults(self) -> None:
         """What every seed meets: a deletion that lies; and one in three, a tenant none of whose points succeed."""
         lies = faults.Fault(effect=faults.DeletionLies(), method="snapshots.delete", count=self.rng.randint(1, 3))
         self.system.cloud.add_fault(lies)
+        if self.rng.random() < 1 / 4:  # the regions that copies go to are away
+            away = faults.Fault(
+                effect=faults.ErrorBefore(), method="snapshots.insert", resource="regions/(europe-west1|us-central1)$"
+            )
+            self.system.cloud.add_fault(away)
         if self.rng.random() < 1 / 3:
             tenant = self.rng.choice(("alpha", "beta"))
             fails = faults.Fault(effect=faults.SnapshotFails(), method="snapshots.insert", resource=f"{tenant}-prod/")
@@ -232,6 +283,13 @@ class World:
         """What this seed was like, for a person who replays it."""
         points = [data["state"] for path, data in self.system.documents.dump().items() if "/points/" in path]
         states = ", ".join(f"{points.count(state)} {state}" for state in sorted(set(points)))
+        copies = Counter(
+            f"{copy['state']} {'by disk' if copy['way'] == 'temporary_disk' else 'at once'}"
+            for path, data in self.system.documents.dump().items()
+            if "/points/" in path
+            for copy in data["copies"].values()
+        )
+        states += f"; copies: {', '.join(f'{count} {what}' for what, count in sorted(copies.items()))}"
         struck = sum(fault["struck"] for fault in self.struck)
         return f"{states}; {len(self.trace.starts)} starts, {struck} cloud faults, {len(self.trace.commits)} commits"
 
@@ -249,10 +307,10 @@ class World:
             self.system.cloud.advance(self.system.cloud.now + self.dead_days)
             self.dead_days = timedelta(0)
         for _ in range(duration // step):
-            self.system.cloud.advance(self.system.cloud.now + step)
-            if ticks:
-                for function in schedule.ticking(self.system.cloud.now):
-                    self.system.bus.publish(function.topic, schedule.TICK)
+            since = self.system.cloud.now
+            self.system.cloud.advance(since + step)
+            for topic in _ticking(since, step) if ticks else ():
+                self.system.bus.publish(topic, schedule.TICK)
             self._deliver()
 
     def _deliver(self) -> None:
@@ -281,6 +339,10 @@ class World:
     def _tamper_with_cloud(self) -> None:
         if self.rng.random() < 0.05:
             self.system.cloud.add_fault(self._cloud_fault())
+        if self.rng.random() < 0.03:
+            self.system.cloud.add_fault(self._fault_of_copying())
+        if self.rng.random() < 0.01:
+            self._lose_source()
         if self.rng.random() < 0.02:
             self._change_disks()
         if self.rng.random() < 0.03:
@@ -311,6 +373,47 @@ class World:
         most = 20 if isinstance(effect, faults.Stuck) else 4
         return faults.Fault(effect=effect, method="snapshots.*", count=self.rng.randint(1, most))
 
+    def _fault_of_copying(self) -> faults.Fault:
+        """Of what is made only to copy from: it vanishes, is refused, fails, sticks, or is there though it went."""
+        effect = self.rng.choice(
+            (
+                faults.InstantVanishes(after_s=self.rng.choice((3, 70, 400))),
+                faults.InstantVanishes(after_s=self.rng.choice((3, 70, 400))),
+                faults.DiskFails(),
+                faults.DeletionLies(),
+                faults.Stuck(),
+                faults.Slow(factor=self.rng.choice((5, 60))),
+                faults.OperationFails(),
+                faults.OperationFails(snapshot="FAILED"),
+                faults.OperationFails(code="UNSUPPORTED_OPERATION", http_status=400),
+                faults.ErrorAfter(),
+                faults.ErrorBefore(status=400, reason="invalid", message="not supported for this disk"),
+            )
+        )
+        method = self.rng.choice(("disks.*", "*nstantSnapshot*"))
+        if isinstance(effect, faults.DiskFails):
+            method = "disks.insert"
+        elif isinstance(effect, faults.InstantVanishes):
+            method = "*nstantSnapshot*.insert"
+        elif isinstance(effect, faults.ErrorBefore | faults.ErrorAfter):
+            method = method.replace("disks.*", "disks.insert").replace("Snapshot*", "Snapshot*.insert")
+        return faults.Fault(effect=effect, method=method, count=self.rng.randint(1, 4))
+
+    def _lose_source(self) -> None:
+        """A home snapshot of which a copy is still to be made is deleted behind our back."""
+        found = [
+            disk["snapshot"]
+            for path, point in self.kept().items()
+            if path.split("/")[2:3] == ["points"] and point["state"] == "verified"
+            if any(copy["state"] in ("requested", "copying", "failed") for copy in point["copies"].values())
+            for disk in point["disks"]
+            if (there := self.system.cloud.snapshot(disk["snapshot"]["project"], disk["snapshot"]["name"]))
+            and there["id"] == disk["snapshot"]["id"]
+        ]
+        if found:
+            ref = self.rng.choice(found)
+            self.system.cloud.remove_snapshot(f"projects/{ref['project']}/global/snapshots/{ref['name']}")
+
     def _change_disks(self) -> None:
         """Replace, resize, add or remove a disk of some instance, or the instance itself."""
         cloud = self.system.cloud
@@ -325,7 +428,10 @@ class World:
             case 2:
                 disk = f"{name}-new-{self.rng.randrange(10_000)}"
                 cloud.add_disk(project=project, zone=zone, name=disk, type="pd-ssd", size_gb=20)
-                cloud.attach_disk(one.link, f"projects/{project}/zones/{zone}/disks/{disk}")
+                added = f"projects/{project}/zones/{zone}/disks/{disk}"
+                cloud.attach_disk(one.link, added)
+                for policy in self._policies(one) if self.rng.random() < 0.8 else ():
+                    cloud.attach_policy(added, policy)
             case 3 if attached:
                 gone = self.rng.choice(attached).source
                 cloud.detach_disk(one.link, gone)
@@ -334,6 +440,12 @@ class World:
                 cloud.replace_instance(one.link)
                 if self.rng.random() < 0.5:
                     self._ask_for(project, zone, name)  # before anybody has noticed
+
+    def _policies(self, one: Any) -> set[str]:
+        """The policies that all disks of an instance were under at the start."""
+        boot = next(disk.source for disk in one.disks if disk.boot)
+        shown = self.system.cloud.get("disks", boot)
+        return {partial_link(url) for url in shown.get("resourcePolicies", [])}
 
     def _squat(self) -> None:
         """Put a foreign snapshot where our next one would go."""
@@ -426,10 +538,68 @@ class World:
         wanted = commands.HoldAsk(reason="case 4711", until=self.system.clock.now() + timedelta(hours=hours))
         match self.rng.randrange(4):
             case 0 | 1 if points:
-                wanted = replace(wanted, point=self.rng.choice(points)["id"])
+                point = self.rng.choice(points)
+                wanted = replace(wanted, point=point["id"], copy=self.rng.choice((None, *point["copies"])))
             case 2:
                 wanted = replace(wanted, instance=self.rng.choice(_ids(stored, tenant, "instances")))
         self._command(partial(commands.add_hold, tenant=tenant, ask=wanted))
+
+    def _buy_and_copy(self) -> None:
+        if self.rng.random() < 0.015:
+            self._change_what_is_bought()
+        if self.rng.random() < 0.03:
+            self._ask_for_copy()
+
+    def _change_what_is_bought(self) -> None:
+        """Somebody ends, moves or brings back a tenant's add-on in the fleet file."""
+        entry = self.rng.choice([entry for entry in _tenants() if _addon(entry)])
+        if self.ledger.regions(entry.id, self.system.clock.now()) != {_addon(entry)["region"]}:
+            self._apply(entry, _addon(entry))
+            return
+        today = self.system.clock.now().date()
+        match self.rng.randrange(5):
+            case 0:
+                self._apply(entry, {**_addon(entry), "valid_until": today.isoformat()})
+            case 1:
+                self._apply(entry, {**_addon(entry), "valid_until": (today - timedelta(days=2)).isoformat()})
+            case 2 if entry.id == "alpha":
+                self._apply(entry, {**_addon(entry), "region": "europe-west4"})
+            case _:
+                self._apply(entry, None)
+
+    def _settle_what_is_bought(self) -> None:
+        """As the faults end, everything is bought again; in one seed of three one tenant's add-on has ended."""
+        ended = self.rng.choice((None, None, self.rng.choice(("alpha", "gamma"))))
+        for entry in _tenants():
+            if _addon(entry):
+                self._apply(entry, None if entry.id == ended else _addon(entry))
+
+    def _apply(self, entry: fleet.Entry, addon: dict[str, Any] | None) -> None:
+        """Apply the tenant's entry with another add-on (None: without), and accept what that gives up."""
+        wanted = {**entry.normal, "entitlements": {"inter_region_backup": addon} if addon else {}}
+        ask = commands.ApplyAsk(entry=wanted, dry_run=True)
+        asked = commands.Asked(by="admin@vendor.example", key=f"dry-{self.asked}", sha256=str(self.asked))
+        given = commands.apply_tenant(self.inner, asked, entry.id, ask).deletions  # a dry run: nothing is written
+        ask = replace(ask, dry_run=False, accept_deletions=given)
+        self._command(partial(commands.apply_tenant, tenant=entry.id, ask=ask))
+        self._note_what_is_bought()
+
+    def _note_what_is_bought(self) -> None:
+        self.ledger.note(self.kept(), self.system.clock.now())
+
+    def _ask_for_copy(self) -> None:
+        """Somebody asks for a copy of a point, bought or not."""
+        points = [(path, p) for path, p in self.kept().items() if p.get("stored_for") and p["state"] == "verified"]
+        if points:
+            path, point = self.rng.choice(points)
+            tenant, wanted = path.split("/")[1], commands.CopyAsk(reason="before the audit")
+            self._command(partial(commands.request_copy, tenant=tenant, point=point["id"], ask=wanted))
+
+    def _copy_batch(self) -> bytes:
+        """A message, perhaps an old one, that asks for copies of some points."""
+        points = [path.split("/") for path, point in self.kept().items() if point.get("copies") and "slot" in point]
+        chosen = self.rng.sample(points, min(len(points), 5))
+        return encode(CopyBatch(points=[PointRef(parts[1], parts[3]) for parts in chosen]))
 
     def _pause(self) -> None:
         paused = self._paused()
@@ -450,7 +620,7 @@ class World:
         self.asked += 1
         asked = commands.Asked(by="admin@vendor.example", key=f"key-{self.asked}", sha256=str(self.asked))
         with suppress(commands.Clash, commands.Wrong, Transient, Conflict, Death):
-            act(self.hostile if self.faulty else self.inner, asked)
+            act(self.hostile, asked)
 
     def _ask_on_demand(self) -> None:
         if self.rng.random() >= 0.03:
@@ -472,8 +642,21 @@ class World:
             self.system.bus.publish("snapkeep-create", encode(message))
 
 
+@cache
+def _ticking(since: datetime, step: timedelta) -> tuple[str, ...]:
+    """Topics of the functions that tick within this step, each once."""
+    minutes = (since + timedelta(minutes=number + 1) for number in range(step // timedelta(minutes=1)))
+    return tuple(dict.fromkeys(function.topic for at in minutes for function in schedule.ticking(at)))
+
+
+@cache
 def _tenants() -> tuple[fleet.Entry, ...]:
     return fleet.read(FLEET).valid
+
+
+def _addon(entry: fleet.Entry) -> Any:
+    """The add-on that the fleet file says; empty for a tenant that never bought it."""
+    return entry.normal["entitlements"].get("inter_region_backup")
 
 
 def _envelope(body: bytes) -> dict[str, Any]:
@@ -500,11 +683,12 @@ class _Documents:
 
     def commit(self, *writes: Write) -> None:
         self._world.before("commit")
-        begins = [write for write in writes if _begins_deletion(write)]
+        begins = [write for write in writes if _begun(write)]
         if begins:
             self._world.in_the_last_moment(begins[0].path)
         stored = self._world.kept() if begins else {}
         self._inner.commit(*writes)
+        self._world.keep(writes)
         trace = self._world.trace
         trace.commits.append((trace.next(), writes))
         if stored:
@@ -531,13 +715,19 @@ class _Compute:
         trace.starts.append((trace.next(), change))
         if trace.requests.setdefault(request_id, change) != change:
             trace.broken.append(f"{change.name}: {change} is asked for as the same request as another")
-        if isinstance(change, DeleteSnapshot):
-            stored, cloud = self._world.kept(), self._world.system.cloud
-            paused = trace.saw_paused.get(self._world.depth, {})
-            trace.broken += keeping.of_call(stored, cloud, change.project, change.name, change.id, paused)
-            if trace.looked[self._world.depth] < trace.begun[self._world.depth]:
-                trace.broken.append(f"{change.name} is asked to go, and nobody looked whether deletion is paused")
+        cloud, paused = self._world.system.cloud, trace.saw_paused.get(self._world.depth, {})
+        match change:
+            case DeleteSnapshot():
+                stored = self._world.kept()
+                trace.broken += keeping.of_call(stored, cloud, change.project, change.name, change.id, paused)
+                if trace.looked[self._world.depth] < trace.begun[self._world.depth]:
+                    trace.broken.append(f"{change.name} is asked to go, and nobody looked whether deletion is paused")
+            case DeleteInstantSnapshot() | DeleteInstantSnapshotGroup() | DeleteDisk():
+                trace.broken += copying.of_call(self._world.kept(), cloud, change, paused)
+            case _:
+                pass
         operation = self._inner.start(change, request_id)
+        self._world.written(change)
         self._world.after("compute.start")
         return operation
 
@@ -554,21 +744,23 @@ class _Bus:
 
 def watch(world: World, writes: tuple[Write, ...], before: dict[str, Any]) -> None:
     """Hold what is being committed against what the cloud holds at this very instant, and what was stored before it."""
+    cloud, broken = world.system.cloud, world.trace.broken
     for write in writes:
-        if write.path.split("/")[2:3] == ["points"]:
-            world.trace.broken += judge.of_write(world.system.cloud, write.data)
-        if _begins_deletion(write) and before[write.path]["expiry"]["begun_at"] is None:
-            tenant = write.path.split("/")[1]
-            paused = world.trace.saw_paused.get(world.depth, {})
-            world.trace.broken += keeping.of_beginning(before, tenant, write.data, paused, world.system.clock.now())
+        if write.path.split("/")[2:3] != ["points"]:
+            continue
+        tenant = write.path.split("/")[1]
+        broken += judge.of_write(cloud, write.data)
+        broken += copying.of_write(world.ledger, cloud, tenant, write.data)
+        begun = _begun(write)
+        new = begun - keeping.begun(before[write.path]) if begun else begun
+        paused = world.trace.saw_paused.get(world.depth, {})
+        for region in new:
+            broken += keeping.of_beginning(before, tenant, write.data, region, paused, cloud.now)
 
 
-def _begins_deletion(write: Write) -> bool:
-    """Whether this writes a point whose deletion has begun (now, or before)."""
-    if write.path.split("/")[2:3] != ["points"]:
-        return False
-    expiry = write.data["expiry"]
-    return expiry is not None and expiry["begun_at"] is not None
+def _begun(write: Write) -> set[str | None]:
+    """The sets whose deletion has begun (now, or before) of the point that this writes, if it writes one."""
+    return keeping.begun(write.data) if write.path.split("/")[2:3] == ["points"] else set()
 
 
 def _ids(stored: dict[str, Any], tenant: str, collection: str) -> list[str]:
