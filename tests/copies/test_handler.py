@@ -14,7 +14,7 @@ from tests.retention.scene import DAY, INSTANCE_ID, PROJECT, REGION, VAULT, ZONE
 
 from snapkeep import cloud
 from snapkeep import documents as d
-from snapkeep.copies import rules
+from snapkeep.copies import handler, rules
 from snapkeep.messages import CopyBatch, Nudge, PointRef
 from snapkeep.ports import Transient
 from snapkeep_local.faults import (
@@ -508,21 +508,49 @@ def test_a_nudge_weighs_a_tenant_at_once() -> None:
     assert one.state(id) == "requested"
 
 
-def test_an_instance_that_somebody_changes_meanwhile_is_weighed_at_the_next_tick() -> None:
+def test_an_instance_that_somebody_changes_meanwhile_is_weighed_again_at_once() -> None:
     one = Copying()
     id = one.take_whole()
-    done: list[str] = []
+    met = meanwhile(one, "commit copy.requested", d.Instance, "instances", INSTANCE_ID, times=1)
+    one.hand("entitlements", Nudge(tenants=["acme"]))
+    assert len(met) == 1
+    assert one.state(id) in ("requested", "copying")
 
-    def met(effect: str) -> None:
-        if effect == "commit copy.requested" and not done:
-            done.append(effect)
-            one.change(d.Instance, "instances", INSTANCE_ID, updated_at=one.cloud.now)
 
-    one.effects.before = met
-    one.run_until(lambda: bool(done))
-    assert one.state(id) is None
+def test_a_tenant_that_somebody_changes_meanwhile_is_weighed_again_at_once() -> None:
+    """As by `discover`, which a fleet file wakes together with `entitlements`."""
+    one = Copying()
+    id = one.take_whole(moment=True)
+    one.run_until(lambda: one.settled(id))
+    one.change(d.Tenant, entitlements=d.Entitlements())
+    met = meanwhile(one, "commit entitlement.ended", d.Tenant, times=1)
+    one.hand("entitlements", Nudge(tenants=["acme"]))
+    assert len(met) == 1
+    assert one.read(d.Tenant).copies_ended == {AWAY: one.cloud.now}
+    assert len(one.told("copy.unentitled")) == 1
+
+
+def test_what_others_keep_changing_is_left_to_the_next_tick() -> None:
+    one = Copying()
+    id = one.take_whole()
+    met = meanwhile(one, "commit copy.requested", d.Instance, "instances", INSTANCE_ID, times=handler.WEIGHED_MAX)
+    one.hand("entitlements", Nudge(tenants=["acme"]))
+    assert (len(met), one.state(id)) == (handler.WEIGHED_MAX, None)
     one.run_until(lambda: one.state(id) == "verified" and one.settled(id), 4 * HOUR)
     is_whole(one, id)
+
+
+def meanwhile(one: Copying, effect: str, kind: type[Any], *path: str, times: int) -> list[str]:
+    """Somebody changes a document right before so many of these effects; returns those that he met."""
+    met: list[str] = []
+
+    def change(seen: str) -> None:
+        if seen == effect and len(met) < times:
+            met.append(seen)
+            one.change(kind, *path, updated_at=one.cloud.now + len(met) * MINUTE)
+
+    one.effects.before = change
+    return met
 
 
 def test_an_instance_that_cannot_be_weighed_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:

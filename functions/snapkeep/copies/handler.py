@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from datetime import datetime
@@ -34,6 +34,10 @@ log: Final = logging.getLogger(__name__)
 
 REFUSALS: Final = frozenset({"not_entitled", "no_kms_key", "outside_residency"})
 """Failures by which Snapkeep itself refuses a copy: nothing was asked for, or nothing more will be."""
+
+WEIGHED_MAX: Final = 3
+"""Times that a run weighs a tenant whom others keep changing; then the next tick does. What wakes it wakes others too:
+after a fleet file was applied `discover` writes the same tenant."""
 
 POINTS_AT_ONCE: Final = 20
 """Points of one instance that one commit changes: with their definitions and disks they stay below its 10 MiB."""
@@ -426,19 +430,31 @@ def entitlements(message: Message, ports: Ports) -> None:
         case _:
             raise not_for("entitlements", message)
     changed: set[str] = set()
-    for tenant in tenants:
-        requested, told = _weigh(fleet.tenant(tenant.value.id), tenant, ports.clock.now())
-        hints.start_copies(ports.bus, requested)
-        if told:
-            changed.add(tenant.value.id)
+    for seen in tenants:
+        store = fleet.tenant(seen.value.id)
+        tenant: Held[d.Tenant] | None = seen
+        for _ in range(WEIGHED_MAX):
+            if tenant is None:
+                break
+            done = _weigh(store, tenant, ports.clock.now())
+            hints.start_copies(ports.bus, done.requested)
+            if done.told:
+                changed.add(store.tenant)
+            tenant = store.get(d.Tenant) if done.conflict else None
     hints.nudge(ports.bus, changed, "audit", "health")
 
 
-def _weigh(store: TenantStore, tenant: Held[d.Tenant], now: datetime) -> tuple[list[PointRef], bool]:
-    """Weigh one tenant: note what is no longer bought, make up what is missing, tell what is late, and count.
+@dataclass(slots=True)
+class _Weighed:
+    """What came of weighing a tenant once."""
 
-    Returns the points whose copies are to be started, and whether anything was written that people are told of.
-    """
+    requested: list[PointRef] = field(default_factory=list)  # the points whose copies are to be started
+    told: bool = False  # something was written that people are told of
+    conflict: bool = False  # somebody changed something of it meanwhile: it is to be read and weighed again
+
+
+def _weigh(store: TenantStore, tenant: Held[d.Tenant], now: datetime) -> _Weighed:
+    """Weigh one tenant: note what is no longer bought, make up what is missing, tell what is late, and count."""
     owner = tenant.value
     news: dict[str, list[tuple[Held[d.Point], wanted.Found]]] = {}
     instances: dict[str, Held[d.Instance]] = {}
@@ -459,20 +475,29 @@ def _weigh(store: TenantStore, tenant: Held[d.Tenant], now: datetime) -> tuple[l
         instances[instance.value.id], counts[instance.value.id] = instance, seen.work
         news[instance.value.id] = [(points[one.point.id], one) for one in seen.found]
     chosen = wanted.chosen([one for some in news.values() for _, one in some], spent)
-    requested: list[PointRef] = []
-    told = False
+    became = _Weighed()
     for id, instance in instances.items():
         steps = [
             (point, one, after)
             for point, one in news[id]
             if (after := wanted.acted_on(one, owner, now, request=one in chosen)) != point.value
         ]
-        done = _settle(store, instance, owner, counts[id], steps, now)
-        told |= bool(done) or counts[id] != instance.value.copies
-        requested += [PointRef(owner.id, after.id) for one, after in done if one in chosen]
-    waits = any(work.waiting or work.lagging or work.missing for work in counts.values()) or bool(requested)
-    told |= _note(store, tenant, stored, now, waits=waits)
-    return requested, told
+        done = []
+        try:
+            for one, after in _settle(store, instance, owner, counts[id], steps, now):
+                done.append((one, after))
+        except Conflict:
+            log.info("%s: someone else changed it; it is weighed again", instance.path)
+            became.conflict = True
+        became.told |= bool(done) or counts[id] != instance.value.copies
+        became.requested += [PointRef(owner.id, after.id) for one, after in done if one in chosen]
+    waits = any(work.waiting or work.lagging or work.missing for work in counts.values()) or bool(became.requested)
+    try:
+        became.told |= _note(store, tenant, stored, now, waits=waits)
+    except Conflict:
+        log.info("%s: someone else changed it; it is weighed again", owner.id)
+        became.conflict = True
+    return became
 
 
 def _settle(
@@ -482,9 +507,11 @@ def _settle(
     work: d.CopyWork,
     steps: Sequence[tuple[Held[d.Point], wanted.Found, d.Point]],
     now: datetime,
-) -> list[tuple[wanted.Found, d.Point]]:
-    """Commit what becomes of one instance's copies with how they stand then; returns what was committed."""
-    done: list[tuple[wanted.Found, d.Point]] = []
+) -> Iterator[tuple[wanted.Found, d.Point]]:
+    """Commit what becomes of one instance's copies with how they stand then; gives what was committed.
+
+    Raises Conflict.
+    """
     bought = rules.entitled(tenant, now)
     region = bought.region if bought else None
     current: Held[d.Instance] | None = instance
@@ -494,18 +521,13 @@ def _settle(
             work = rules.counted(work, point.value, after, region)
         work = replace(work, missing=max(work.missing - sum(_was_uncounted(one, after) for _, one, after in some), 0))
         if current is None or (not some and work == current.value.copies):
-            return done
+            return
         records = [_missing_record(one, after, now) for _, one, after in some]
         counted = replace(current.value, copies=work, updated_at=now)
-        try:
-            store.commit_all(records, current.replaced(counted), *(p.replaced(after) for p, _, after in some))
-        except Conflict:
-            log.info("%s: someone else changed it; it is weighed again", current.path)
-            return done
-        done += [(one, after) for _, one, after in some]
+        store.commit_all(records, current.replaced(counted), *(p.replaced(after) for p, _, after in some))
+        yield from ((one, after) for _, one, after in some)
         if start + POINTS_AT_ONCE < len(steps):
             current = store.get(d.Instance, "instances", instance.value.id)
-    return done
 
 
 def _was_uncounted(one: wanted.Found, after: d.Point) -> bool:
@@ -533,7 +555,10 @@ def _missing_record(one: wanted.Found, after: d.Point, now: datetime) -> Record:
 
 
 def _note(store: TenantStore, tenant: Held[d.Tenant], stored: set[str], now: datetime, *, waits: bool) -> bool:
-    """Commit when the tenant is weighed next, and which of its copies are no longer bought; whether that is news."""
+    """Commit when the tenant is weighed next, and which of its copies are no longer bought; whether that is news.
+
+    Raises Conflict.
+    """
     owner = tenant.value
     bought = rules.entitled(owner, now)
     ended = {region: rules.ended_at(owner, region, now) or now for region in stored}
@@ -546,11 +571,7 @@ def _note(store: TenantStore, tenant: Held[d.Tenant], stored: set[str], now: dat
     after = replace(owner, copies_ended=ended, entitlements_at=wanted.look_again_at(owner, stored, now, waits=waits))
     if records:
         after = replace(after, updated_at=now)
-    try:
-        store.commit_all(records, tenant.replaced(after))
-    except Conflict:
-        log.info("%s: someone else changed it; it is weighed again at the next tick", owner.id)
-        return False
+    store.commit_all(records, tenant.replaced(after))
     return bool(records)
 
 
