@@ -478,6 +478,23 @@ def test_while_deletion_is_paused_a_moment_is_not_released_and_afterwards_it_is(
     one.settled()
 
 
+def test_a_pause_of_deletion_in_the_middle_of_a_release_stops_what_is_not_asked_for_yet() -> None:
+    one = bought()
+    one.ask()
+    one.finish()
+    one.copies_end()
+    one.watched.before = lambda change: one.pause(deletion=d.Paused(fleet=True))
+    one.minutes(1)
+    assert one.asked["DeleteInstantSnapshot"] == 1
+    one.minutes(60)
+    assert len(one.left()) == 1
+    one.watched.before = lambda change: None
+    one.pause()
+    one.minutes(3 * 60)
+    assert one.left() == []
+    one.settled()
+
+
 # --- release ------------------------------------------------------------------------------------------------------
 
 

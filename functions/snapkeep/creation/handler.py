@@ -318,6 +318,11 @@ class _Run:
     def deletion_paused(self, point: Held[d.Point]) -> bool:
         return self.controls is not None and self._covers(self.controls.paused.deletion, point)
 
+    def deletion_paused_by_now(self, point: Held[d.Point]) -> bool:
+        """The same, read anew: what is deleted does not come back."""
+        controls = self.fleet.controls()
+        return controls is not None and self._covers(controls.paused.deletion, point)
+
     def _covers(self, paused: d.Paused, point: Held[d.Point]) -> bool:
         return paused.covers(project=point.value.instance.project, tenant=point.tenant)
 
@@ -654,26 +659,25 @@ OUTSIDE_RESIDENCY: Final = "outside_residency"
 def _start(run: _Run, steps: Sequence[tuple[Held[d.Point], Step]]) -> None:
     """Ask for the changes of committed steps and note what was answered, point by point."""
     for seen, step in steps:
-        home = step.point.instance.region
-        answers = {change.link: _ask(run, change, home) for change in step.starts}
+        answers = {change.link: _ask(run, seen, change) for change in step.starts}
         if step.point.state in rules.LIVING:
             _note_answers(run, seen, answers)
         else:
             _note_deletions(run, seen, answers)
 
 
-def _ask(run: _Run, change: Change, home: str) -> Answer:
-    """Ask for one change of a point whose home region this is; nothing of it is stored elsewhere."""
+def _ask(run: _Run, point: Held[d.Point], change: Change) -> Answer:
+    """Ask for one change of a point, of which nothing is stored outside its home region. Empty: it is not asked for."""
     compute = run.ports.compute
     try:
         match change:
             case InsertSnapshot() | InsertInstantSnapshot() | InsertInstantSnapshotGroup() | InsertDisk():
-                outside = refuse_residency(change, {home})
+                outside = refuse_residency(change, {point.value.instance.region})
                 if outside:
                     return Refused(outside.message, code=403, reason=outside.code)
             case DeleteSnapshot() | DeleteInstantSnapshot() | DeleteInstantSnapshotGroup() | DeleteDisk():
-                if not _is_there(run, change):
-                    return ""
+                if run.deletion_paused_by_now(point) or not _is_there(run, change):
+                    return ""  # what is still there at a later look is asked for again
             case _:
                 assert_never(change)
         return compute.start(change, cloud.request_id(change))
