@@ -242,7 +242,7 @@ def test_a_temporary_disk_goes_as_soon_as_its_snapshot_is_there() -> None:
 @pytest.mark.parametrize(
     ("wrong", "failure"),
     [
-        ({"source_snapshot_id": "10"}, "name_taken"),
+        ({"source_snapshot_id": "10"}, "source_gone"),
         ({"labels": {}}, "name_taken"),
         ({"size_gb": 99}, "temporary_disk_failed"),
         ({"status": "FAILED"}, "temporary_disk_failed"),

@@ -256,6 +256,7 @@ class World:
         self.struck = self.system.cloud.faults()
         self.system.cloud.clear_faults()
         self._pass(SETTLING)
+        ENTRIES["audit"](_envelope(schedule.TICK), self.hostile)  # what was recorded in the last step is numbered too
 
     def kept(self) -> dict[str, Any]:
         """What is stored of tenants, their instances and points, and the controls."""

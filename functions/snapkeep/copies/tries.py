@@ -547,6 +547,9 @@ def _judge_temporary(
         other = replace(disk, temporary=replace(temporary, status=GONE))
         return _failing(other, point, "name_taken", f"{found.link} exists and is not ours", now)
     seen = replace(disk, temporary=replace(temporary, id=found.id, status=found.status))
+    if found.source_snapshot_id != _whole(point, disk).snapshot.id:
+        message = f"{found.link} is made of snapshot {found.source_snapshot_id}, which has taken the name of home's"
+        return _failing(seen, point, "source_gone", message, now, pause=None)
     wanted = disk_change(point, disk, tenant).kms_key
     match found.status:
         case "READY" if found.size_gb < temporary.size_gb:
@@ -561,13 +564,17 @@ def _judge_temporary(
 
 
 def _is_ours(disk: CopyDisk, found: Disk, point: Point, tenant: Tenant) -> bool:
-    """Whether a disk under a temporary one's name is that one: by its id, else by all that it shows."""
+    """Whether a disk under a temporary one's name is that one: by its id, else by all that it shows.
+
+    Where our own request was accepted, it is, whatever it was made of: the request names its source, and another
+    snapshot may have taken that name.
+    """
     assert disk.temporary is not None
     if disk.temporary.id is not None:
         return found.id == disk.temporary.id
-    source = _whole(point, disk).snapshot.id
+    made = disk.temporary.operation is not None or found.source_snapshot_id == _whole(point, disk).snapshot.id
     claimed = labels(tenant.id, point, "temporary")
-    return found.source_snapshot_id == source and all(found.labels.get(key) == value for key, value in claimed.items())
+    return made and all(found.labels.get(key) == value for key, value in claimed.items())
 
 
 def _judge_snapshot(
