@@ -79,6 +79,7 @@ class Scene(World):
 
     def __init__(self, *, seed: int = 1, kinds: tuple[str, str] = ("pd-balanced", "pd-balanced"), **of: Any) -> None:
         super().__init__()
+        self.hinted: Counter[str] = Counter()  # messages by their topic, all of which were lost
         self.cloud = Cloud(seed, THEN)
         self.watched = WatchedCompute(LocalCompute(self.cloud))
         self.documents = self.watched_documents = WatchedDocuments(self.memory)
@@ -110,6 +111,10 @@ class Scene(World):
         self.put(("system/controls", controls))
 
     # What happens.
+
+    def lose_messages(self) -> None:
+        self.hinted.update(message.topic for message in self.bus.pending())
+        super().lose_messages()
 
     def ask(self, id: str = "r-1") -> None:
         """Somebody asks for a point, which is begun at once."""

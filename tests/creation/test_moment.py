@@ -236,6 +236,17 @@ def test_where_the_platform_refuses_instant_snapshots_home_is_made_of_the_disks_
     one.settled()
 
 
+@pytest.mark.parametrize(("kind", "told"), [("pd-extreme", 1), ("pd-balanced", 0)])
+def test_a_copy_that_has_failed_with_the_moment_is_made_up_as_soon_as_home_is_verified(kind: str, told: int) -> None:
+    one = Scene(entitlements=BOUGHT, kinds=("pd-balanced", kind))
+    one.ask()
+    one.minutes(2)
+    assert one.hinted["snapkeep-entitlements"] == 0
+    assert one.finish().state == "verified"
+    one.minutes(30)
+    assert one.hinted["snapkeep-entitlements"] == told
+
+
 def test_where_the_platform_refuses_the_group_the_point_fails_with_its_word() -> None:
     one = Scene(consistency="group", kinds=("pd-balanced", "pd-extreme"))
     one.ask()

@@ -267,6 +267,7 @@ def advance(points: Iterable[Held[d.Point]], ports: Ports) -> None:
     compute = Breaker.of(ports.compute)
     changed: set[str] = set()
     ended: set[str] = set()
+    without_copy: set[str] = set()
     left = iter(points)
     while page := list(islice(left, QUERIES["points"].limit)):
         for point, step in _advance_page(page, replaced(ports, compute=compute), compute):
@@ -274,11 +275,14 @@ def advance(points: Iterable[Held[d.Point]], ports: Ports) -> None:
                 changed.add(point.tenant)
             if _has_ended(point.value, step.point):
                 ended.add(point.tenant)
+                if step.point.state == "verified" and any(c.state == "failed" for c in step.point.copies.values()):
+                    without_copy.add(point.tenant)
         if compute.nobody_answers:
             log.warning("Compute Engine does not answer: what is left is due still, and the first of the next run")
             break
     hints.nudge(ports.bus, changed, "audit")
     hints.nudge(ports.bus, ended, "health")
+    hints.nudge(ports.bus, without_copy, "entitlements")
 
 
 def _has_ended(before: d.Point, after: d.Point) -> bool:
