@@ -615,7 +615,8 @@ def _plan_of(
         known = dataclasses.replace(known, lost_at=owner.offboarding.at, in_breach=False)
     # What is bought of copies may end until then.
     then = rules.situation(owner, one, at, policy if region is None else None, region=region)
-    known = dataclasses.replace(known, policy=then.policy, copied_to=then.copied_to, unbought=then.unbought)
+    unbought = rules.Unbought(copying.ended_at(owner, region, at)) if region and then.unbought else None
+    known = dataclasses.replace(known, policy=then.policy, copied_to=then.copied_to, unbought=unbought)
     taken = owner.vendor_managed and then.unbought is None
     return rules.forecast(points, known, now, at, scheduled=partial(_slot_at, one.id, owner) if taken else None)
 

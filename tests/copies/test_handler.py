@@ -15,6 +15,8 @@ from tests.retention.scene import DAY, INSTANCE_ID, PROJECT, REGION, VAULT, ZONE
 from snapkeep import cloud
 from snapkeep import documents as d
 from snapkeep.copies import handler, rules
+from snapkeep.copies.rules import UNENTITLED_GRACE
+from snapkeep.copies.wanted import LOOK_AGAIN_QUIET
 from snapkeep.messages import CopyBatch, Nudge, PointRef
 from snapkeep.ports import Transient
 from snapkeep_local.faults import (
@@ -498,6 +500,27 @@ def test_the_end_of_the_last_day_is_noticed_within_the_hour() -> None:
     one.run(13 * HOUR)
     assert one.read(d.Tenant).copies_ended == {AWAY: datetime(2026, 11, 2, tzinfo=UTC)}
     assert len(one.told("copy.unentitled")) == 1
+
+
+@pytest.mark.parametrize("how", ["last day", "offboarded"])
+def test_an_end_that_is_dated_back_takes_nothing_of_the_grace_of_copies(how: str) -> None:
+    one = Copying()
+    id = one.take_whole()
+    one.copy(id, region=AWAY)
+    then, now = one.cloud.now - 40 * DAY, one.cloud.now
+    leaving = d.Offboarding(at=then, by="anna", reason="left")
+    how_it_ends: dict[str, Any] = {"entitlements": bought(until=f"{then:%Y-%m-%d}")}
+    one.change(d.Tenant, entitlements_at=now, **(how_it_ends if how == "last day" else {"offboarding": leaving}))
+    one.weigh()
+    assert one.state(id) == "verified", "nobody has noted it"
+    one.tick_of("entitlements")
+    (event,) = one.told("copy.unentitled")
+    kept_until = now - LOOK_AGAIN_QUIET + UNENTITLED_GRACE
+    assert event["data"]["kept_until"] == kept_until.isoformat()
+    one.wait(kept_until - one.cloud.now - HOUR)
+    assert one.state(id) == "verified"
+    one.wait(2 * DAY + 2 * HOUR)
+    assert one.state(id) == "deleted"
 
 
 def test_a_nudge_weighs_a_tenant_at_once() -> None:

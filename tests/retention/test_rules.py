@@ -6,6 +6,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from msgspec import structs
 from tests.makers import copy_of, instance, point, point_disk, tenant
 
 from snapkeep.documents import (
@@ -531,7 +532,9 @@ def test_what_is_known_of_copies_follows_from_what_is_bought() -> None:
     assert situation(owner, instance(), NOW, region="us-west1").unbought == Unbought(NOW - DAY)
     assert situation(owner, instance(), NOW, region="us-central1").unbought == Unbought(None)
     over = NOW + 12 * HOUR
-    assert situation(owner, instance(), over, region="us-east1").unbought == Unbought(over)
+    assert situation(owner, instance(), over, region="us-east1").unbought == Unbought(None)
+    noted = structs.replace(owner, copies_ended={"us-east1": over - HOUR})  # as of a day that is not the last any more
+    assert situation(noted, instance(), over, region="us-east1").unbought == Unbought(over)
     assert situation(owner, instance(), over).copied_to is None
 
 

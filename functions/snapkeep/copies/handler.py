@@ -561,7 +561,7 @@ def _note(store: TenantStore, tenant: Held[d.Tenant], stored: set[str], now: dat
     """
     owner = tenant.value
     bought = rules.entitled(owner, now)
-    ended = {region: rules.ended_at(owner, region, now) or now for region in stored}
+    ended = {region: _ended_at(owner, region, now) for region in stored}
     ended = {region: at for region, at in ended.items() if bought is None or bought.region != region}
     records = [_ended_record(region, at, now) for region, at in ended.items() if region not in owner.copies_ended]
     if bought is not None and bought.region in owner.copies_ended:
@@ -573,6 +573,15 @@ def _note(store: TenantStore, tenant: Held[d.Tenant], stored: set[str], now: dat
         after = replace(after, updated_at=now)
     store.commit_all(records, tenant.replaced(after))
     return bool(records)
+
+
+def _ended_at(tenant: d.Tenant, region: str, now: datetime) -> datetime:
+    """Since when copies that are not bought any more have not been, to be noted.
+
+    Not long before it was first seen: an end that is dated back takes nothing of their grace.
+    """
+    at = rules.ended_at(tenant, region, now) or now
+    return at if region in tenant.copies_ended else max(at, now - wanted.LOOK_AGAIN_QUIET)
 
 
 def _ended_record(region: str, at: datetime, now: datetime) -> Record:

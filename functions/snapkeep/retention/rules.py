@@ -101,8 +101,13 @@ def situation(
         tenant_holds=tenant.holds,
         region=region,
         copied_to=bought.region if bought is not None and region is None else None,
-        unbought=Unbought(copies.ended_at(tenant, region, now)) if region is not None and mine is None else None,
+        unbought=Unbought(_noted_end(tenant, region, now)) if region is not None and mine is None else None,
     )
+
+
+def _noted_end(tenant: Tenant, region: str, now: datetime) -> datetime | None:
+    """Since when copies there are not bought, once that was noted: a day that is given for it may be long past."""
+    return copies.ended_at(tenant, region, now) if region in tenant.copies_ended else None
 
 
 def _copies_policy(tenant: Tenant, bought: InterRegionBackup | None) -> Retention:
