@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from tests.bench import cold, deletion, memory, plans, proc, report, rest
+from tests.bench import cold, copies, deletion, memory, plans, proc, report, rest
 from tests.bench.fleets import Size
 
 from snapkeep_local import emulators
 
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "docs" / "performance.md"
-PARTS: Final = ("plans", "deletion", "memory", "rest", "cold")
+PARTS: Final = ("plans", "deletion", "copies", "memory", "rest", "cold")
 
 NIGHTS: Final = 2
 STARTS: Final = 3
@@ -39,7 +39,7 @@ def main() -> int:
     try:
         results = _measure(options)
     except emulators.EmulatorsMissing as missing:
-        sys.stderr.write(f"bench: {missing}; --parts plans deletion memory needs none\n")
+        sys.stderr.write(f"bench: {missing}; --parts plans deletion copies memory needs none\n")
         return 1
     page = report.page(results)
     sys.stdout.write(page)
@@ -79,7 +79,7 @@ def _measure(options: argparse.Namespace) -> report.Results:
         emulators.installed()  # said before an hour is spent
     in_memory = [100, 1000] if options.quick else [100, 1000, 10_000]
     over_rest = [100] if options.quick else [100, 1000]
-    found_plans, found_deletion, found_memory, found_rest, found_cold = [], [], [], [], []
+    found_plans, found_deletion, found_copies, found_memory, found_rest, found_cold = [], [], [], [], [], []
     for points in plans.SIZES if "plans" in options.parts else ():
         _say(f"plans: {points:,} points")
         found_plans.append(plans.measure(points, PLANS_S / 10 if options.quick else PLANS_S))
@@ -88,6 +88,11 @@ def _measure(options: argparse.Namespace) -> report.Results:
             if "deletion" in options.parts:
                 _say(f"deletion: {instances:,} instances, {report.LAYOUTS[layout]}")
                 found_deletion.append(deletion.measure(Size(layout, instances)))
+    for layout in report.LAYOUTS:
+        for instances in copies.SIZES[:1] if options.quick else copies.SIZES:
+            for way in report.WAYS if "copies" in options.parts else ():
+                _say(f"copies: {instances:,} instances, {report.LAYOUTS[layout]}, {report.WAYS[way]}")
+                found_copies.append(copies.measure(Size(layout, instances), way))
     for layout in report.LAYOUTS:
         for instances in in_memory if "memory" in options.parts else ():
             _say(f"memory: {instances:,} instances, {report.LAYOUTS[layout]}")
@@ -100,7 +105,15 @@ def _measure(options: argparse.Namespace) -> report.Results:
         _say("cold starts")
         found_cold = cold.measure(1 if options.quick else STARTS)
     return report.Results(
-        proc.machine(), _commit(), options.date, found_memory, found_rest, found_cold, found_plans, found_deletion
+        proc.machine(),
+        _commit(),
+        options.date,
+        memory=found_memory,
+        rest=found_rest,
+        cold=found_cold,
+        plans=found_plans,
+        deletion=found_deletion,
+        copies=found_copies,
     )
 
 

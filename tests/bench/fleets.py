@@ -43,10 +43,13 @@ class Size:
         return self.instances * DISKS
 
 
-def fleet_file(size: Size, *, spread_minutes: int = 30, retention: str = "{}") -> str:
+def fleet_file(
+    size: Size, *, spread_minutes: int = 30, retention: str = "{}", entitlements: str = "{}"
+) -> str:  # fmt: skip
     """The YAML of a fleet: `size.projects` tenants, each with a project of its own.
 
-    All slots are at 02:30 in Sao Paulo (05:30 UTC), spread over so many minutes. `retention` is YAML too.
+    All slots are at 02:30 in Sao Paulo (05:30 UTC), spread over so many minutes. `retention` and `entitlements` are
+    YAML too.
     """
     schedule = f'{{daily_at: "02:30", spread_minutes: {spread_minutes}}}'
     lines = ["tenants:"]
@@ -56,7 +59,8 @@ def fleet_file(size: Size, *, spread_minutes: int = 30, retention: str = "{}") -
         names = itertools.islice(_names(f"{tenant}-prod"), min(left, size.sharing))
         instances = ", ".join(f"{{name: {name}, zone: {ZONE}}}" for name in names)
         whose = f"id: {tenant}, name: Bench {number}, project: {tenant}-prod, timezone: America/Sao_Paulo"
-        lines.append(f"  - {{{whose}, schedule: {schedule}, retention: {retention}, instances: [{instances}]}}")
+        terms = f"schedule: {schedule}, retention: {retention}, entitlements: {entitlements}"
+        lines.append(f"  - {{{whose}, {terms}, instances: [{instances}]}}")
         left -= size.sharing
     return "\n".join(lines) + "\n"
 

@@ -81,23 +81,24 @@ def measure(size: Size, nights: int) -> Measured:
 def night(system: System) -> None:
     """From before the first slot until no point lives. Raises RuntimeError if one lives too long."""
     began = system.cloud.now
-    while system.cloud.now - began < SLOTS or _living(system):
+    while system.cloud.now - began < SLOTS or living(system):
         system.minute()
         if system.cloud.now - began > NIGHT_MAX:
             raise RuntimeError(f"points still live after {NIGHT_MAX}")
     system.run(timedelta(minutes=10))  # the audit's and health's ticks
 
 
-def read(size: Size, retention: str = "{}") -> fleet.Reading:
-    """The generated fleet file, with this retention (YAML)."""
+def read(size: Size, retention: str = "{}", entitlements: str = "{}") -> fleet.Reading:
+    """The generated fleet file, with this retention and these entitlements (YAML)."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fleet.yaml"
-        path.write_text(fleet_file(size, retention=retention), encoding="utf-8")
+        path.write_text(fleet_file(size, retention=retention, entitlements=entitlements), encoding="utf-8")
         reading = fleet.read(path)
     if reading.mistakes:
         raise RuntimeError(f"the generated fleet file is wrong: {reading.mistakes[0]}")
     return reading
 
 
-def _living(system: System) -> bool:
+def living(system: System) -> bool:
+    """Whether anything of a point is left to do."""
     return bool(system.documents.find(query("points", datetime.max.replace(tzinfo=UTC))))

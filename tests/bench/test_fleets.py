@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.bench import deletion, memory, report
+from tests.bench import copies, deletion, memory, report
 from tests.bench.fleets import DISKS, Layout, Size, fleet_file
 
 from snapkeep import fleet
@@ -61,3 +61,25 @@ def test_the_end_of_a_small_fleets_points_is_counted_snapshot_by_snapshot(layout
     assert measured.used.calls["snapshots.delete"] >= size.disks
     assert measured.used.calls["snapshots.list"] >= size.projects
     assert 0 < measured.minutes <= 60
+
+
+@pytest.mark.parametrize("layout", ["shared", "apart"])
+def test_a_small_fleets_copies_by_the_moment_are_counted_disk_by_disk(layout: Layout) -> None:
+    size = Size(layout, 4)
+    measured = copies.measure(size, "moment")
+    assert measured.copies == size.instances
+    assert measured.calls["snapshots.insert"] == 2 * size.disks
+    for method in ("insert", "get", "delete"):
+        assert measured.calls[f"instantSnapshots.{method}"] == size.disks
+    assert measured.calls["disks.insert"] == 0
+    assert set(measured.calls) <= set(report.COPIES_METHODS["moment"])
+
+
+@pytest.mark.parametrize("layout", ["shared", "apart"])
+def test_a_small_fleets_copies_through_temporary_disks_are_counted_disk_by_disk(layout: Layout) -> None:
+    size = Size(layout, 4)
+    measured = copies.measure(size, "temporary_disk")
+    assert measured.copies == size.instances
+    for method in ("disks.insert", "snapshots.insert", "disks.get", "disks.delete"):
+        assert measured.calls[method] == size.disks
+    assert set(measured.calls) <= set(report.COPIES_METHODS["temporary_disk"])

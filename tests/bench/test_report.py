@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from tests.bench import cold, deletion, floor, memory, plans, report, rest
+from tests.bench import cold, copies, deletion, floor, memory, plans, report, rest
 from tests.bench.fleets import Size
 from tests.bench.meter import Used
 from tests.bench.proc import Machine
@@ -44,6 +44,11 @@ def over_rest(size: Size, *, peak_mb: int) -> rest.Measured:
 def deleted(size: Size) -> deletion.Measured:
     calls = Counter({"snapshots.get": size.disks, "snapshots.delete": size.disks, "snapshots.list": size.disks // 10})
     return deletion.Measured(size, size.disks, Used(reads=2 * size.disks, writes=size.disks, calls=calls), minutes=45)
+
+
+def copied(size: Size, *, lists: int) -> copies.Measured:
+    one = dict.fromkeys(("disks.insert", "snapshots.insert", "disks.get", "disks.delete"), size.disks)
+    return copies.Measured(size, "temporary_disk", size.instances, Counter(one | {"snapshots.list": lists}), minutes=61)
 
 
 def results(*, lists: int = 15, peaks_mb: tuple[int, int] = (100, 101)) -> report.Results:
@@ -111,6 +116,22 @@ def test_plans_are_shown_beside_sorts_and_must_not_grow_faster() -> None:
 def test_a_deletion_is_counted_by_the_snapshot() -> None:
     page = report.page(results())
     assert "| 100 instances share a project, 100 | 2.100 | 1.000 | 1.000 | 0.100 | 2.00 | 1.00 | 45 |" in page
+
+
+def test_a_copy_is_counted_by_the_disk_and_held_to_the_aim_of_its_way() -> None:
+    small, large = Size("shared", 100), Size("shared", 1000)
+    measured = [copied(large, lists=300), copied(small, lists=90)]
+    whole = report.Results(MACHINE, "abc1234", "2026-11-23", copies=measured)
+    (aim,) = report.aims(whole)
+    assert "through temporary disks, where 100 instances share a project" in aim.what
+    assert (aim.found, aim.met) == ("4.100 to 4.300", True)
+    page = report.page(whole)
+    first = "| 100 instances share a project, 100 | 4.300 | 1.000 | 1.000 | 1.000 | 1.000 | 0.000 | 0.300 | 61 |"
+    assert f"{first}\n| 100 instances share a project, 1,000 | 4.100 |" in page
+    assert "by the moment, home included" not in page
+    missed = report.Results(MACHINE, "abc1234", "2026-11-23", copies=[copied(small, lists=300)])
+    (aim,) = report.aims(missed)
+    assert (aim.found, aim.met) == ("5.000 to 5.000", False)
 
 
 def test_the_page_says_where_and_when_it_was_measured() -> None:
