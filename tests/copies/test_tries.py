@@ -11,10 +11,11 @@ from tests.makers import PROJECT, REGION, THEN, ZONE, copy_of, disk, operation, 
 from snapkeep import cloud
 from snapkeep import documents as d
 from snapkeep.cloud import InsertDisk, InsertSnapshot
-from snapkeep.copies import tries
+from snapkeep.copies import sets, tries
 from snapkeep.copies.rules import COPY_DEADLINE
 from snapkeep.copies.tries import Facts
 from snapkeep.creation.rules import LOOK_MIN
+from snapkeep.retention import deletion
 
 NOW = THEN + timedelta(hours=1)
 LATER = NOW + timedelta(minutes=20)
@@ -202,6 +203,15 @@ def test_what_is_not_what_was_asked_for_is_no_copy(wrong: dict[str, Any], failur
     step = tries.step(at, AWAY, owner, Facts({found.name: found}), LATER)
     assert code(step) == failure
     assert copied(step).state == ("copying" if again else "failed")
+
+
+def test_a_copy_that_strayed_is_known_by_its_id_so_that_it_can_go() -> None:
+    at = answered(begun("moment")[0])
+    found = made(at, locations=("us",))
+    step = tries.step(at, AWAY, OWNER, Facts({found.name: found}), LATER)
+    assert code(step) == "wrong_location"
+    strayed = sets.as_point(replace(at, copies={AWAY: copied(step)}), AWAY)
+    assert [(ref.name, ref.id) for ref in deletion.known(strayed)] == [(found.name, found.id)]
 
 
 def test_an_old_snapshot_of_the_disk_itself_is_not_the_copy_of_a_temporary_one() -> None:

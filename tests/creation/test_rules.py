@@ -719,6 +719,8 @@ def test_a_hopeless_point_ends_only_when_nothing_of_it_is_alive() -> None:
     assert ended.point.state == "failed"
     assert ended.point.failure is not None
     assert ended.point.failure.code == "wrong_location"
+    strayed = ended.point.disks[0].snapshot
+    assert (strayed.id, strayed.status) == (wrong.id, None), "known, so that it can go with the point"
     assert [(o.name, o.outcome) for o in ended.outcomes] == [("sk-2", "succeeded")]
 
 

@@ -586,7 +586,9 @@ def _judge_snapshot(
         return _failing(disk, point, "name_taken", message, now)
     if found.locations != (disk.snapshot.location,):
         message = f"{found.link} lies in {', '.join(found.locations)}, not in {disk.snapshot.location}"
-        return _failing(disk, point, "wrong_location", message, now, pause=None)
+        # By its id it goes with the copy: what lies elsewhere would not be adopted by its name.
+        strayed = replace(disk, snapshot=replace(disk.snapshot, id=found.id))
+        return _failing(strayed, point, "wrong_location", message, now, pause=None)
     whole, wanted = _whole(point, disk), tenant.kms_keys.get(disk.snapshot.location)
     if found.status == "READY" and found.size_gb < whole.size_gb:
         message = f"{found.link} holds {found.size_gb} GB of {whole.size_gb}"

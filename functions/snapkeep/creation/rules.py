@@ -527,7 +527,9 @@ def _judge_disk(
         return attempt_failed(disk, "disk_replaced", message, now, pause=None)
     if found.locations != (disk.snapshot.location,):
         message = f"{found.link} lies in {', '.join(found.locations)}, not in {disk.snapshot.location}"
-        return attempt_failed(disk, "wrong_location", message, now, pause=None)
+        # By its id it goes with the point: what lies elsewhere would not be adopted by its name.
+        strayed = replace(disk, snapshot=replace(disk.snapshot, id=found.id))
+        return attempt_failed(strayed, "wrong_location", message, now, pause=None)
     return judge_seen(disk, found, point, now, instant.created_at if instant else None)
 
 
