@@ -296,6 +296,36 @@ def test_an_entitlement_that_ends_in_the_middle_ends_the_try_and_leaves_no_disk(
 
 
 @pytest.mark.parametrize("way", ["moment", "temporary_disk"])
+@pytest.mark.parametrize("what", ["it ends", "it moves", "a pause"])
+def test_what_has_changed_since_a_run_read_it_counts_right_before_anything_is_asked_for(way: str, what: str) -> None:
+    one, id = begin(way)
+
+    def met(effect: str) -> None:
+        if effect != "commit copy.copying":
+            return
+        if what == "a pause":
+            one.pause(creation=d.Paused(fleet=True))
+        elif what == "it ends":
+            one.change(d.Tenant, entitlements=d.Entitlements())
+        else:
+            moved = d.InterRegionBackup(region="us-west1", valid_until="2027-12-31")
+            one.change(d.Tenant, entitlements=d.Entitlements(inter_region_backup=moved))
+
+    one.effects.after = met
+    one.run_until(lambda: one.state(id) == "copying")
+    one.effects.after = lambda effect: None
+    one.run(3 * MINUTE)
+    assert [effect for effect in one.effects.seen if effect.startswith("start sk-")] == []
+    if what == "a pause":
+        one.pause()
+        one.run_until(lambda: one.settled(id), 8 * HOUR)
+        is_whole(one, id)
+    else:
+        one.run_until(lambda: one.settled(id))
+        assert one.failure(id) == "not_entitled"
+
+
+@pytest.mark.parametrize("way", ["moment", "temporary_disk"])
 def test_what_is_encrypted_with_a_customers_key_is_not_copied_without_one_for_the_region(way: str) -> None:
     key = "projects/p/locations/southamerica-east1/keyRings/r/cryptoKeys/k"
     one = Copying(kms_keys={REGION: key})

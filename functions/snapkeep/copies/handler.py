@@ -85,7 +85,7 @@ class _Run:
     ports: Ports
     compute: Breaker
     fleet: Fleet
-    tenants: Mapping[str, Held[d.Tenant]]
+    tenants: dict[str, Held[d.Tenant]]
     controls: d.Controls | None
     away: dict[str, Transient] = field(default_factory=dict)  # regions that did not take what they were asked for
 
@@ -334,6 +334,8 @@ def _said(failure: d.Failure) -> dict[str, str]:
 
 def _start(run: _Run, work: _Work, step: Step) -> None:
     """Ask for what a committed step begins, and note what was answered."""
+    if not step.starts or not _may_start_by_now(run, work):
+        return  # what may be asked for at a later look is asked for then
     operations: dict[str, str] = {}
     refusals: dict[str, d.Failure] = {}
     fault: Transient | None = None
@@ -348,8 +350,18 @@ def _start(run: _Run, work: _Work, step: Step) -> None:
                 break  # the rest is asked for at the next look
             case None:
                 pass  # something has that name: read-back shows whether it is ours
-    if step.starts:
-        _note_answers(run, work, operations, refusals, fault)
+    _note_answers(run, work, operations, refusals, fault)
+
+
+def _may_start_by_now(run: _Run, work: _Work) -> bool:
+    """Whether nobody has paused it and it is still bought, read anew: a run is minutes long, and what is stored in
+    another region stays there for a while."""
+    run.controls = run.fleet.controls()
+    owner = run.fleet.tenant(work.point.tenant).get(d.Tenant)
+    if owner is None:
+        return False
+    run.tenants[work.point.tenant] = owner
+    return run.may_start(work) and tries.not_entitled(owner.value, work.region, run.ports.clock.now()) is None
 
 
 def _ask(run: _Run, work: _Work, change: InsertSnapshot | InsertDisk) -> str | d.Failure | Transient | None:
