@@ -435,6 +435,7 @@ class CopyDisk(Part, frozen=True, kw_only=True):
     attempts: int = 1  # over all tries of the copy, so that each has names of its own
     first_attempt: int = 1  # of the present try
     temporary: TemporaryDisk | None = None
+    former_temporaries: list[str] = []  # numeric ids of those of former attempts: what was made of them is ours
     operation: str | None = None
     failure: Failure | None = None
     retry_at: datetime | None = None

@@ -171,12 +171,14 @@ def test_a_temporary_disk_that_fails_is_removed_and_made_again(effect: Any) -> N
 def test_a_temporary_disk_that_somebody_else_removes_is_made_again() -> None:
     one, id = begin("temporary_disk")
     one.run_until(lambda: bool(one.asked("copy")))
-    for disk in one.cloud.disks():
-        if disk["name"] in one.temporaries():
-            one.cloud.remove_disk(cloud.partial_link(disk["selfLink"]))
+    removed = [disk for disk in one.cloud.disks() if disk["name"] in one.temporaries()]
+    for disk in removed:
+        one.cloud.remove_disk(cloud.partial_link(disk["selfLink"]))
     one.cloud.add_fault(Fault(method="snapshots.insert", effect=OperationFails(), count=2))
     one.run_until(lambda: one.settled(id), 8 * HOUR)
     assert one.copy_of(id).state == "verified"
+    known = {former for disk in one.copy_of(id).disks for former in disk.former_temporaries}
+    assert {disk["id"] for disk in removed} >= known != set(), "what was made of them is still known as the copy's"
     assert one.temporaries() == []
 
 

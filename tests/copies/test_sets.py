@@ -183,11 +183,11 @@ def test_a_copy_that_is_asked_for_is_new_and_goes_through_temporary_disks() -> N
 
 
 def test_a_copy_that_is_tried_again_knows_its_former_snapshots_its_holds_and_since_when_it_is_wanted() -> None:
-    first = copy(state="failed", holds=[HOLD], requested_at=THEN)
+    first = copy(state="failed", holds=[HOLD], requested_at=THEN, late_told=True)
     second = sets.asked_for(first, by="snapkeep", reason="r", lock_days=7, now=THEN + DAY)
-    assert (second.disks, second.holds) == (first.disks, [HOLD])
+    assert (second.disks, second.holds, second.late_told) == (first.disks, [HOLD], True)
     assert (second.requested_at, second.wanted_since) == (THEN + DAY, THEN)
     third = sets.asked_for(replace(second, state="failed"), by="snapkeep", reason="r", lock_days=7, now=THEN + 2 * DAY)
     assert third.wanted_since == THEN
     anew = sets.asked_for(replace(first, state="deleted"), by="snapkeep", reason="r", lock_days=7, now=THEN + DAY)
-    assert anew.wanted_since is None
+    assert (anew.wanted_since, anew.late_told) == (None, True)

@@ -268,6 +268,23 @@ def test_a_disk_that_is_not_what_was_asked_for_is_not_copied_from(wrong: dict[st
     assert step.starts == ()
 
 
+def test_of_a_disk_that_comes_when_the_try_is_lost_no_snapshot_is_asked_for() -> None:
+    at = verified("temporary_disk")
+    at = replace(at, disks=[*at.disks, replace(at.disks[0], id="2", name="other")])
+    begun = tries.step(at, AWAY, OWNER, Facts(HOME), NOW)
+    assert begun is not None
+    names = [change.name for change in begun.starts]
+    refused = d.Failure(code="outside_residency", message="no")
+    known = tries.answered(begun.point, AWAY, {names[0]: "o"}, {names[1]: refused}, None, NOW)
+    assert known is not None
+    found = temporary(known.point)
+    step = tries.step(known.point, AWAY, OWNER, Facts(HOME, {found.link: found}), LATER)
+    assert (copied(step).state, code(step)) == ("failed", "outside_residency")
+    assert step is not None
+    assert [(one.name, one.outcome) for one in step.outcomes] == [(names[0], "failed")]
+    assert (step.intents, step.starts, [one.name for one in step.removes]) == ((), (), [names[0]])
+
+
 def test_a_disk_under_the_id_of_another_is_never_removed() -> None:
     at = with_disk()
     other = temporary(at, id="601")

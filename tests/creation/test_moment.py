@@ -445,15 +445,21 @@ def test_snapshots_that_cannot_be_made_of_instant_snapshots_are_made_of_the_disk
     one.settled()
 
 
-def test_a_disk_that_is_replaced_before_the_moment_is_taken_fails_the_point() -> None:
+def test_a_disk_that_is_replaced_before_the_moment_is_taken_fails_the_point_and_what_was_made_of_it_goes() -> None:
     one = bought()
-    one.watched.before = lambda change: one.cloud.replace_disk(one.disks[0])
+
+    def once(change: cloud.Change) -> None:
+        one.watched.before = lambda change: None
+        one.cloud.replace_disk(one.disks[0])
+
+    one.watched.before = once
     one.ask()
     assert one.finish().state == "failed"
     assert one.failure().code == "disk_replaced"
     assert one.the_point().copies[SECOND].state == "failed"
     one.minutes(30)
     assert one.moment.state == "released"
+    assert one.left() == []
     one.settled()
 
 

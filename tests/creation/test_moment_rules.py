@@ -225,7 +225,8 @@ def test_what_an_operation_may_still_make_is_waited_for_as_long_as_that_runs() -
         ({"created_at": PAST}, False),
         ({"labels": {"snapkeep-tenant": "acme", "snapkeep-point": "another"}}, False),
         ({"labels": {}}, False),
-        ({"source_disk_id": "999"}, False),
+        ({"source_disk": STRANGE}, False),
+        ({"source_disk_id": "999"}, True),  # the disk was replaced right before our own request came
     ],
 )
 def test_what_nobody_noted_is_asked_to_go_only_if_it_is_ours_in_everything(changes: dict[str, Any], ours: bool) -> None:

@@ -292,6 +292,22 @@ def test_snapshots_of_a_failed_copy_that_nobody_noted_are_adopted_and_go(tempora
     assert not scene.copy_there(ids[0])
 
 
+def test_what_a_former_try_left_of_its_own_temporary_disk_goes_too() -> None:
+    scene = Scene(KEEP_ALL, entitlements=bought())
+    id = scene.take()
+    scene.copy(id, state="failed", noted=False, temporary=True)
+    copy = scene.point(id).copies[US]
+    (disk,) = copy.disks
+    assert disk.temporary is not None
+    assert disk.temporary.id is not None
+    later = replace(disk, temporary=None, former_temporaries=[disk.temporary.id])
+    began = scene.cloud.now  # a later try, which came to nothing
+    copies = {US: replace(copy, disks=[later], started_at=began)}
+    scene.change(d.Point, "points", id, copies=copies)
+    scene.wait(9 * DAY)
+    assert (scene.copy_states(), scene.copy_there(id)) == (["deleted"], False)
+
+
 @pytest.mark.parametrize("what", ["labels", "location", "source_disk"])
 def test_what_only_looks_like_a_copys_snapshot_is_left_alone(what: str) -> None:
     scene = Scene(KEEP_ALL, entitlements=bought())

@@ -599,5 +599,6 @@ def _ended_at(tenant: d.Tenant, region: str, now: datetime) -> datetime:
 def _ended_record(region: str, at: datetime, now: datetime) -> Record:
     kept = at + rules.UNENTITLED_GRACE
     detail = {"region": region, "ended_at": at.isoformat(), "kept_until": kept.isoformat()}
-    event = Event("copy.unentitled", f"{region}|{at.isoformat()}", detail)
+    # An add-on that came back may end as of the same day again: that is told again.
+    event = Event("copy.unentitled", f"{region}|{at.isoformat()}|{now.isoformat()}", detail)
     return Record(now, ACTOR, "entitlement.ended", ".", "observed", detail, event)

@@ -119,7 +119,8 @@ def asked_for(before: Copy | None, *, by: str, reason: str, lock_days: int, now:
     """The copy of a verified point that is to be made now, through temporary disks.
 
     `before`: the one that failed or was deleted, of which what is known of its snapshots stays: those that may still
-    exist go with the new copy, whose attempts go on from theirs. Its holds stay too, and since when a copy is wanted.
+    exist go with the new copy, whose attempts go on from theirs. Its holds stay too, since when a copy is wanted, and
+    that people were told that it is late.
     """
     failed = before if before is not None and before.state == "failed" else None
     return Copy(
@@ -132,6 +133,7 @@ def asked_for(before: Copy | None, *, by: str, reason: str, lock_days: int, now:
         reason=reason,
         lock_until=now + timedelta(days=lock_days),
         holds=before.holds if before else [],
+        late_told=before.late_told if before else False,
         next_at=now,
     )
 

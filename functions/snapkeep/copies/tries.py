@@ -176,6 +176,7 @@ def _next_attempt(
             asked_at=now,
         )
         temporary = disk.temporary if _serves(disk) else made
+    given_up = disk.temporary.id if disk.temporary is not None and disk.temporary != temporary else None
     # Whether it failed or was given up, something of it may be there: it goes when the copy does.
     superseded = [*disk.superseded, disk.snapshot] if disk.attempts and not _of_disk(disk) else disk.superseded
     return replace(
@@ -184,6 +185,7 @@ def _next_attempt(
         superseded=[one for one in superseded if one.status != GONE],
         attempts=attempt,
         temporary=temporary,
+        former_temporaries=[*disk.former_temporaries, *([given_up] if given_up else [])],
         operation=None,
         failure=None,
         retry_at=None,
@@ -335,12 +337,6 @@ def _judge(point: Point, region: str, tenant: Tenant, facts: Facts, now: datetim
         disk = _judge_disk(before, point, view, tenant, facts, now)
         if disk.failure and not before.failure:
             outcomes.append(_outcome(disk, point, None))
-        made = disk.temporary if _of_disk(disk) and not disk.failure else None
-        if may_start and made is not None and made.status == "READY":
-            # The end of its making, and that its snapshot is asked for, are one commit.
-            outcomes.append(Outcome(made.name, "succeeded"))
-            disk = replace(disk, temporary=replace(made, ready_at=now))
-            intents.append(snapshot_change(point, region, disk, tenant))
         disks.append(disk)
     judged = replace(copy, disks=disks)
     if all(creation.is_ready(_view(disk, point)) for disk in disks):
@@ -350,7 +346,8 @@ def _judge(point: Point, region: str, tenant: Tenant, facts: Facts, now: datetim
 
     hopeless = next((disk.failure for disk in disks if disk.failure and disk.retry_at is None), None)
     if now >= copy.deadline or hopeless:
-        alive = any(creation.is_alive(_view(disk, point), view, now) for disk in disks)
+        # A temporary disk that is there has come to its end: nobody will ask for its snapshot any more.
+        alive = any(creation.is_alive(_view(disk, point), view, now) for disk in disks if not _is_made(disk))
         if now >= copy.deadline or not alive:
             return _ended(
                 point, region, hopeless or _too_late(judged, point, now), facts, tenant, now, judged, outcomes
@@ -359,10 +356,15 @@ def _judge(point: Point, region: str, tenant: Tenant, facts: Facts, now: datetim
         return Step(_with_copy(point, region, waiting), outcomes=tuple(outcomes))
 
     for index, disk in enumerate(disks if may_start else ()):
-        if disk.failure and disk.retry_at and disk.retry_at <= now and _is_clear(disk):
+        if disk.temporary is not None and _is_made(disk):
+            # The end of its making, and that its snapshot is asked for, are one commit.
+            outcomes.append(Outcome(disk.temporary.name, "succeeded"))
+            disks[index] = replace(disk, temporary=replace(disk.temporary, ready_at=now))
+            intents.append(snapshot_change(point, region, disks[index], tenant))
+        elif disk.failure and disk.retry_at and disk.retry_at <= now and _is_clear(disk):
             disks[index] = _next_attempt(disk, point, region, tenant, copy.way, now)
             intents.append(_ask_of(point, region, disks[index], tenant))
-        elif not disk.failure and _is_unasked(disk) and all(one.name != disk.snapshot.name for one in intents):
+        elif not disk.failure and _is_unasked(disk):
             starts.append(_ask_of(point, region, disk, tenant))
             if disk.temporary is not None and _of_disk(disk):
                 # It may come as long after this as after it was first asked for.
@@ -379,6 +381,12 @@ def _judge(point: Point, region: str, tenant: Tenant, facts: Facts, now: datetim
         starts=(*intents, *starts),
     )
     return _cleaned(taken, region, facts, tenant, now)
+
+
+def _is_made(disk: CopyDisk) -> bool:
+    """Whether the present attempt has its temporary disk, and its snapshot is not asked for yet."""
+    made = _of_disk(disk) and not disk.failure
+    return made and disk.temporary is not None and disk.temporary.status == "READY"
 
 
 def _is_unasked(disk: CopyDisk) -> bool:

@@ -587,7 +587,7 @@ def release(point: Point, tenant: str, seen: Seen, now: datetime) -> Step[Change
     """Ask for what holds a moment to go, again until it is read to be gone.
 
     What is ours has the numeric id that was noted when it was read; one that nobody read is adopted only if it is of
-    the right disk, or group, and made after the point was begun. Members of a group go with it.
+    the disk's name, or of the group, and made after the point was begun. Members of a group go with it.
     """
     moment = _moment(point)
     asked_at = moment.asked_at or point.updated_at
@@ -674,7 +674,9 @@ def _is_ours(
         case InstantRef(), InstantSnapshot():
             labels = {"snapkeep-tenant": tenant, "snapkeep-point": point.id}
             mine = all(found.labels.get(key) == value for key, value in labels.items())
-            return mine and found.source_disk_id == ref.disk
+            # By the disk's link: our own request, which names the disk, may have met another one under that name.
+            of = next((rules.disk_link(point, disk) for disk in point.disks if disk.id == ref.disk), None)
+            return mine and found.source_disk == of
         case GroupRef(), InstantSnapshotGroup():
             return found.consistency_group == ref.policy
         case _:

@@ -42,16 +42,22 @@ class Origin:
     region: str
     role: Literal["home", "copy"]
     sources: Mapping[str, Set[str]]  # a disk's id -> ids of the disks that its snapshots may be made from
+    since: datetime | None  # they are not older; None: none was ever asked for
 
 
 def origin(point: Point, region: str | None) -> Origin:
     """Of the snapshots of a point at home (None), or of its copy in a region: made from its own disks, of which an
     instant snapshot is one too, or from the temporary disks of the copy."""
     if region is None:
-        return Origin(point.instance.region, "home", {disk.id: {disk.id} for disk in point.disks})
-    temporary = {disk.id: disk.temporary.id for disk in point.copies[region].disks if disk.temporary}
-    made_from = {disk.id: {disk.id, temporary.get(disk.id) or disk.id} for disk in point.disks}
-    return Origin(region, "copy", made_from)
+        return Origin(point.instance.region, "home", {disk.id: {disk.id} for disk in point.disks}, point.started_at)
+    sources = {disk.id: {disk.id} for disk in point.disks}
+    for copied in point.copies[region].disks:
+        mine = sources.setdefault(copied.id, set())
+        mine.update(copied.former_temporaries)
+        if copied.temporary is not None and copied.temporary.id is not None:
+            mine.add(copied.temporary.id)
+    # Of any try: the copy says only when the last one was begun.
+    return Origin(region, "copy", sources, point.started_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +123,8 @@ def _is_ours(point: Point, tenant: str, theirs: Origin, disk: PointDisk, found: 
         found.name in names
         and found.source_disk_id in theirs.sources[disk.id]
         and found.locations == (theirs.region,)
-        and point.started_at is not None
-        and found.created_at >= point.started_at - CLOCK_SKEW
+        and theirs.since is not None
+        and found.created_at >= theirs.since - CLOCK_SKEW
         and all(found.labels.get(key) == value for key, value in labels.items())
     )
 
