@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from tests.retention.scene import DAY, HOUR, INSTANCE_ID, NOW, PROJECT, REGION, US, VAULT, ZONE, Death, Scene, meets
 
 from snapkeep import documents as d
+from snapkeep.messages import Nudge, parse
 from snapkeep.retention import orphans
 from snapkeep_local.faults import ErrorBefore, Fault
 
@@ -411,6 +412,14 @@ def test_a_snapshot_that_is_gone_from_a_copy_is_noted_there_and_the_point_at_hom
     assert (one.instance.copies.verified, one.instance.retention.incomplete) == (1, 1)
     one.wait(9 * DAY)
     assert one.copy_states() == ["verified", "verified"], "the older one is kept instead, this one for a person to see"
+
+
+def test_when_the_newest_copy_is_gone_entitlements_is_woken_to_tell_which_is_the_newest_then() -> None:
+    one, id = with_copies()
+    one.cloud.remove_snapshot(link(one.copy_names(id)[-1]))
+    one.tick()
+    assert one.instance.copies.newest == {}
+    assert [parse(body) for body in one.bus.outbox("snapkeep-entitlements")] == [Nudge(tenants=["acme"])]
 
 
 def test_a_copys_snapshot_that_is_there_although_it_was_read_to_be_gone_is_a_stranger() -> None:

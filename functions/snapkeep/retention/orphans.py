@@ -85,7 +85,8 @@ def look(ports: Ports) -> None:
             _write(fleet, vault, replace(vault.value, failure=failure), [], now)
             continue
         changed |= _compare(ports, fleet, vault, listed, now)
-    hints.nudge(ports.bus, changed, "audit", "health")
+    # Which copy is the newest then, only `entitlements` counts.
+    hints.nudge(ports.bus, changed, "audit", "entitlements", "health")
 
 
 def _taken_on(ports: Ports, fleet: Fleet, due: Held[d.Vault], now: datetime) -> Held[d.Vault] | None:
