@@ -320,6 +320,10 @@ class InstanceRef(Part, frozen=True, kw_only=True):
     region: str
 
 
+GONE: Final = "GONE"
+"""The `status` of a snapshot that Snapkeep deleted, or found to be gone when it was to delete it."""
+
+
 class SnapshotRef(Part, frozen=True, kw_only=True):
     project: str
     name: str
@@ -469,7 +473,8 @@ class Copy(Part, frozen=True, kw_only=True):
     @property
     def is_stored(self) -> bool:
         """Whether snapshots of it may exist."""
-        return self.state != "deleted" and bool(self.disks)
+        refs = (ref for disk in self.disks for ref in (disk.snapshot, *disk.superseded))
+        return self.state != "deleted" and any(ref.status != GONE for ref in refs)
 
 
 Trigger = Literal["scheduled", "pre_maintenance", "on_demand", "pre_restore"]

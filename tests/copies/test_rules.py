@@ -223,6 +223,9 @@ EXPIRY = d.Expiry(was="verified", reason="no rule keeps it", decided_at=THEN, de
         (stored("expiring", expiry=EXPIRY), AWAY, {"verified": 1, "bytes": 700}),
         (stored("expiring", expiry=replace(EXPIRY, begun_at=THEN)), AWAY, {"bytes": 700}),
         (stored("deleted"), AWAY, {}),
+        (stored("failed"), AWAY, {"missing": 1, "bytes": 700}),
+        (stored("copying"), AWAY, {"waiting": 1}),
+        (stored("requested"), AWAY, {"waiting": 1}),
     ],
 )
 def test_a_copy_is_counted_by_what_it_is_and_whether_it_is_bought(
@@ -233,6 +236,18 @@ def test_a_copy_is_counted_by_what_it_is_and_whether_it_is_bought(
     assert replace(here, newest={}) == d.CopyWork(**counts)
     gone = rules.counted(here, with_copy(copy), with_copy(None), bought)
     assert replace(gone, newest={}) == d.CopyWork()
+
+
+def test_what_was_read_of_a_copy_before_its_last_step_is_counted_with_it() -> None:
+    copying = with_copy(stored("copying"))  # one snapshot was read to be READY, another is waited for
+    began = rules.counted(d.CopyWork(), with_copy(copy_of("requested")), with_copy(stored("copying", disks=[])), AWAY)
+    assert rules.counted(began, copying, with_copy(stored("verified")), AWAY).bytes == 700
+
+
+def test_snapshots_of_a_copy_that_are_gone_have_no_bytes() -> None:
+    once = stored("failed").disks[0]
+    disks = [once, replace(once, snapshot=replace(once.snapshot, status=d.GONE))]
+    assert rules.counted(d.CopyWork(), None, with_copy(stored("failed", disks=disks)), AWAY).bytes == 700
 
 
 @pytest.mark.parametrize("state", ["creating", "failed"])

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from tests.makers import THEN, copy_of, point, point_disk
 
 from snapkeep.copies import sets
-from snapkeep.documents import Copy, CopyDisk, Expiry, Failure, Hold, InstantRef, Moment, Point, SnapshotRef
+from snapkeep.documents import GONE, Copy, CopyDisk, Expiry, Failure, Hold, InstantRef, Moment, Point, SnapshotRef
 
 US, WEST = "us-east1", "us-west1"
 DAY = timedelta(days=1)
@@ -27,6 +27,15 @@ def copy(region: str = US, **changes: Any) -> Copy:
     ]
     fields: dict[str, Any] = {"disks": disks, "started_at": THEN, "verified_at": THEN, "lock_until": THEN + 7 * DAY}
     return copy_of(**{"state": "verified"} | fields | changes)
+
+
+def gone(**changes: Any) -> Copy:
+    """A copy whose snapshots were deleted."""
+    whole = copy()
+    there = [(disk.snapshot, disk.superseded) for disk in whole.disks]
+    refs = [(replace(one, status=GONE), [replace(old, status=GONE) for old in others]) for one, others in there]
+    disks = [replace(disk, snapshot=x, superseded=y) for disk, (x, y) in zip(whole.disks, refs, strict=True)]
+    return replace(whole, disks=disks, **changes)
 
 
 def stored(**changes: Any) -> Point:
@@ -145,6 +154,8 @@ def test_a_point_is_held_while_any_of_its_sets_is() -> None:
         ({"copies": {US: copy(state="deleted")}}, [None]),
         ({"copies": {US: copy(state="requested", disks=[])}}, [None]),
         ({"copies": {US: copy(state="requested")}}, [None, US]),  # what former tries left
+        ({"copies": {US: gone(state="requested")}}, [None]),  # and what of them is read to be gone
+        ({"copies": {US: gone(state="failed")}}, [None]),
         ({"copies": {US: copy(), WEST: copy(WEST, state="failed")}}, [None, US, WEST]),
     ],
     ids=str,

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from snapkeep import cloud
 from snapkeep.copies import sets
 from snapkeep.creation.slots import ONE_DAY, first_instant
-from snapkeep.documents import Copy, CopyWork, Failure, InterRegionBackup, Newest, Point, Tenant
+from snapkeep.documents import GONE, Copy, CopyWork, Failure, InterRegionBackup, Newest, Point, Tenant
 
 COPY_DEADLINE: Final = timedelta(hours=24)
 """From the beginning of a try until the copy must be verified: a region that is away is waited for no longer."""
@@ -226,6 +226,8 @@ def _counts(point: Point, bought: str | None) -> Iterator[_Counts]:
     for region, copy in point.copies.items():
         mine = region == bought
         stored = copy.is_stored
+        # Of a try that runs no commit but its last is counted, and its snapshots are read before that.
+        refs = [] if copy.state in ("requested", "copying") else [disk.snapshot for disk in copy.disks]
         late = copy.late_told and copy.state in ("requested", "copying", "failed") and mine
         yield _Counts(
             verified=int(mine and is_whole(copy)),
@@ -233,7 +235,7 @@ def _counts(point: Point, bought: str | None) -> Iterator[_Counts]:
             lagging=int(late),
             missing=int(mine and copy.state == "failed"),
             unentitled=int(stored and not mine),
-            bytes=sum(disk.snapshot.bytes for disk in copy.disks) if stored else 0,
+            bytes=sum(ref.bytes for ref in refs if ref.status != GONE) if stored else 0,
         )
 
 

@@ -21,10 +21,7 @@ from snapkeep import cloud
 from snapkeep.cloud import DeleteSnapshot, Snapshot
 from snapkeep.copies import sets
 from snapkeep.creation.rules import CLOCK_SKEW, SnapshotOutcome, breach_due, snapshot_name, taken_at
-from snapkeep.documents import Failure, Instance, Newest, Point, PointDisk, SnapshotRef, Tenant
-
-GONE: Final = "GONE"
-"""The `status` of a snapshot that Snapkeep deleted, or found to be gone when it was to delete it."""
+from snapkeep.documents import GONE, Failure, Instance, Newest, Point, PointDisk, SnapshotRef, Tenant
 
 FIRST_LOOK: Final = timedelta(minutes=1)
 """After a deletion was asked for, until it is worth reading back: it takes seconds."""
