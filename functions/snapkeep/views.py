@@ -435,7 +435,7 @@ def _set(point: d.Point, region: str | None) -> SetLine:
         lock_until=one.lock_until,
         disks=len(refs),
         ready=sum(ref.status == "READY" and ref.name not in one.gone for ref in refs),
-        bytes=sum(ref.bytes for ref in refs),
+        bytes=sum(ref.bytes for ref in refs if ref.status != d.GONE),
     )
 
 
@@ -443,6 +443,8 @@ def _set(point: d.Point, region: str | None) -> SetLine:
 
 
 Verdict = Literal["keep", "expire", "undo", "wait", "delete", "deleting"]
+
+NOTHING_STORED: Final = "nothing of it is stored"
 
 KEPT: Final[tuple[Verdict, ...]] = ("keep", "undo")
 """Verdicts on what something keeps."""
@@ -572,9 +574,12 @@ def _planned(
     policy: d.Retention | None,
 ) -> InstanceRetention:
     weighed: dict[str | None, list[d.Point]] = {None: [point for point in points if None in sets.stored(point)]}
+    empty: dict[str | None, list[d.Point]] = {}
     for region in sorted({region for point in points for region in point.copies}):
         known = [point for point in points if region in point.copies and point.copies[region].state != "deleted"]
-        weighed[region] = [sets.as_point(point, region) for point in known]
+        nothing = [p for p in known if p.copies[region].state == "failed" and not p.copies[region].is_stored]
+        weighed[region] = [sets.as_point(point, region) for point in known if point not in nothing]
+        empty[region] = [sets.as_point(point, region) for point in nothing]
     plans: dict[str | None, rules.RetentionPlan] = {}
     failures: list[str] = []
     for where, some in weighed.items():
@@ -583,7 +588,14 @@ def _planned(
         except (rules.UnsafePlan, ValueError) as unsafe:  # as function `expire` does: the others have theirs
             failures.append(str(unsafe))
     late = {sets.name_of(point.id, there) for point in points for there, copy in point.copies.items() if _is_late(copy)}
-    lines = {where: [_line_of(decided, where, late) for decided in plan.decisions] for where, plan in plans.items()}
+    # A copy of which nothing came to be is told, and neither weighed nor ever deleted.
+    told = {
+        where: [*plan.decisions, *(rules.Decided(p, rules.Keep((NOTHING_STORED,))) for p in empty.get(where, ()))]
+        for where, plan in plans.items()
+    }
+    lines = {where: [_line_of(decided, where, late) for decided in some] for where, some in told.items()}
+    for some in lines.values():
+        some.sort(key=lambda line: line.taken_at, reverse=True)
     return InstanceRetention(
         id=one.id,
         name=one.name,

@@ -171,6 +171,19 @@ def test_copies_that_go_are_counted_apart(copied: World) -> None:
     assert view.going == sum(line.decision not in views.KEPT for line in one.points)
 
 
+def test_a_copy_that_failed_before_anything_of_it_was_stored_never_goes(copied: World) -> None:
+    path = next(path for path, _ in copied.documents_in("tenants/alpha/points/20261029"))
+    one = copied.read(d.Point, path)
+    copies = one.copies | {BOUGHT: replace(one.copies[BOUGHT], disks=[])}
+    copied.put((path, replace(one, copies=copies)))
+    before = seen(copied).copies_going
+    copied.clock.move(days=10)  # longer than what is left of a failed try is kept
+    view = seen(copied)
+    (line,) = [line for line in view.instances[0].copies if line.state == "failed"]
+    assert (line.decision, line.reasons, line.bytes) == ("keep", ["nothing of it is stored"], 0)
+    assert view.copies_going == before
+
+
 def test_an_add_on_that_ends_before_the_moment_that_is_asked_for_keeps_nothing_then(copied: World) -> None:
     owner = copied.read(d.Tenant, "tenants/alpha")
     soon = d.InterRegionBackup(region=BOUGHT, valid_until="2026-11-30")

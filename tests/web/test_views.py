@@ -301,6 +301,13 @@ def test_the_sets_of_a_point_stand_side_by_side_home_first() -> None:
     assert (waiting.state, waiting.late, waiting.disks, waiting.taken_at) == ("requested", True, 0, None)
 
 
+def test_what_is_read_to_be_gone_of_a_set_has_no_bytes() -> None:
+    disk = point_disk(snapshot=snapshot_ref(name="sk-1", id="1", status="GONE", bytes=5))
+    gone = d.CopyDisk(id="1", name=disk.name, snapshot=disk.snapshot)
+    lines = views.sets_of(point(state="deleted", disks=[disk], copies={"us-east1": copy_of("deleted", disks=[gone])}))
+    assert [(line.disks, line.ready, line.bytes) for line in lines] == [(1, 0, 0), (1, 0, 0)]
+
+
 def test_a_tenant_without_health_is_shown_all_the_same() -> None:
     world = World()
     world.put(("tenants/acme", tenant()), (f"tenants/acme/instances/{INSTANCE_ID}", instance()))
