@@ -594,8 +594,8 @@ def _planned(
         for where, plan in plans.items()
     }
     lines = {where: [_line_of(decided, where, late) for decided in some] for where, some in told.items()}
-    for some in lines.values():
-        some.sort(key=lambda line: line.taken_at, reverse=True)
+    for of_region in lines.values():
+        of_region.sort(key=lambda line: line.taken_at, reverse=True)
     return InstanceRetention(
         id=one.id,
         name=one.name,
@@ -605,7 +605,7 @@ def _planned(
         override=one.override,
         holds=one.holds,
         points=lines.get(None, []),
-        copies=[line for where, of_region in lines.items() if where is not None for line in of_region],
+        copies=[line for where, there in lines.items() if where is not None for line in there],
         kept_by=dict(plans[None].kept_by) if None in plans else {},
         failure="; ".join(failures) or None,
     )
