@@ -285,6 +285,25 @@ def test_of_a_disk_that_comes_when_the_try_is_lost_no_snapshot_is_asked_for() ->
     assert (step.intents, step.starts, [one.name for one in step.removes]) == ((), (), [names[0]])
 
 
+@pytest.mark.parametrize("status", ["CREATING", "RESTORING"])
+@pytest.mark.parametrize("was_answered", [True, False])
+def test_a_disk_that_does_not_say_yet_what_it_is_made_of_is_ours_by_its_labels(status: str, was_answered: bool) -> None:
+    at, _ = begun("temporary_disk")
+    at = answered(at) if was_answered else at
+    found = temporary(at, source_snapshot_id=None, status=status)
+    step = tries.step(at, AWAY, OWNER, Facts(disks={found.link: found}), LATER)
+    assert step is not None
+    assert code(step) is None
+    known = copied(step).disks[0].temporary
+    assert known is not None
+    assert known.id == "600"
+    other = temporary(at, source_snapshot_id="10")
+    step = tries.step(step.point, AWAY, OWNER, Facts(disks={other.link: other}), LATER)
+    assert step is not None
+    assert code(step) == "source_gone"
+    assert [one.id for one in step.removes] == ["600"]
+
+
 def test_a_disk_under_the_id_of_another_is_never_removed() -> None:
     at = with_disk()
     other = temporary(at, id="601")

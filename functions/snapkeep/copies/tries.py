@@ -555,7 +555,7 @@ def _judge_temporary(
         other = replace(disk, temporary=replace(temporary, status=GONE))
         return _failing(other, point, "name_taken", f"{found.link} exists and is not ours", now)
     seen = replace(disk, temporary=replace(temporary, id=found.id, status=found.status))
-    if found.source_snapshot_id != _whole(point, disk).snapshot.id:
+    if not _may_be_of_home(disk, found, point):
         message = f"{found.link} is made of snapshot {found.source_snapshot_id}, which has taken the name of home's"
         return _failing(seen, point, "source_gone", message, now, pause=None)
     wanted = disk_change(point, disk, tenant).kms_key
@@ -580,9 +580,19 @@ def _is_ours(disk: CopyDisk, found: Disk, point: Point, tenant: Tenant) -> bool:
     assert disk.temporary is not None
     if disk.temporary.id is not None:
         return found.id == disk.temporary.id
-    made = disk.temporary.operation is not None or found.source_snapshot_id == _whole(point, disk).snapshot.id
+    made = disk.temporary.operation is not None or _may_be_of_home(disk, found, point)
     claimed = labels(tenant.id, point, "temporary")
     return made and all(found.labels.get(key) == value for key, value in claimed.items())
+
+
+def _may_be_of_home(disk: CopyDisk, found: Disk, point: Point) -> bool:
+    """Whether a disk is made of the home snapshot, or does not say yet what of: nothing promises that from the start.
+
+    One that is taken for a stranger is left alone for ever.
+    """
+    if found.source_snapshot_id is None and found.status in ("CREATING", "RESTORING"):
+        return True
+    return found.source_snapshot_id == _whole(point, disk).snapshot.id
 
 
 def _judge_snapshot(
