@@ -288,6 +288,17 @@ def test_what_is_known_of_a_former_try_stays_with_the_copy_that_is_asked_for(bou
     assert (bought.the_point().copies[US].disks, bought.the_point().copies[US].holds) == (former.disks, [hold])
 
 
+def test_a_copy_that_has_lost_a_snapshot_may_be_made_again_and_what_is_left_of_it_goes_with_the_new_one(
+    bought: World,
+) -> None:
+    lock = bought.clock.now() + timedelta(days=90)
+    former = copy_there(bought, "verified", gone=["sk-boot-1"], lock_until=lock)
+    ask_copy(bought)
+    copy = bought.the_point().copies[US]
+    assert (copy.state, copy.gone, copy.disks) == ("requested", [], former.disks)
+    assert copy.lock_until == lock, "no later policy shortens it"
+
+
 # --- holds --------------------------------------------------------------------------------------------------------
 
 

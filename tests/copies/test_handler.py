@@ -12,7 +12,7 @@ from tests.copies.scene import AWAY, HOUR, MINUTE, Copying, bought
 from tests.makers import copy_of
 from tests.retention.scene import DAY, INSTANCE_ID, PROJECT, REGION, VAULT, ZONE, meets
 
-from snapkeep import cloud
+from snapkeep import cloud, commands
 from snapkeep import documents as d
 from snapkeep.copies import handler, rules
 from snapkeep.copies.rules import UNENTITLED_GRACE
@@ -499,6 +499,30 @@ def test_a_copy_that_is_late_is_told_once() -> None:
     assert reasons.count("the last try failed: deadline") == len(reasons) - 1 > 1
     assert one.copy_of(id).late_told
     assert one.instance.copies.lagging == 1
+
+
+def test_a_copy_that_lost_a_snapshot_is_made_again_and_all_of_it_goes_in_the_end() -> None:
+    one = Copying()
+    id = one.take_whole()
+    one.copy(id, region=AWAY)
+    (lost, left) = one.copy_names(id, AWAY)
+    one.cloud.remove_snapshot(f"projects/{VAULT}/global/snapshots/{lost}")
+    incomplete = one.point(id)
+    one.put(
+        f"tenants/acme/points/{id}",
+        replace(incomplete, copies={AWAY: replace(incomplete.copies[AWAY], gone=[lost])}),
+    )
+    asked = commands.Asked(by="anna@vendor.example", key="k", sha256="s")
+    commands.request_copy(one.ports, asked, "acme", id, commands.CopyAsk(reason="it lost a snapshot"))
+    one.run_until(lambda: one.settled(id))
+    assert (one.state(id), one.copy_of(id).gone, one.temporaries()) == ("verified", [], [])
+    assert one.contents(id, AWAY) == one.contents(id)
+    assert one.snapshot(left) is not None
+    gone_at = one.cloud.now - 40 * DAY
+    one.change(d.Tenant, entitlements=d.Entitlements(), copies_ended={AWAY: gone_at})
+    one.weigh()
+    one.wait(10 * DAY)
+    assert (one.state(id), one.copy_there(id, AWAY)) == ("deleted", False)
 
 
 def test_copies_that_are_no_longer_bought_are_told_once_and_are_copies_again_when_they_are() -> None:

@@ -118,10 +118,11 @@ def holds_of(point: Point) -> Iterator[tuple[str | None, list[Hold]]]:
 def asked_for(before: Copy | None, *, by: str, reason: str, lock_days: int, now: datetime) -> Copy:
     """The copy of a verified point that is to be made now, through temporary disks.
 
-    `before`: the one that failed or was deleted, of which what is known of its snapshots stays: those that may still
-    exist go with the new copy, whose attempts go on from theirs. Its holds stay too, since when a copy is wanted, and
-    that people were told that it is late.
+    `before`: the one that failed, was deleted or is incomplete, of which what is known of its snapshots stays: those
+    that may still exist go with the new copy, whose attempts go on from theirs. Its holds and its lock stay too, since
+    when a copy is wanted, and that people were told that it is late.
     """
+    lock_until = now + timedelta(days=lock_days)
     failed = before if before is not None and before.state == "failed" else None
     return Copy(
         state="requested",
@@ -131,7 +132,7 @@ def asked_for(before: Copy | None, *, by: str, reason: str, lock_days: int, now:
         wanted_since=(failed.wanted_since or failed.requested_at) if failed else None,
         requested_by=by,
         reason=reason,
-        lock_until=now + timedelta(days=lock_days),
+        lock_until=max(lock_until, before.lock_until or lock_until) if before else lock_until,
         holds=before.holds if before else [],
         late_told=before.late_told if before else False,
         next_at=now,
