@@ -1,5 +1,6 @@
 """One try at a copy, step by step: what is asked for, what counts as made, and what is left behind."""
 
+from dataclasses import replace as replaced
 from datetime import timedelta
 from typing import Any
 
@@ -155,6 +156,14 @@ def test_a_copy_that_cannot_be_made_fails_by_name_and_lets_the_moment_go(
     assert step.starts == ()
     assert copied(step).next_at is None
     assert step.point.moment is None or step.point.moment.state == "releasing"
+
+
+def test_what_home_is_encrypted_with_counts_also_when_the_fleet_file_no_longer_names_the_key() -> None:
+    keyed = {"sk-home-1": replaced(HOME["sk-home-1"], kms_key=f"{HOME_KEY}/cryptoKeyVersions/1")}
+    step = tries.step(verified("temporary_disk"), AWAY, OWNER, Facts(keyed), NOW)
+    assert (copied(step).state, code(step)) == ("failed", "no_kms_key")
+    other = tries.step(verified("temporary_disk"), AWAY, buyer(kms_keys={AWAY: AWAY_KEY}), Facts(keyed), NOW)
+    assert copied(other).state == "copying"
 
 
 @pytest.mark.parametrize(

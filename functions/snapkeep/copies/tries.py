@@ -230,12 +230,11 @@ def step(point: Point, region: str, tenant: Tenant, facts: Facts, now: datetime)
 
 def refused(point: Point, region: str, tenant: Tenant, facts: Facts, now: datetime) -> Failure | None:
     """Why a copy must not or cannot be begun, or begun again; None if it can."""
-    copy = point.copies.get(region)
     if (why := not_entitled(tenant, region, now)) is not None:
         return why
-    if (why := no_kms_key(point, region, tenant)) is not None:
+    if (why := no_kms_key(point, region, tenant, facts.snapshots)) is not None:
         return why
-    if copy is not None and copy.way == "moment":
+    if point.copies[region].way == "moment":
         missing = [d.name for d in point.disks if not _has_instant(point, d)]
         if missing or point.moment is None or point.moment.state != "taken":
             message = f"the moment of {', '.join(missing) or point.id} is not held any more"
@@ -243,8 +242,6 @@ def refused(point: Point, region: str, tenant: Tenant, facts: Facts, now: dateti
         return None
     if point.state != "verified" or point.gone:
         return Failure(code="source_gone", message=f"{point.id} is not verified and complete any more")
-    if copy is None:
-        return None
     away = [d.snapshot.name for d in point.disks if not _is_there(d.snapshot, facts.snapshots)]
     if away:
         return Failure(code="source_gone", message=f"{', '.join(away)} of {point.id} cannot be read to be READY"[:500])
@@ -259,12 +256,18 @@ def not_entitled(tenant: Tenant, region: str, now: datetime) -> Failure | None:
     return Failure(code="not_entitled", message=message)
 
 
-def no_kms_key(point: Point, region: str, tenant: Tenant) -> Failure | None:
-    """Why a copy would not be encrypted as its home is: with a customer's key, of which the region has none."""
+def no_kms_key(
+    point: Point, region: str, tenant: Tenant, found: Mapping[str, Snapshot] | None = None
+) -> Failure | None:
+    """Why a copy would not be encrypted as its home is: with a customer's key, of which the region has none.
+
+    `found`: the home snapshots by name, where they were read; they may have a key that the fleet file names no more.
+    """
     if region in tenant.kms_keys:
         return None
     home = tenant.kms_keys.get(point.instance.region)
-    keyed = [disk.name for disk in point.disks if disk.kms_key or home]
+    used = {name for name, snapshot in (found or {}).items() if snapshot.kms_key}
+    keyed = [disk.name for disk in point.disks if disk.kms_key or home or disk.snapshot.name in used]
     if not keyed:
         return None
     message = (
