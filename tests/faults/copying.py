@@ -100,6 +100,9 @@ def _of_moment(cloud: Cloud, point: Stored) -> Iterator[str]:
     present = {ref["id"] for ref in point["moment"]["instants"]} if point["moment"] else set()
     if made_of != {None} and not made_of <= present:
         yield f"{point['id']}: verified, and of the moments {made_of}, where the present one is {present}"
+    given_up = {ref["id"] for ref in point["moment"]["superseded"]} - {None} if point["moment"] else set()
+    if made_of & given_up:
+        yield f"{point['id']}: verified, and of instant snapshots of a moment that was given up: {made_of & given_up}"
     moments = {
         cloud.moment(_link(disk["snapshot"])) for disk in point["disks"] if cloud.snapshot(*_named(disk["snapshot"]))
     }

@@ -92,12 +92,16 @@ def _kept(stored: Stored, tenant: str, point: Stored, now: datetime) -> Iterator
     for what, holder in (("it", point), ("its instance", instance), ("its tenant", owner)):
         if any(hold["until"] is None or now < hold["until"] for hold in holder["holds"]):
             yield f"{what} is held"
+    if region is not None and (addon is None or addon["region"] != region):
+        since = owner["copies_ended"].get(region)
+        if since is None or now < since + UNBOUGHT_KEPT:
+            yield f"it is no longer bought only since {since}"
+        return
     lost_at = instance["lost_at"]
     if lost_at is None:
         if instance["breach_at"] and not point["expiry"]["override"]:
             yield "its instance is in breach"
-        mine = region is None or (addon is not None and addon["region"] == region)
-        if mine and point["id"] == newest(stored, tenant, instance["id"], region):
+        if point["id"] == newest(stored, tenant, instance["id"], region):
             yield "it is the newest verified of its instance"
     if region is None and addon is not None:
         copy = point["copies"].get(addon["region"])
@@ -109,11 +113,6 @@ def _kept(stored: Stored, tenant: str, point: Stored, now: datetime) -> Iterator
     if point["expiry"]["was"] == "failed":
         if now < point["requested_at"] + FAILED_KEPT:
             yield f"it failed only at {point['requested_at']}"
-        return
-    if region is not None and (addon is None or addon["region"] != region):
-        since = owner["copies_ended"].get(region)
-        if since is None or now < since + UNBOUGHT_KEPT:
-            yield f"it is no longer bought only since {since}"
         return
     if point["gone"]:
         yield "it is incomplete"

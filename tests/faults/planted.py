@@ -19,6 +19,9 @@ class Bug:
     guard: str  # stands exactly once in the file
     without: str
     found: str  # what a finding must say
+    also: tuple[
+        tuple[str, str, str], ...
+    ] = ()  # what else goes, where one guard stands behind another: file, guard, ...
 
 
 def searched(tree: Path, seeds: int) -> subprocess.CompletedProcess[str]:
@@ -38,10 +41,11 @@ def is_missed(bug: Bug, folder: Path) -> None:
     """Fails unless some seed finds what goes wrong without the guard."""
     for part in ("functions", "infra", "tests/faults"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    file = folder / bug.file
-    text = file.read_text(encoding="utf-8")
-    assert text.count(bug.guard) == 1, f"{bug.file} has the guard {text.count(bug.guard)} times"
-    file.write_text(text.replace(bug.guard, bug.without), encoding="utf-8")
+    for name, guard, without in ((bug.file, bug.guard, bug.without), *bug.also):
+        file = folder / name
+        text = file.read_text(encoding="utf-8")
+        assert text.count(guard) == 1, f"{name} has the guard {text.count(guard)} times"
+        file.write_text(text.replace(guard, without), encoding="utf-8")
     run = searched(folder, SEEDS_MAX)
     assert run.returncode == 1, f"not caught by {SEEDS_MAX} seeds:\n{run.stdout[-500:]}{run.stderr[-2000:]}"
     assert re.search(bug.found, run.stdout), run.stdout[-1000:] + run.stderr[-1000:]
