@@ -784,7 +784,11 @@ def keys_cover_regions(tenant: Mapping[str, Any], at: At) -> None:
     copies = picked(tenant, "entitlements", "inter_region_backup", "region")
     regions = {cloud.region_of(zone) for zone in zones(tenant)} | ({copies} if copies else set())
     for region in sorted(regions - set(keys)) if keys else ():
-        (at / "kms_keys").wrong(f"no key for {region}: what is stored there is encrypted with Google's own keys")
+        if region == copies:
+            left = "what is encrypted with a customer's key at home is not copied there (no_kms_key)"
+        else:
+            left = "what is stored there is encrypted with Google's own keys"
+        (at / "kms_keys").wrong(f"no key for {region}: {left}")
 
 
 def dr_has_a_place(tenant: Mapping[str, Any], at: At) -> None:

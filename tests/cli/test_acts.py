@@ -89,6 +89,8 @@ def test_a_copy_can_be_held_apart_from_its_point(api: str, world: World, copied:
     assert point.holds == []
     assert f"{copied[3]}@us-east1" in done(api, "hold", "list", "--tenant", "gamma")
     assert "held until it is released: case 4711" in done(api, "points", "show", copied[3])
+    shown = done(api, "fleet", "show", "gamma")
+    assert f"held: the copy of {copied[3]} in us-east1 until it is released: case 4711" in shown
 
 
 def test_a_plan_shows_copies_below_the_points_of_their_instance(api: str, copied: list[str]) -> None:

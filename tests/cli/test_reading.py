@@ -69,7 +69,7 @@ def test_the_fleets_health_tells_of_ticks_and_bad_messages(api: str) -> None:
     assert said["paused"]["deletion"]["fleet"] is False
     table = run(api, "fleet", "health").stdout
     assert "not yet" in table
-    assert "0 points (0 B) will go in the next 7 days" in table
+    assert "0 points or copies (0 B) will go in the next 7 days" in table
     assert "1 rejected messages" in table
 
 
@@ -100,6 +100,19 @@ def test_a_tenant_is_shown(api: str) -> None:
     said = read(api, "fleet", "show", "beta")
     assert (said["tenant"]["id"], said["state"], len(said["instances"])) == ("beta", "breached", 1)
     assert "in breach since" in run(api, "fleet", "show", "beta").stdout
+
+
+def test_why_points_failed_is_said_once_below_them_in_one_piece(api: str, world: World) -> None:
+    why = d.Failure(code="no_consistency_group", message="no consistency group on acme-pam-1-boot. Make one: gcloud x")
+    path = "tenants/alpha/points/{}"
+    failed = [one["id"] for one in read(api, "points", "list", "--tenant", "alpha")[:2]]
+    for id in failed:
+        point = world.read(d.Point, path.format(id))
+        world.put((path.format(id), replace(point, state="failed", disks=[], failure=why)))
+    lines = run(api, "fleet", "show", "alpha", COLUMNS="80").stdout.splitlines()
+    assert [line for line in lines if why.message in line] == [f"{why.code}: {why.message}"]
+    assert sum(line.startswith(tuple(failed)) and line.rstrip().endswith(why.code) for line in lines) == 2
+    assert "at home in z-1: nothing was asked for" in run(api, "points", "show", failed[0]).stdout
 
 
 @pytest.mark.parametrize("id", ["nobody", "..", "a/b", "ACME", "%2e%2e"])

@@ -624,7 +624,10 @@ WARNED: list[tuple[Mapping[str, Any], list[str]]] = [
     ({"rpo_hours": 24, "deployment": "private_saas"}, []),
     (
         {"kms_keys": {"us-west1": KEY.format("us")}, "entitlements": COPIES},
-        ["kms_keys: no key for southamerica-east1", "kms_keys: no key for us-east1"],
+        [
+            "kms_keys: no key for southamerica-east1: what is stored there is encrypted with Google's own keys",
+            "kms_keys: no key for us-east1: what is encrypted with a customer's key at home is not copied there",
+        ],
     ),
     (
         {"entitlements": DR},

@@ -220,7 +220,7 @@ def show(output: Output, tenant: str) -> None:
     )
     output.line(f"keep {policy_words(t.retention)}")
     if bought := t.entitlements.inter_region_backup:
-        output.line(f"keep of copies in {bought.region} {policy_words(bought.retention)}")
+        output.line(f"keep of copies in {bought.region}: {policy_words(bought.retention)}")
     for sentence in _decided(view):
         output.line(sentence)
     for missing in t.unmatched:
@@ -261,7 +261,7 @@ def show(output: Output, tenant: str) -> None:
                 moment(p.requested_at),
                 len(p.disks),
                 size(sum(disk.snapshot.bytes for disk in p.disks)),
-                f"{p.failure.code}: {p.failure.message}" if p.failure else p.reason,
+                p.failure.code if p.failure else p.reason,
             )
             for p in view.points[:POINTS_SHOWN]
         ],
@@ -269,6 +269,10 @@ def show(output: Output, tenant: str) -> None:
         text=("WHY",),
         spare=("TRIGGER", "BYTES", "DISKS", "REQUESTED"),
     )
+    # Below the table and once: a message may hold commands, which are to be copied in one piece.
+    failures = (p.failure for p in view.points[:POINTS_SHOWN] if p.failure)
+    for said in dict.fromkeys(f"{why.code}: {why.message}" for why in failures):
+        output.line(said)
 
 
 def _print_regions(output: Output, view: views.TenantView) -> None:
@@ -318,6 +322,7 @@ def _decided(view: views.TenantView) -> Iterator[str]:
         if line.stands:
             until = f"until {moment(line.hold.until)}" if line.hold.until else "until it is released"
             of = "all of it" if line.subject == "." else line.name
+            of = f"the copy of {of} in {line.copy}" if line.copy else of
             yield f"held: {of} {until}: {line.hold.reason} ({line.hold.id})"
 
 
@@ -406,7 +411,7 @@ def health_(output: Output) -> None:
                 t.running,
                 t.going,
                 "".join(STRIP[t.days[day]] for day in sorted(t.days)[-14:]),
-                copies(t.copies),
+                copies(t.copies) or (f"{t.copies['verified']:,} verified" if t.copies.get("verified") else ""),
                 ", ".join(t.unprotected),
             )
             for t in tenants
@@ -442,7 +447,8 @@ def _print_totals(output: Output, f: d.FleetHealth) -> None:
         lost = f"{count(f.incomplete, 'point')} lost a snapshot"
         output.line(f"{lost}: `snapkeep points orphans` names them, `snapkeep retention plan` says incomplete")
     output.line(f"{f.rejected} rejected messages, {f.dead_letters} dead letters in 7 days")
-    output.line(f"{count(f.going, 'point')} ({size(f.going_bytes)}) will go in the next 7 days, as far as can be told")
+    sets = count(f.going, "point or copy", "points or copies")
+    output.line(f"{sets} ({size(f.going_bytes)}) will go in the next 7 days, as far as can be told")
 
 
 def _print_ticks(output: Output, ticks: list[views.LastTick], now: datetime) -> None:

@@ -194,10 +194,11 @@ def _status(disk: d.PointDisk, one: d.Point) -> str:
 def _print_snapshots(output: Output, p: views.PointView, line: views.SetLine) -> None:
     """The snapshots of one set; of a copy also the temporary disks that it goes through."""
     one = sets.as_point(p, None if line.role == "home" else line.region)
-    if line.role == "copy":
-        output.line(f"copy in {line.region}" + ("" if one.disks else ": nothing is asked for yet"))
-        if not one.disks:
-            return
+    where = f"copy in {line.region}" if line.role == "copy" else f"at home in {line.region}"
+    if not one.disks:
+        output.line(f"{where}: nothing {'is asked for yet' if one.state == 'requested' else 'was asked for'}")
+        return
+    output.line(where)
     through = {disk.id: disk.temporary for disk in p.copies[line.region].disks} if line.role == "copy" else {}
     columns = ("DISK", "ID", "TYPE", "GB", "SNAPSHOT", "PROJECT", "LOCATION", "STATUS", "BYTES", "ATTEMPT")
     rows = [
