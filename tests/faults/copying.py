@@ -305,6 +305,9 @@ def _copied(world: World, stored: Stored) -> Iterator[str]:
                 continue
             if copy is not None and copy["state"] in ("verified", "requested", "copying", "expiring"):
                 continue
+            by_disk = copy is not None and (copy["state"], copy["way"]) == ("failed", "temporary_disk")
+            if by_disk and now < copy["requested_at"] + TRY + SOON:
+                continue  # one full-size try a day
             if _bound_reached(world, owner, len(point["disks"]), now):
                 continue
             why = f"{copy['state']}: {copy['failure']}" if copy else "not there"

@@ -20,8 +20,8 @@ BUGS = [
     Bug(
         "nobody compares the numeric id of the disk",
         RULES,
-        "    if found.source_disk_id != disk.id:\n        # Most likely",
-        "    if not found.source_disk_id:\n        # Most likely",
+        "    if instant is None and found.source_disk_id != disk.id:\n        # Most likely",
+        "    if instant is None and not found.source_disk_id:\n        # Most likely",
         "verified with",
     ),
     Bug(
