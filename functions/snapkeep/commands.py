@@ -934,7 +934,8 @@ def offboard(ports: Ports, asked: Asked, tenant: str, ask: OffboardAsk) -> Offbo
         points = None
         if leaving is not None and leaving.at <= now:
             instead = "Give a day to come: nothing has to be counted for it"
-            points = sum(len(stored) for _, stored in _stored_of(store, lambda one: one.lost_at is None, instead))
+            lost = _stored_of(store, lambda one: one.lost_at is None, instead)
+            points = sum(None in sets.stored(point) for _, stored in lost for point in stored)
         answer = OffboardAnswer(tenant=tenant, offboarding=leaving, points=points, dry_run=ask.dry_run)
         # Discovery makes its instances lost from then on, or finds them again.
         due = [at for at in (owner.value.discover_at, now) if at is not None]

@@ -701,6 +701,16 @@ def test_a_day_that_has_come_says_what_it_lets_go_at_once(world: World) -> None:
     assert later.points is None
 
 
+def test_what_is_stored_as_a_copy_alone_is_no_point_that_goes_with_its_instance(world: World) -> None:
+    put_stored(world, "acme", 3)
+    path = world.documents_in("tenants/acme/points/")[0][0]
+    one = world.read(d.Point, path)
+    disks = [d.CopyDisk(id=disk.id, name=disk.name, snapshot=disk.snapshot) for disk in one.disks]
+    world.put((path, replace(one, state="deleted", copies={US: copy_of("verified", disks=disks)})))
+    ask = OffboardAsk(day="2026-10-20", reason="r", dry_run=True)
+    assert commands.offboard(world.ports, asked("dry"), "acme", ask).points == 2
+
+
 def test_nothing_is_taken_of_a_tenant_that_has_left(world: World) -> None:
     commands.offboard(world.ports, asked("a"), "acme", OffboardAsk(day="2026-10-31", reason="r"))
     with pytest.raises(Clash, match="acme has left at 2026-10-31T03:00:00"):
