@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Container
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +34,7 @@ tenants:
     retention: {keep_last: 1, keep_daily: 3, keep_weekly: 0, keep_monthly: 0, lock_days: 2}
 """
 DAYS = 8
+PROCESS_TIMEOUT_S = 120.0
 COPIED = (
     FLEET
     + """
@@ -286,6 +290,24 @@ def test_the_digest_of_a_demo_is_the_same_wherever_its_fleet_file_lies(tmp_path:
         path.write_text(COPIED)
         _, report = demo.run(fleet.read(path), days=6, seed=1, audit_folder=tmp_path / folder, progress=lambda _: None)
         digests.add(report.digest)
+    assert len(digests) == 1
+
+
+def test_two_processes_come_to_the_same_digest_however_they_hash(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(COPIED)
+    asked = ["--json", "demo", "--days=6", f"--fleet={path}", f"--audit={tmp_path / 'audit'}"]
+    digests = set()
+    for number in ("1", "77"):
+        ran = subprocess.run(  # noqa: S603 - this interpreter, and words of this test
+            [sys.executable, "-m", "snapkeep.cli", *asked],
+            env=os.environ | {"PYTHONHASHSEED": number, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=PROCESS_TIMEOUT_S,
+        )
+        digests.add(json.loads(ran.stdout)["digest"])
     assert len(digests) == 1
 
 
