@@ -457,7 +457,7 @@ def test_orphans_are_listed_by_project(api: str, world: World) -> None:
         project="v1",
         tenants=["alpha"],
         listed_at=now,
-        orphans=[gone(now)],
+        orphans=[gone(now), replace(gone(now), snapshot="sk-b", copy="us-east1")],
         orphans_total=3,
         next_at=now,
         updated_at=now,
@@ -467,7 +467,8 @@ def test_orphans_are_listed_by_project(api: str, world: World) -> None:
     world.put(("vaults/v1", one), ("vaults/v2", other))
     said = done(api, "points", "orphans")
     assert "snapshot_gone  sk-a" in said
-    assert "1 orphan and 2 more in 2 vault projects" in said
+    assert "20261101-o-alpha-app-0badcafe@us-east1" in said
+    assert "2 orphans and 1 more in 2 vault projects" in said
     assert "v2 cannot be listed: forbidden: no" in said
     assert [vault["project"] for vault in read(api, "points", "orphans")] == ["v1", "v2"]
 

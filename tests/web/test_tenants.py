@@ -304,13 +304,14 @@ def test_orphans_are_shown_by_vault_project(admin: FlaskClient, world: World) ->
         tenants=["alpha"],
         listed_at=now,
         next_at=now,
-        orphans=[gone(now)],
-        orphans_total=1,
+        orphans=[gone(now), replace(gone(now), snapshot="sk-b", copy="us-east1")],
+        orphans_total=2,
     )
     world.put(("vaults/v1", vault))
     shown = text(admin.get("/orphans"))
-    assert "1 orphan " in shown
+    assert "2 orphans " in shown
     assert "snapshot is gone sk-a of point 20261101-o-alpha-app-0badcafe of alpha" in shown
+    assert "snapshot is gone sk-b of the copy in us-east1 of point 20261101-o-alpha-app-0badcafe of alpha" in shown
 
 
 def test_orphans_are_not_for_a_client(world: World) -> None:

@@ -312,7 +312,7 @@ def orphans(output: Output) -> None:
                     orphan.snapshot,
                     project,
                     orphan.tenant or "",
-                    orphan.point or "",
+                    sets.name_of(orphan.point, orphan.copy) if orphan.point else "",
                     size(orphan.bytes),
                     moment(orphan.created_at) if orphan.created_at else "",
                     moment(orphan.found_at),
