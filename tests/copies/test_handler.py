@@ -14,11 +14,12 @@ from tests.retention.scene import DAY, INSTANCE_ID, PROJECT, REGION, VAULT, ZONE
 
 from snapkeep import cloud, commands
 from snapkeep import documents as d
-from snapkeep.copies import handler, rules
+from snapkeep.copies import handler, rules, wanted
 from snapkeep.copies.rules import UNENTITLED_GRACE
 from snapkeep.copies.wanted import LOOK_AGAIN_QUIET
 from snapkeep.messages import CopyBatch, Nudge, PointRef
 from snapkeep.ports import Transient
+from snapkeep.store import TenantStore
 from snapkeep_local.faults import (
     DeletionLies,
     DiskFails,
@@ -348,6 +349,35 @@ def test_what_is_encrypted_with_a_customers_key_is_not_copied_without_one_for_th
     made = [one.snapshot(disk.snapshot.name) for disk in one.copy_of(id).disks]
     assert {cloud.key_without_version(found.kms_key or "") for found in made if found} == {there}
     assert one.temporaries() == []
+
+
+def test_a_copy_bought_later_that_lacks_a_key_says_so_once_and_is_made_as_soon_as_the_key_is_there() -> None:
+    key = "projects/p/locations/southamerica-east1/keyRings/r/cryptoKeys/k"
+    one = Copying(entitlements=d.Entitlements(), kms_keys={REGION: key})
+    ids = [one.take_whole(), one.take_whole()]
+    one.cloud.advance(one.cloud.now + DAY)
+    one.change(d.Tenant, entitlements=bought(), entitlements_at=one.cloud.now)
+    one.run(3 * HOUR)
+    assert [one.failure(id) for id in ids] == ["no_kms_key"] * 2
+    copy = one.copy_of(ids[0])
+    assert (copy.state, copy.disks, copy.next_at, copy.late_told) == ("failed", [], None, True)
+    events = one.told("copy.missing")
+    assert sorted(event["data"]["point"] for event in events) == sorted(ids)
+    for event in events:
+        assert (event["data"]["being_made"], event["data"]["failure"]["code"]) == (False, "no_kms_key")
+        assert f"kms_keys has none for {AWAY}" in event["data"]["failure"]["message"]
+    assert [record["outcome"] for record in one.records("copy.failed")] == ["refused"] * 2
+    assert one.asked("copy") == one.asked("temporary") == []
+    work = one.instance.copies
+    assert (work.missing, work.lagging, work.waiting) == (2, 2, 0)
+    stored = TenantStore(one.memory, "acme").walk(d.Point, "instance_points", INSTANCE_ID)
+    assert work == wanted.weigh([p.value for p in stored], one.instance, one.read(d.Tenant), one.cloud.now).work
+
+    there = "projects/p/locations/us-east1/keyRings/r/cryptoKeys/k"
+    one.change(d.Tenant, kms_keys={REGION: key, AWAY: there}, entitlements_at=one.cloud.now)
+    one.run_until(lambda: all(one.state(id) == "verified" and one.settled(id) for id in ids), 4 * HOUR)
+    made = [one.snapshot(disk.snapshot.name) for id in ids for disk in one.copy_of(id).disks]
+    assert {cloud.key_without_version(found.kms_key or "") for found in made if found} == {there}
 
 
 def test_nothing_is_asked_for_outside_the_two_regions_whatever_is_stored() -> None:

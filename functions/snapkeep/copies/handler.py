@@ -531,7 +531,7 @@ def _settle(
         some = steps[start : start + POINTS_AT_ONCE]
         for point, _, after in some:
             work = rules.counted(work, point.value, after, region)
-        work = replace(work, missing=max(work.missing - sum(_was_uncounted(one, after) for _, one, after in some), 0))
+        work = replace(work, missing=max(work.missing - sum(_was_uncounted(one) for _, one, _ in some), 0))
         if current is None or (not some and work == current.value.copies):
             return
         records = [_missing_record(one, after, now) for _, one, after in some]
@@ -542,27 +542,30 @@ def _settle(
             current = store.get(d.Instance, "instances", instance.value.id)
 
 
-def _was_uncounted(one: wanted.Found, after: d.Point) -> bool:
-    """Whether a copy that is asked for now was missing without an entry that says so."""
+def _was_uncounted(one: wanted.Found) -> bool:
+    """Whether a copy that has an entry now was missing without one that says so."""
     before = one.point.copies.get(one.region)
-    return after.copies[one.region].state == "requested" and (before is None or before.state == "deleted")
+    return before is None or before.state == "deleted"
 
 
 def _missing_record(one: wanted.Found, after: d.Point, now: datetime) -> Record:
-    """That a copy is not there: it is made up, or late."""
+    """That a copy is not there: it is made up, cannot be made, or is late."""
     copy = after.copies[one.region]
     requested = copy.state == "requested" and copy.requested_at == now
     detail = {"instance": after.instance.name, "region": one.region, "reason": one.reason}
     data = told(after, one.region) | {"reason": one.reason, "being_made": copy.state in ("requested", "copying")}
     before = one.point.copies.get(one.region)
-    if before is not None and before.failure:
-        detail["failure"] = f"{before.failure.code}: {before.failure.message}"[:500]
-        data["failure"] = _said(before.failure)
-    why = copy.requested_at.isoformat() if requested else "late"
+    failure = one.lacks or (before.failure if before is not None else None)
+    if failure:
+        detail["failure"] = f"{failure.code}: {failure.message}"[:500]
+        data["failure"] = _said(failure)
+    why = copy.requested_at.isoformat() if requested or one.lacks else "late"
     event = Event("copy.missing", f"{after.id}|{one.region}|{why}", data)
     subject = f"points/{after.id}"
     if requested:
         return Record(now, ACTOR, "copy.requested", subject, "requested", detail, event)
+    if one.lacks:
+        return Record(now, ACTOR, "copy.failed", subject, "refused", detail, event)
     return Record(now, ACTOR, "copy.late", subject, "observed", detail, event)
 
 

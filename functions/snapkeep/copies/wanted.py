@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from snapkeep.copies import rules, sets, tries
 from snapkeep.copies.rules import CATCH_UP_DAYS, CATCH_UP_DISKS_PER_DAY, CATCH_UP_GB_PER_DAY, COPY_LATE
 from snapkeep.creation.rules import REQUEST_GRACE, taken_at
-from snapkeep.documents import Copy, CopyWork, Instance, Point, Tenant
+from snapkeep.documents import Copy, CopyWork, Failure, Instance, Point, Tenant
 from snapkeep.retention import rules as retention
 
 A_DAY: Final = timedelta(hours=24)
@@ -53,6 +53,7 @@ class Found:
     region: str
     can_be_made: bool  # now, were there room in the day
     is_late: bool  # and nobody was told yet
+    lacks: Failure | None = None  # the key without which it is not asked for, where no entry says so yet
 
     @property
     def size(self) -> Spent:
@@ -61,6 +62,8 @@ class Found:
     @property
     def reason(self) -> str:
         copy = self.point.copies.get(self.region)
+        if self.lacks is not None or (copy is not None and _lacked_a_key(copy)):
+            return "not begun: no_kms_key"
         if copy is None:
             return "bought after the point was taken"
         if copy.state == "failed":
@@ -91,6 +94,7 @@ def weigh(points: Sequence[Point], instance: Instance, tenant: Tenant, now: date
             region,
             can_be_made=point in missing and _may_try(point, region, tenant, now),
             is_late=_is_late(point, region, now),
+            lacks=_lacks(point, region, tenant) if point in missing else None,
         )
         for point in points
         if region is not None
@@ -106,7 +110,7 @@ def weigh(points: Sequence[Point], instance: Instance, tenant: Tenant, now: date
         catch_up_disks=instance.copies.catch_up_disks,
         catch_up_bytes=instance.copies.catch_up_bytes,
     )
-    return Weighed(tuple(one for one in found if one.can_be_made or one.is_late), spent, stored, work)
+    return Weighed(tuple(one for one in found if one.can_be_made or one.is_late or one.lacks), spent, stored, work)
 
 
 def _missing(
@@ -150,9 +154,24 @@ def _may_try(point: Point, region: str, tenant: Tenant, now: datetime) -> bool:
     if copy is not None:
         if copy.next_at is not None:
             return False
-        if copy.state == "failed" and copy.way == "temporary_disk" and now < copy.requested_at + A_DAY:
+        came = _lacked_a_key(copy) and region in tenant.kms_keys
+        recent = copy.way == "temporary_disk" and now < copy.requested_at + A_DAY
+        if copy.state == "failed" and recent and not came:
             return False
     return tries.no_kms_key(point, region, tenant) is None
+
+
+def _lacks(point: Point, region: str, tenant: Tenant) -> Failure | None:
+    """The key without which a copy that has no entry is not asked for; None where nothing of it is to be noted."""
+    copy = point.copies.get(region)
+    if copy is not None and (copy.state != "deleted" or copy.next_at is not None):
+        return None
+    return tries.no_kms_key(point, region, tenant)
+
+
+def _lacked_a_key(copy: Copy) -> bool:
+    """Whether it has failed before anything was asked for: a try does not begin without the key."""
+    return copy.state == "failed" and copy.failure is not None and copy.failure.code == "no_kms_key"
 
 
 def can_be_made_up(point: Point, region: str, tenant: Tenant, now: datetime) -> bool:
@@ -176,6 +195,7 @@ def _spent(point: Point, now: datetime) -> Spent:
     recent = any(
         copy.way == "temporary_disk"
         and copy.requested_at > now - A_DAY
+        and not _lacked_a_key(copy)
         and point.state not in ("requested", "creating")
         for copy in point.copies.values()
     )
@@ -200,11 +220,13 @@ def chosen(found: Sequence[Found], spent: Spent) -> Collection[Found]:
 
 
 def acted_on(one: Found, tenant: Tenant, now: datetime, *, request: bool) -> Point:
-    """The point with its copy requested, or with the note that people are told of it."""
+    """The point with its copy requested, or failed for want of a key, or with the note that people are told of it."""
     point, region = one.point, one.region
     copy = point.copies.get(region)
     if request:
         copy = _requested(copy, one, tenant, now)
+    elif one.lacks is not None:
+        copy = replace(_requested(copy, one, tenant, now), state="failed", failure=one.lacks, next_at=None)
     elif one.is_late and copy is not None:
         copy = replace(copy, late_told=True)
     if copy is None or copy == point.copies.get(region):
