@@ -29,6 +29,9 @@ FLEET = Path(__file__).parents[2] / "examples" / "fleet.yaml"
 TO_VERIFY = timedelta(hours=1)
 """What a slot is given to become a verified point."""
 
+TO_COPY = timedelta(hours=1)
+"""What a verified point is given until its copy is verified too."""
+
 CALL_TIMEOUT_S = 10
 PULLS_MAX = 20
 EMULATORS = {"FIRESTORE_EMULATOR_HOST": "firestore", "PUBSUB_EMULATOR_HOST": "pubsub"}
@@ -257,6 +260,12 @@ class Listener:
         return ids
 
 
+def snapshots_told(point: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a point's document says of its snapshots, at home and of its copies."""
+    for one in (point, *point["copies"].values()):
+        yield from (disk["snapshot"] for disk in one["disks"])
+
+
 # --- what should be -----------------------------------------------------------------------------------------------
 
 
@@ -311,8 +320,8 @@ class Expectations:
         told: dict[str, set[str]] = defaultdict(set)
         for points in day.points.values():
             for point in points.values():
-                for disk in point["disks"]:
-                    told[disk["snapshot"]["project"]].add(disk["snapshot"]["name"])
+                for ref in snapshots_told(point):
+                    told[ref["project"]].add(ref["name"])
         projects = {tenant[key] for tenant in day.tenants for key in ("project", "vault_project") if key in tenant}
         assert {project: set(google.snapshots_of(project)) for project in projects} == {
             project: told[project] for project in projects
@@ -353,10 +362,32 @@ class NoAttemptFailed(Expectations):
     def test_every_snapshot_was_asked_for_once(self, day: Day, cloud: Up) -> None:
         """Compute Engine took each from one request, however often that was sent; no attempt failed on the way."""
         log = cloud.ask("state")["log"]
-        refs = [disk["snapshot"] for point in day.all() for disk in point["disks"]]
+        refs = [ref for point in day.all() for ref in snapshots_told(point)]
         told = Counter(f"projects/{ref['project']}/global/snapshots/{ref['name']}" for ref in refs)
         assert Counter(entry["link"] for entry in log if entry["method"] == "snapshots.insert") == told
         assert set(told.values()) == {1}
+
+    def test_every_copy_that_is_bought_is_ready_in_its_region_and_there_is_no_other(
+        self, day: Day, google: Google
+    ) -> None:
+        """Of every point that was verified in time for it."""
+        copied = 0
+        for one in day.protected:
+            bought = one.tenant.get("entitlements", {}).get("inter_region_backup")
+            snapshots = google.snapshots_of(one.vault)
+            for point in day.of(one):
+                assert point["copies"].keys() == ({bought["region"]} if bought else set())
+                if not bought or point["verified_at"] > day.end - TO_COPY:
+                    continue
+                copied += 1
+                copy = point["copies"][bought["region"]]
+                assert copy["state"] == "verified"
+                assert {disk["id"] for disk in copy["disks"]} == one.disk_ids
+                for disk in copy["disks"]:
+                    snapshot = snapshots[disk["snapshot"]["name"]]
+                    assert str(snapshot.id) == disk["snapshot"]["id"]
+                    assert (snapshot.status, list(snapshot.storage_locations)) == ("READY", [bought["region"]])
+        assert copied > 0
 
     def test_every_verified_point_is_told_to_whoever_listens(self, day: Day, google: Google) -> None:
         subscription = f"projects/{google.project}/subscriptions/snapkeep-events"

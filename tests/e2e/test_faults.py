@@ -25,6 +25,7 @@ from tests.e2e.expected import (
     Strangers,
     google_clients,
     read_day,
+    snapshots_told,
 )
 
 pytestmark = pytest.mark.e2e
@@ -93,14 +94,12 @@ class UnderFaults(Expectations):
         log = cloud.ask("state")["log"]
         made = Counter(entry["link"] for entry in log if entry["method"] == "snapshots.insert")
         assert set(made.values()) == {1}
-        told = {snapshot_link(disk["snapshot"]) for point in day.all() for disk in point["disks"]}
+        told = {snapshot_link(ref) for point in day.all() for ref in snapshots_told(point)}
         assert told <= made.keys()
         assert {link.rsplit("/", 1)[1] for link in made.keys() - told} <= failed_attempts(day, google)
 
     def test_no_snapshot_is_there_that_no_point_tells_of(self, day: Day, google: Google) -> None:
-        told = {disk["snapshot"]["name"] for point in day.all() for disk in point["disks"]} | failed_attempts(
-            day, google
-        )
+        told = {ref["name"] for point in day.all() for ref in snapshots_told(point)} | failed_attempts(day, google)
         projects = {tenant[key] for tenant in day.tenants for key in ("project", "vault_project") if key in tenant}
         assert {name for project in projects for name in google.snapshots_of(project)} <= told
 
