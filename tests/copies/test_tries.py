@@ -431,3 +431,14 @@ def test_a_try_that_could_not_be_read_up_to_its_deadline_has_failed_and_still_lo
     assert (copy.state, code(step)) == ("failed", "deadline")
     assert copy.next_at == NOW + COPY_DEADLINE + LOOK_MIN
     assert [one.outcome for one in step.outcomes] == ["failed"]
+
+
+@pytest.mark.parametrize(("state", "told"), [("copying", "timeout"), ("failed", "not_entitled")])
+def test_a_fault_while_a_lost_try_is_cleaned_up_does_not_hide_why_it_failed(state: d.CopyState, told: str) -> None:
+    why = d.Failure(code="not_entitled", message="inter-region backup to us-east1 is not bought now")
+    copy = copy_of(state, failure=why if state == "failed" else None, next_at=NOW)
+    met = d.Failure(code="timeout", message="no answer")
+    later = tries.postponed(point(state="verified", copies={AWAY: copy}), AWAY, met, NOW).copies[AWAY]
+    assert later.failure is not None
+    assert later.failure.code == told
+    assert later.next_at is not None and later.next_at > NOW

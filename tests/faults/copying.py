@@ -310,6 +310,8 @@ def _copied(world: World, stored: Stored) -> Iterator[str]:
                 continue  # one full-size try a day
             if _bound_reached(world, owner, len(point["disks"]), now):
                 continue
+            if copy and any(_is_stuck(world.system.cloud, link, asked) for link, _, asked in _passing(point)):
+                continue  # what the last try left cannot go
             why = f"{copy['state']}: {copy['failure']}" if copy else "not there"
             yield f"{point['id']}: its copy in {addon['region']} is bought and wanted, and is {why}"
 
@@ -349,7 +351,9 @@ def _work(stored: Stored) -> Iterator[str]:
                 counts["verified"] += where == region and whole and not copy["gone"]
                 counts["waiting"] += copy["state"] in ("requested", "copying")
                 counts["unentitled"] += where != region and stored_there
-                counts["bytes"] += sum(disk["snapshot"]["bytes"] for disk in copy["disks"]) if stored_there else 0
+                refs = [disk["snapshot"] for disk in copy["disks"]]
+                if stored_there and copy["state"] not in ("requested", "copying"):
+                    counts["bytes"] += sum(ref["bytes"] for ref in refs if ref["status"] != "GONE")
         said = {name: instance["copies"][name] for name in ("verified", "waiting", "unentitled", "bytes")}
         if said != {name: counts[name] for name in said}:
             yield f"{path}: says of its copies {said}, and its points say {dict(counts)}"

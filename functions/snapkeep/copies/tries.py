@@ -429,6 +429,8 @@ def postponed(
     at = now + wait
     if copy.state == "copying" and copy.deadline is not None:
         at = min(at, max(copy.deadline, now + LOOK_MIN))
+    if copy.state not in ("requested", "copying"):
+        failure = None  # why its try has ended stays what it was
     after = replace(copy, failure=failure or copy.failure, faults=copy.faults + 1, next_at=at)
     return _with_copy(point, region, after)
 
