@@ -167,6 +167,38 @@ def test_what_home_is_encrypted_with_counts_also_when_the_fleet_file_no_longer_n
 
 
 @pytest.mark.parametrize(
+    ("own", "read", "keys", "said"),
+    [
+        ([1], [], {REGION: HOME_KEY}, "a customer's key encrypts data-1, and"),
+        ([], [2], {REGION: HOME_KEY}, "a customer's key encrypts what is at home of data-2, and"),
+        ([], [], {REGION: HOME_KEY}, f"kms_keys has a key for {REGION}, its home, and"),
+        ([1, 2, 3, 4, 5], [], {}, "a customer's key encrypts data-1, data-2, data-3 and 2 more, and"),
+        ([], [], {}, None),
+    ],
+)
+def test_what_lacks_a_key_names_only_disks_that_have_one(
+    own: list[int], read: list[int], keys: dict[str, str], said: str | None
+) -> None:
+    def of_disk(number: int) -> d.PointDisk:
+        home = d.SnapshotRef(project=PROJECT, name=f"sk-home-{number}", location=REGION)
+        key = HOME_KEY if number in own else None
+        return point_disk(id=str(number), name=f"data-{number}", snapshot=home, kms_key=key)
+
+    one = point(disks=[of_disk(number) for number in range(1, 6)])
+    found = {
+        f"sk-home-{number}": snapshot(name=f"sk-home-{number}", kms_key=HOME_KEY if number in read else None)
+        for number in range(1, 6)
+    }
+    failure = tries.no_kms_key(one, AWAY, buyer(kms_keys=keys), found)
+    if said is None:
+        assert failure is None
+        return
+    assert failure is not None
+    assert failure.message.startswith(f"{said} kms_keys has none for {AWAY}: add one to the fleet file, kms_keys: {{")
+    assert failure.message.endswith("}")
+
+
+@pytest.mark.parametrize(
     "changes",
     [{"gone": ["sk-home-1"]}, {"state": "expiring"}, {"state": "deleted"}],
 )

@@ -265,16 +265,27 @@ def no_kms_key(
     """
     if region in tenant.kms_keys:
         return None
-    home = tenant.kms_keys.get(point.instance.region)
+    home = point.instance.region
     used = {name for name, snapshot in (found or {}).items() if snapshot.kms_key}
-    keyed = [disk.name for disk in point.disks if disk.kms_key or home or disk.snapshot.name in used]
-    if not keyed:
+    if keyed := [disk.name for disk in point.disks if disk.kms_key]:
+        why = f"a customer's key encrypts {_some(keyed)}"
+    elif keyed := [disk.name for disk in point.disks if disk.snapshot.name in used]:
+        why = f"a customer's key encrypts what is at home of {_some(keyed)}"
+    elif home in tenant.kms_keys:
+        why = f"kms_keys has a key for {home}, its home"
+    else:
         return None
     message = (
-        f"{', '.join(keyed)} is encrypted with a customer's key, and kms_keys has none for {region}: "
-        f"add one to the fleet file, kms_keys: {{{region}: projects/P/locations/{region}/keyRings/R/cryptoKeys/K}}"
+        f"{why}, and kms_keys has none for {region}: add one to the fleet file, "
+        f"kms_keys: {{{region}: projects/P/locations/{region}/keyRings/R/cryptoKeys/K}}"
     )
     return Failure(code="no_kms_key", message=message[:500])
+
+
+def _some(names: Sequence[str]) -> str:
+    """So few of them that what is said after them is not cut off."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _has_instant(point: Point, disk: PointDisk) -> bool:
