@@ -285,7 +285,7 @@ def test_tiles_are_the_totals_and_mark_only_what_is_wrong() -> None:
     assert shown["breached"] == ("2", "bad")
     assert shown["unprotected"] == ("31", "warn")
     assert shown["dead letters, 7 days"] == ("3", "bad")
-    assert shown["stored"] == ("34.2 TiB", "plain")
+    assert shown["stored at home"] == ("34.2 TiB", "plain")
     assert {tile.tone for tile in tiles(views.fleet(healthy().ports))} == {"plain"}
 
 

@@ -434,7 +434,7 @@ def health_(output: Output) -> None:
 def _print_totals(output: Output, f: d.FleetHealth) -> None:
     output.line(
         f"{f.tenants} tenants, {f.instances} instances: {f.breached} breached, {f.unprotected} unprotected, "
-        f"{f.client_managed} client-managed; {f.running} points running; {size(f.bytes)}"
+        f"{f.client_managed} client-managed; {f.running} points running; {size(f.bytes)} stored at home"
     )
     if f.copies:
         waiting = f.copies.get("waiting", 0)

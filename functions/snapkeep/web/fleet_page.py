@@ -341,7 +341,7 @@ def tiles(view: FleetView) -> list[Tile]:
         Tile("breached", f"{totals.breached:,}", "bad" if totals.breached else "plain"),
         Tile("unprotected", f"{totals.unprotected:,}", "warn" if totals.unprotected else "plain"),
         Tile("running", f"{totals.running:,}"),
-        Tile("stored", size(totals.bytes)),
+        Tile("stored at home", size(totals.bytes)),
         *_copy_tiles(totals.copies),
         Tile("go in 7 days", f"{totals.going:,}"),
         Tile("client-managed", f"{totals.client_managed:,}"),
