@@ -473,4 +473,5 @@ def test_a_fault_while_a_lost_try_is_cleaned_up_does_not_hide_why_it_failed(stat
     later = tries.postponed(point(state="verified", copies={AWAY: copy}), AWAY, met, NOW).copies[AWAY]
     assert later.failure is not None
     assert later.failure.code == told
-    assert later.next_at is not None and later.next_at > NOW
+    assert later.next_at is not None
+    assert later.next_at > NOW
