@@ -27,6 +27,7 @@ from snapkeep.audit.handler import Verdict
 from snapkeep.copies import rules as copies
 from snapkeep.copies import sets
 from snapkeep.copies.tries import no_kms_key
+from snapkeep.copies.wanted import LOOK_AGAIN_QUIET
 from snapkeep.creation import rules as creation
 from snapkeep.creation.slots import first_instant
 from snapkeep.fleet import Entry, Reading, diff
@@ -197,6 +198,7 @@ class GivenUp(Answer, frozen=True, kw_only=True):
     copy: str | None = None  # the copy's region; null: at home
     instance: str  # NAME in ZONE
     locked_until: datetime | None  # before that it does not go all the same
+    kept_until: datetime | None = None  # likewise, of a copy that is no longer bought then: its lock, or its grace
 
 
 class ApplyAnswer(Answer, frozen=True, kw_only=True):
@@ -1206,8 +1208,19 @@ def _given_up(store: TenantStore, before: d.Tenant, after: d.Tenant, now: dateti
             of_copies += len(given) if region is not None else 0
             for point in given[: GIVEN_UP_NAMED_MAX - len(named)]:
                 locked = point.lock_until if point.lock_until and point.lock_until > now else None
-                named.append(GivenUp(point=point.id, copy=region, instance=name, locked_until=locked))
+                kept = _kept_until(after, region, locked, now) if region is not None else None
+                named.append(GivenUp(point=point.id, copy=region, instance=name, locked_until=locked, kept_until=kept))
     return _Given(counted, of_copies, named, deselected)
+
+
+def _kept_until(after: d.Tenant, region: str, locked: datetime | None, now: datetime) -> datetime | None:
+    """Until when a copy stays at least that the tenant has not bought any more; None while it has."""
+    bought = copies.entitled(after, now)
+    if bought is not None and bought.region == region:
+        return None
+    # An end that is dated back takes nothing of the grace.
+    since = max(copies.ended_at(after, region, now) or now, now - LOOK_AGAIN_QUIET)
+    return max(since + copies.UNENTITLED_GRACE, locked or now)
 
 
 def _deselects(before: d.Tenant, after: d.Tenant, instance: d.Instance) -> bool:

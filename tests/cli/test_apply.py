@@ -15,6 +15,7 @@ from tests.web.fleets import put_copies, put_stored, put_tenant
 from tests.web.people import put_people
 
 from snapkeep import documents as d
+from snapkeep.copies.rules import UNENTITLED_GRACE
 from snapkeep.ports import Write
 from snapkeep.wording import moment
 
@@ -116,7 +117,8 @@ def test_an_entry_that_ends_the_add_on_names_the_copies_that_it_gives_up(
     path = tmp_path / "gamma.yaml"
     path.write_text(ALPHA.replace("alpha", "gamma").replace("Alpha", "Gamma").replace("DAILY", "14"))
     said = done(api, "fleet", "apply", path, "--dry-run").splitlines()
-    assert f"  gamma: the copy in us-east1 of {ids[1]} of gamma-app in {ZONE}, locked until 2026-11-06 01:00Z" in said
+    kept = f"kept until {moment(world.clock.now() + UNENTITLED_GRACE)} at least"  # its lock ends before that
+    assert f"  gamma: the copy in us-east1 of {ids[1]} of gamma-app in {ZONE}, {kept}" in said
     told = read(api, "fleet", "apply", path, "--dry-run")
     number = told["copies"]["gamma"]
     assert number == told["deletions"]["gamma"] > 1  # no point at home goes

@@ -209,6 +209,7 @@ def test_a_tenants_regions_are_a_map(api: str, copied: list[str]) -> None:
     assert cells(shown[at + 2]) == ["us-east1", "copy", "2027-12-31", "2d 0h", "3"]
     assert cells(shown[at + 3]) == ["us-west1", "copy", "ended 2026-10-23", "5d 0h", "1"]
     assert shown[at + 4] == "copies: 1 missing, 2 late, 1 no longer bought"
+    assert shown[at + 5] == "copies in us-west1 are kept until 2026-11-22 at least: no longer bought"
     assert wide(shown[at:]) <= 80
 
 

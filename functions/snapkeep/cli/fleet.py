@@ -19,6 +19,7 @@ from snapkeep.cli.controls import paused_words
 from snapkeep.cli.output import Output, fail
 from snapkeep.cli.retention import policy_words
 from snapkeep.cli.typed import Day
+from snapkeep.copies.rules import UNENTITLED_GRACE
 from snapkeep.wording import age, copies, count, count_sets, moment, size
 
 POINTS_SHOWN: Final = 10
@@ -150,6 +151,7 @@ def _numbers(giving_up: Mapping[str, int]) -> str:
 def _print_given_up(output: Output, seen: commands.ApplyAnswer) -> None:
     for one in seen.gives_up:
         lock = f", locked until {moment(one.locked_until)}" if one.locked_until else ""
+        lock = f", kept until {moment(one.kept_until)} at least" if one.kept_until else lock
         what = f"the copy in {one.copy} of {one.point}" if one.copy else one.point
         output.line(f"  {seen.tenant}: {what} of {one.instance}{lock}")
     if seen.deletions > len(seen.gives_up):
@@ -295,6 +297,9 @@ def _print_regions(output: Output, view: views.TenantView) -> None:
     if view.health and (told := copies(view.health.copies)):
         output.line(f"copies: {told}")
     for line in view.regions:
+        if line.ended_at:
+            kept = line.ended_at + UNENTITLED_GRACE
+            output.line(f"copies in {line.region} are kept until {kept:%Y-%m-%d} at least: no longer bought")
         if line.role == "copy" and line.without:
             output.line(f"no copy in {line.region} of: {', '.join(line.without)}")
 
