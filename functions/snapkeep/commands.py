@@ -209,6 +209,7 @@ class ApplyAnswer(Answer, frozen=True, kw_only=True):
     gives_up: list[GivenUp] = []  # those sets, instance by instance; at most GIVEN_UP_NAMED_MAX
     deselected: list[str] = []  # NAME in ZONE: instances that it no longer selects, as far as the documents tell
     warnings: list[str]
+    over: list[str] = []  # warnings too, which depend on the day: add-ons whose last one has passed
     dry_run: bool
 
 
@@ -1121,6 +1122,7 @@ def _apply(ports: Ports, asked: Asked, entry: Entry, ask: ApplyAsk, warnings: li
             deselected=given.deselected,
             changes=[FieldChange(field=one.field, old=one.old, new=one.new, text=str(one)) for one in differences],
             warnings=warnings,
+            over=_over(after, now),
             dry_run=ask.dry_run,
         )
         if ask.dry_run:
@@ -1135,6 +1137,15 @@ def _apply(ports: Ports, asked: Asked, entry: Entry, ask: ApplyAsk, warnings: li
         return answer, Act(record, [before.replaced(after) if before else created(store.path(), after)])
 
     return _once(ports, entry.id, asked, ApplyAnswer, decide)
+
+
+def _over(tenant: d.Tenant, now: datetime) -> list[str]:
+    """What to warn of: the copies of this tenant are said to be bought until a day that has passed."""
+    bought = tenant.entitlements.inter_region_backup
+    if bought is None or now < copies.ends_at(bought, tenant.timezone):
+        return []
+    said = f"{bought.valid_until!r} has passed: no copies are made in {bought.region}"
+    return [f"{tenant.id}: entitlements.inter_region_backup.valid_until: {said}"]
 
 
 def _of_copies(tenant: d.Tenant | None) -> tuple[object, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -106,6 +106,21 @@ def test_a_policy_that_gives_points_up_is_refused_until_their_number_is_named(
         f"{change}1 tenant changed, 0 unchanged\n7 points are given up: 7 of alpha\n{oldest_of(stored, 7)}"
     )
     assert stored.read(d.Tenant, "tenants/alpha").retention.keep_daily == 3
+
+
+def test_an_add_on_whose_last_day_has_passed_is_warned_of(api: str, world: World, tmp_path: Path) -> None:
+    today = world.clock.now().date()
+
+    def applied(last: date) -> Result:
+        add_on = f"    entitlements: {{inter_region_backup: {{region: us-east1, valid_until: '{last}'}}}}\n"
+        return run(api, "fleet", "apply", written(tmp_path, 14, add_on), "--dry-run")
+
+    warning = "warning: alpha: entitlements.inter_region_backup.valid_until: "
+    yesterday = today - timedelta(days=1)
+    said = applied(yesterday)
+    assert said.exit_code == 0
+    assert f"{warning}'{yesterday}' has passed: no copies are made in us-east1\n" in said.stderr
+    assert warning not in applied(today).stderr
 
 
 def test_an_entry_that_ends_the_add_on_names_the_copies_that_it_gives_up(

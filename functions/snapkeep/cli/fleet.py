@@ -61,6 +61,9 @@ def apply(output: Output, path: Path, dry_run: bool, keep_going: bool, accept_de
         click.echo(f"warning: {warning}", err=True)
     usable = reading.valid if keep_going else reading.clean
     foreseen = [_apply(entry, dry_run=True) for entry in usable]
+    over = [line for seen in foreseen for line in seen.over]
+    for line in over:
+        click.echo(f"warning: {line}", err=True)
     changed = [(entry, seen) for entry, seen in zip(usable, foreseen, strict=True) if seen.changes]
     giving_up = {seen.tenant: seen.deletions for seen in foreseen if seen.deletions}
     total = sum(giving_up.values())
@@ -89,7 +92,7 @@ def apply(output: Output, path: Path, dry_run: bool, keep_going: bool, accept_de
                 "unchanged": [seen.tenant for seen in foreseen if not seen.changes],
                 "left_out": left_out,
                 "mistakes": [str(mistake) for mistake in reading.mistakes],
-                "warnings": [str(warning) for warning in reading.warnings],
+                "warnings": [*map(str, reading.warnings), *over],
                 "deletions": giving_up,
                 "copies": {seen.tenant: seen.copies for seen in foreseen if seen.copies},
                 "gives_up": {seen.tenant: seen.gives_up for seen in foreseen if seen.gives_up},
