@@ -261,9 +261,12 @@ class Listener:
 
 
 def snapshots_told(point: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What a point's document says of its snapshots, at home and of its copies."""
+    """What a point's document says of its snapshots, at home and of its copies, as far as they were asked for."""
     for one in (point, *point["copies"].values()):
-        yield from (disk["snapshot"] for disk in one["disks"])
+        for disk in one["disks"]:
+            temporary = disk.get("temporary")
+            if not temporary or temporary["ready_at"]:  # before, there is nothing to make it of
+                yield disk["snapshot"]
 
 
 # --- what should be -----------------------------------------------------------------------------------------------

@@ -186,10 +186,10 @@ class TestComputeEngineThatFailsForHours(UnderFaults):
             if outcome["outcome"] == "failed"
         )
         assert codes["snapshot_lost"] == 1
-        # A point holds one moment: what is taken anew hours later takes the other disks with it. The stuck one is
-        # either given up first, or is outdated by a disk whose start the failing calls put off by more than an hour.
+        # Both are copied: where the moment of their disks is held, another attempt is made of it. Where it could not be
+        # held, what is taken anew hours later takes the other disks with it (`snapshot_outdated`). The stuck one is
+        # given up first, or is one of those.
         assert codes["snapshot_stuck"] <= 1
-        assert codes["snapshot_outdated"] > 0
         # Of all tenants, while the codes are those of two.
         again = sum(disk["attempts"] - 1 for point in story.day.all() for disk in point["disks"])
         assert again >= codes["snapshot_stuck"] + codes["snapshot_lost"] + codes["snapshot_outdated"]
