@@ -53,6 +53,7 @@ STEP: Final = timedelta(minutes=5)
 AGEING: Final = timedelta(hours=24)
 """Before the faults: the grace of what was taken at the start ends soon after they begin."""
 LARGE_STEP: Final = timedelta(minutes=30)
+SETTLING_STEP: Final = timedelta(minutes=10)
 FAULTY: Final = timedelta(days=2)
 SETTLING: Final = timedelta(hours=38)
 PASSING: Final = frozenset({"audit", "inbox", "requests", "health", "rejected"})
@@ -255,7 +256,7 @@ class World:
         self._settle_what_is_bought()
         self.struck = self.system.cloud.faults()
         self.system.cloud.clear_faults()
-        self._pass(SETTLING)
+        self._pass(SETTLING, step=SETTLING_STEP)
         ENTRIES["audit"](_envelope(schedule.TICK), self.hostile)  # what was recorded in the last step is numbered too
 
     def kept(self) -> dict[str, Any]:
