@@ -527,6 +527,9 @@ def test_the_audit_tells_of_every_end_and_beginning(story: Story) -> None:
         "entitlement.ended",
         "entitlement.returned",
     ]
-    heard = Counter(event["type"] for event in story.events if event.get("tenant") == ENDS)
-    assert (heard["copy.verified"], heard["copy.missing"], heard["copy.deleted"]) == (3, 2, 1)
+    events = {event["id"]: event for event in story.events if event.get("tenant") == ENDS}  # each at least once
+    heard = Counter(event["type"] for event in events.values())
+    assert (heard["copy.verified"], heard["copy.deleted"]) == (3, 1)
+    # Of a point that waits for its turn people may also hear that its copy is late.
+    assert len({event["data"]["point"] for event in events.values() if event["type"] == "copy.missing"}) == 2
     assert (heard["copy.failed"], heard["point.failed"]) == (0, 0)
