@@ -39,8 +39,8 @@ def reconcile(message: Message, ports: Ports) -> None:
     shared = replace(ports, compute=compute)
     due = readable(d.Point, Fleet(ports.documents).due("points", now, POINT_PAGES_PER_RUN))
     while page := list(islice(due, QUERIES["points"].limit)):
-        creating = [point for point in page if _is_creations(point.value, now)]
-        copying = [point for point in page if not _is_creations(point.value, now)]
+        creating = [point for point in page if is_creations(point.value, now)]
+        copying = [point for point in page if not is_creations(point.value, now)]
         if creating:
             creation_handler.advance(creating, shared)
         if copying:
@@ -50,9 +50,15 @@ def reconcile(message: Message, ports: Ports) -> None:
             break
 
 
-def _is_creations(point: d.Point, now: datetime) -> bool:
-    """Whether a due point is creation's: its own snapshots, and the moment they were made of. One slice at a time: what
-    is due of its copies as well is so still at the next tick."""
+def is_creations(point: d.Point, now: datetime) -> bool:
+    """Whether a due point is creation's: its own snapshots, and the moment they were made of.
+
+    One slice at a time, the one whose part has waited longest: an instant snapshot that cannot go is looked at for
+    ever, and must not keep a copy waiting. What is due of the other is so still at the next tick.
+    """
     if point.state in ("requested", "creating"):
         return True
-    return point.moment is not None and point.moment.next_at is not None and point.moment.next_at <= now
+    moment_at = point.moment.next_at if point.moment else None
+    if moment_at is None or moment_at > now:
+        return False
+    return all(copy.next_at is None or moment_at <= copy.next_at for copy in point.copies.values())
