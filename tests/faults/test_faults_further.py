@@ -1,4 +1,4 @@
-"""The second hundred seeds of `test_faults`, in a file of their own so that another worker can take them."""
+"""The second hundred seeds of `test_faults`, in longer steps; in a file of their own for another worker to take."""
 
 from collections.abc import Iterator
 

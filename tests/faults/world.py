@@ -52,8 +52,9 @@ START: Final = datetime(2026, 3, 26, 18, 0, tzinfo=UTC)  # Madrid changes its cl
 STEP: Final = timedelta(minutes=5)
 AGEING: Final = timedelta(hours=24)
 """Before the faults: the grace of what was taken at the start ends soon after they begin."""
+LONG_STEP: Final = timedelta(minutes=10)
+"""Of the second hundred seeds, where less happens at a time and more between two looks; and while all settle."""
 LARGE_STEP: Final = timedelta(minutes=30)
-SETTLING_STEP: Final = timedelta(minutes=10)
 FAULTY: Final = timedelta(days=2)
 SETTLING: Final = timedelta(hours=38)
 PASSING: Final = frozenset({"audit", "inbox", "requests", "health", "rejected"})
@@ -133,6 +134,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(f"world:{seed}")  # noqa: S311 - seeded on purpose
         self.mix = Mix.draw(self.rng)
+        self.step = STEP if seed < 100 else LONG_STEP
         self.faulty = False
         self.depth = 0
         self.trace = Trace()
@@ -242,21 +244,21 @@ class World:
         self._pass(AGEING, step=LARGE_STEP)
         self.faulty = True
         self._lasting_faults()
-        steps = FAULTY // STEP
+        steps = FAULTY // self.step
         silence = self._silence(steps)
         for step in range(steps):
             self._tamper_with_cloud()
             self._ask_on_demand()
             self._hold_and_pause()
             self._buy_and_copy()
-            self._pass(STEP, ticks=step not in silence)
+            self._pass(self.step, step=self.step, ticks=step not in silence)
         self.faulty = False
         for what in self._paused():
             self._command(partial(commands.resume, what="deletion", reason="go on", tenant=what))
         self._settle_what_is_bought()
         self.struck = self.system.cloud.faults()
         self.system.cloud.clear_faults()
-        self._pass(SETTLING, step=SETTLING_STEP)
+        self._pass(SETTLING, step=LONG_STEP)
         ENTRIES["audit"](_envelope(schedule.TICK), self.hostile)  # what was recorded in the last step is numbered too
 
     def kept(self) -> dict[str, Any]:
@@ -299,7 +301,7 @@ class World:
         """The steps in which the scheduler is dead; for one seed in four it is dead for three days."""
         match self.rng.randrange(4):
             case 0:
-                return range(steps // 4, steps // 4 + timedelta(hours=14) // STEP)
+                return range(steps // 4, steps // 4 + timedelta(hours=14) // self.step)
             case 1:
                 self.dead_days = timedelta(days=3)
         return range(0)
