@@ -50,7 +50,7 @@ class Instance:
 
     @property
     def link(self) -> str:
-        return f"projects/{self.project}/zones/{self.zone}/instances/{self.name}"
+        return link_of(self.project, f"zones/{self.zone}", "instances", self.name)
 
     @property
     def region(self) -> str:
@@ -82,7 +82,7 @@ class Disk:
 
     @property
     def link(self) -> str:
-        return f"projects/{self.project}/{self.scope}/disks/{self.name}"
+        return link_of(self.project, self.scope, "disks", self.name)
 
     @property
     def scope(self) -> str:
@@ -131,7 +131,7 @@ class InstantSnapshot:
 
     @property
     def link(self) -> str:
-        return f"projects/{self.project}/{self.scope}/instantSnapshots/{self.name}"
+        return link_of(self.project, self.scope, "instantSnapshots", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class InstantSnapshotGroup:
 
     @property
     def link(self) -> str:
-        return f"projects/{self.project}/{self.scope}/instantSnapshotGroups/{self.name}"
+        return link_of(self.project, self.scope, "instantSnapshotGroups", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class ResourcePolicy:
 
     @property
     def link(self) -> str:
-        return f"projects/{self.project}/regions/{self.region}/resourcePolicies/{self.name}"
+        return link_of(self.project, f"regions/{self.region}", "resourcePolicies", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ class InsertInstantSnapshot:
 
     @property
     def link(self) -> str:
-        return f"projects/{self.project}/{self.scope}/instantSnapshots/{self.name}"
+        return link_of(self.project, self.scope, "instantSnapshots", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +247,7 @@ class DeleteInstantSnapshot:
 
     @property
     def link(self) -> str:
-        return f"projects/{self.project}/{self.scope}/instantSnapshots/{self.name}"
+        return link_of(self.project, self.scope, "instantSnapshots", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +265,7 @@ class InsertInstantSnapshotGroup:
 
     @property
     def link(self) -> str:
-        return f"projects/{self.project}/{self.scope}/instantSnapshotGroups/{self.name}"
+        return link_of(self.project, self.scope, "instantSnapshotGroups", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +280,7 @@ class DeleteInstantSnapshotGroup:
 
     @property
     def link(self) -> str:
-        return f"projects/{self.project}/{self.scope}/instantSnapshotGroups/{self.name}"
+        return link_of(self.project, self.scope, "instantSnapshotGroups", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +299,7 @@ class InsertDisk:
 
     @property
     def link(self) -> str:
-        return f"projects/{self.project}/zones/{self.zone}/disks/{self.name}"
+        return link_of(self.project, f"zones/{self.zone}", "disks", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +314,7 @@ class DeleteDisk:
 
     @property
     def link(self) -> str:
-        return f"projects/{self.project}/zones/{self.zone}/disks/{self.name}"
+        return link_of(self.project, f"zones/{self.zone}", "disks", self.name)
 
 
 Insert = InsertSnapshot | InsertInstantSnapshot | InsertInstantSnapshotGroup | InsertDisk
@@ -363,8 +363,16 @@ def audit_body(change: Change) -> dict[str, Any]:
     return {"change": type(change).__name__, **kept, "request_id": request_id(change)}
 
 
+Collection = Literal["instances", "disks", "instantSnapshots", "instantSnapshotGroups", "resourcePolicies", "snapshots"]
+
+
+def link_of(project: str, scope: str, collection: Collection, name: str) -> str:
+    """A resource's partial URL. `scope`: `zones/Z`, `regions/R` or `global`."""
+    return f"projects/{project}/{scope}/{collection}/{name}"
+
+
 def snapshot_link(project: str, name: str) -> str:
-    return f"projects/{project}/global/snapshots/{name}"
+    return link_of(project, "global", "snapshots", name)
 
 
 def region_of(zone: str) -> str:

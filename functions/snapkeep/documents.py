@@ -321,7 +321,7 @@ class InstanceRef(Part, frozen=True, kw_only=True):
 
 
 GONE: Final = "GONE"
-"""The `status` of a snapshot that Snapkeep deleted, or found to be gone when it was to delete it."""
+"""The `status` of what Snapkeep made and deleted, or found to be gone when it was to delete it, or that never came."""
 
 
 class SnapshotRef(Part, frozen=True, kw_only=True):

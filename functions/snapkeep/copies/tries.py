@@ -31,6 +31,7 @@ from snapkeep.creation.rules import (
 )
 from snapkeep.creation.rules import SnapshotOutcome as Outcome
 from snapkeep.documents import (
+    GONE,
     Copy,
     CopyDisk,
     Failure,
@@ -41,9 +42,6 @@ from snapkeep.documents import (
     TemporaryDisk,
     Tenant,
 )
-
-GONE: Final = "GONE"
-"""The `status` of a temporary disk that was read to be gone, or that never came to be."""
 
 TEMPORARY_TYPE: Final = "pd-balanced"
 TEMPORARY_GB_MIN: Final = 10
@@ -106,10 +104,8 @@ def snapshot_change(point: Point, region: str, disk: CopyDisk, tenant: Tenant) -
     if disk.temporary is not None:
         source, instant = _link(disk.temporary), None
     else:
-        scope = f"zones/{whole.zone}" if whole.zone else f"regions/{ref.region}"
-        source = f"projects/{ref.project}/{scope}/disks/{whole.name}"
         of = _instant(point, disk)
-        instant = f"projects/{ref.project}/{of.scope}/instantSnapshots/{of.name}" if of else None
+        source, instant = creation.disk_link(point, whole), creation.instant_link(point, of) if of else None
     return InsertSnapshot(
         project=disk.snapshot.project,
         name=disk.snapshot.name,
@@ -149,7 +145,7 @@ def _instant(point: Point, disk: CopyDisk) -> InstantRef | None:
 
 
 def _link(temporary: TemporaryDisk) -> str:
-    return f"projects/{temporary.project}/zones/{temporary.zone}/disks/{temporary.name}"
+    return cloud.link_of(temporary.project, f"zones/{temporary.zone}", "disks", temporary.name)
 
 
 def _next_attempt(

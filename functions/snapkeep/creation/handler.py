@@ -426,7 +426,7 @@ def _read_instances(
 
 
 def _instance_link(ref: d.InstanceRef) -> str:
-    return f"projects/{ref.project}/zones/{ref.zone}/instances/{ref.name}"
+    return cloud.link_of(ref.project, f"zones/{ref.zone}", "instances", ref.name)
 
 
 def _read_snapshots(

@@ -32,7 +32,7 @@ from snapkeep.copies import rules as copies
 from snapkeep.copies import sets
 from snapkeep.creation import rules
 from snapkeep.creation.rules import SnapshotOutcome, Step
-from snapkeep.documents import Failure, GroupRef, InstantRef, Moment, Point, PointDisk, Tenant
+from snapkeep.documents import GONE, Failure, GroupRef, InstantRef, Moment, Point, PointDisk, Tenant
 
 MOMENT_ATTEMPTS_MAX: Final = 3
 """Moments tried for one point."""
@@ -61,8 +61,6 @@ DELETION_PAUSED: Final = timedelta(hours=1)
 """Between two looks at a moment that may not be released, because deletion is paused."""
 
 DELETING: Final = "DELETING"
-GONE: Final = "GONE"
-"""The `status` of what was asked to go, and of what was read to be gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +164,7 @@ def _refs(point: Point, tenant: Tenant, policy: str | None, attempt: int) -> tup
 
 
 def group_link(point: Point, group: GroupRef) -> str:
-    return f"projects/{point.instance.project}/{group.scope}/instantSnapshotGroups/{group.name}"
+    return cloud.link_of(point.instance.project, group.scope, "instantSnapshotGroups", group.name)
 
 
 def _moment(point: Point) -> Moment:

@@ -403,11 +403,11 @@ def scope_of(point: Point, disk: PointDisk) -> str:
 
 
 def disk_link(point: Point, disk: PointDisk) -> str:
-    return f"projects/{point.instance.project}/{scope_of(point, disk)}/disks/{disk.name}"
+    return cloud.link_of(point.instance.project, scope_of(point, disk), "disks", disk.name)
 
 
 def instant_link(point: Point, instant: InstantRef) -> str:
-    return f"projects/{point.instance.project}/{instant.scope}/instantSnapshots/{instant.name}"
+    return cloud.link_of(point.instance.project, instant.scope, "instantSnapshots", instant.name)
 
 
 def source_of(point: Point, disk: PointDisk) -> InstantRef | None:
