@@ -82,12 +82,11 @@ class GoogleCompute:
 
     def find(self, kind: type[R], project: str, where: str = "") -> Iterator[R]:
         """Raises TypeError for operations and groups of instant snapshots, which are read by their link."""
-        read_page = self._pager(kind)
         asked: dict[str, Any] = {"project": project, "max_results": PAGE_MAX}
         if where:
             asked["filter"] = where
         while True:
-            found, token = self._read(partial(read_page, asked))
+            found, token = self._read(partial(self._listed, kind, asked))
             yield from cast(list[R], found)
             if not token:
                 return
@@ -185,48 +184,24 @@ class GoogleCompute:
                 )
         raise ValueError(f"'{link}' is not the link of a {kind.__name__}")
 
-    def _pager(self, kind: type[R]) -> Callable[[dict[str, Any]], tuple[list[Any], str]]:
-        """The call that reads one page: its resources in the order of their links, and the next page's token."""
-
-        def instances(asked: dict[str, Any]) -> tuple[list[Any], str]:
-            request = compute_v1.AggregatedListInstancesRequest(asked)
-            page = _page(self._instances.aggregated_list(request, **_ONE_CALL))
-            scopes = _reached(page)
-            return _in_order(_instance(one) for scope in scopes for one in scope.instances), page.next_page_token
-
-        def disks(asked: dict[str, Any]) -> tuple[list[Any], str]:
-            request = compute_v1.AggregatedListDisksRequest(asked)
-            page = _page(self._disks.aggregated_list(request, **_ONE_CALL))
-            scopes = _reached(page)
-            return _in_order(_disk(one) for scope in scopes for one in scope.disks), page.next_page_token
-
-        def snapshots(asked: dict[str, Any]) -> tuple[list[Any], str]:
-            page = _page(self._snapshots.list(compute_v1.ListSnapshotsRequest(asked), **_ONE_CALL))
-            return _in_order(_snapshot(one) for one in page.items), page.next_page_token
-
-        def instants(asked: dict[str, Any]) -> tuple[list[Any], str]:
-            request = compute_v1.AggregatedListInstantSnapshotsRequest(asked)
-            page = _page(self._instant_snapshots.aggregated_list(request, **_ONE_CALL))
-            scopes = _reached(page)
-            return _in_order(_instant(one) for scope in scopes for one in scope.instant_snapshots), page.next_page_token
-
-        def policies(asked: dict[str, Any]) -> tuple[list[Any], str]:
-            request = compute_v1.AggregatedListResourcePoliciesRequest(asked)
-            page = _page(self._resource_policies.aggregated_list(request, **_ONE_CALL))
-            scopes = _reached(page)
-            return _in_order(_policy(one) for scope in scopes for one in scope.resource_policies), page.next_page_token
-
+    def _listed(self, kind: type[R], asked: dict[str, Any]) -> tuple[list[Any], str]:
+        """One page: its resources in the order of their links, and the next page's token."""
         match kind:
             case cloud.Instance:
-                return instances
+                request = compute_v1.AggregatedListInstancesRequest(asked)
+                return _aggregated(self._instances, request, "instances", _instance)
             case cloud.Disk:
-                return disks
+                request = compute_v1.AggregatedListDisksRequest(asked)
+                return _aggregated(self._disks, request, "disks", _disk)
             case cloud.Snapshot:
-                return snapshots
+                page = _page(self._snapshots.list(compute_v1.ListSnapshotsRequest(asked), **_ONE_CALL))
+                return _in_order(map(_snapshot, page.items)), page.next_page_token
             case cloud.InstantSnapshot:
-                return instants
+                request = compute_v1.AggregatedListInstantSnapshotsRequest(asked)
+                return _aggregated(self._instant_snapshots, request, "instant_snapshots", _instant)
             case cloud.ResourcePolicy:
-                return policies
+                request = compute_v1.AggregatedListResourcePoliciesRequest(asked)
+                return _aggregated(self._resource_policies, request, "resource_policies", _policy)
         raise TypeError(f"{kind.__name__}: read by its link, not searched for")
 
     # --- clients ----------------------------------------------------------------------------------------------
@@ -405,6 +380,12 @@ def _plain(message: Any) -> Any:
 def _page(pager: Any) -> Any:
     """The page that a pager was made with; it would read the next ones by itself, and without our bounds."""
     return _plain(next(iter(pager.pages)))
+
+
+def _aggregated(client: Any, request: Any, field: str, resource: Callable[[Any], R]) -> tuple[list[R], str]:
+    """A page of an aggregated list and the next one's token. `field`: where each zone and region has its resources."""
+    page = _page(client.aggregated_list(request, **_ONE_CALL))
+    return _in_order(resource(one) for scope in _reached(page) for one in getattr(scope, field)), page.next_page_token
 
 
 def _reached(page: Any) -> list[Any]:
