@@ -11,7 +11,7 @@ from tests.makers import PROJECT, REGION, ZONE
 
 from snapkeep import cloud
 from snapkeep import documents as d
-from snapkeep.creation import moment, rules
+from snapkeep.creation import moment, release, rules
 from snapkeep_local.faults import (
     DeletionLies,
     Effect,
@@ -562,7 +562,7 @@ def test_what_never_comes_to_its_end_is_asked_to_go_at_the_longest_pause_for_eve
     assert one.moment.failure is not None
     assert one.moment.failure.code == "resourceNotReady"
     assert one.moment.next_at is not None
-    assert moment.LOOK < one.moment.next_at - one.clock.now() <= moment.ASK_AGAIN_MAX
+    assert moment.LOOK < one.moment.next_at - one.clock.now() <= release.ASK_AGAIN_MAX
     assert one.moment.removals < 20
 
 

@@ -13,7 +13,7 @@ from tests.makers import PROJECT, REGION, THEN, ZONE, disk, machine, operation, 
 from snapkeep import cloud
 from snapkeep import documents as d
 from snapkeep.cloud import Change, InstantSnapshot, InstantSnapshotGroup, Operation
-from snapkeep.creation import moment, rules
+from snapkeep.creation import moment, release, rules
 from snapkeep.creation.moment import Seen
 
 Step = rules.Step[Change]
@@ -196,26 +196,26 @@ def over(change: Callable[[d.InstantRef], d.InstantRef] = lambda ref: ref) -> d.
     return replace(ended, moment=replace(held(ended), instants=[change(ref) for ref in held(ended).instants]))
 
 
-def release(of: d.Point, what: Seen, at: datetime = NOW) -> Step:
-    return moment.release(of, "acme", what, at)
+def let_go(of: d.Point, what: Seen, at: datetime = NOW) -> Step:
+    return release.step(of, "acme", what, at)
 
 
 def test_what_left_no_sign_is_waited_for_until_who_was_to_ask_for_it_is_dead() -> None:
-    early = release(over(), seen())
+    early = let_go(over(), seen())
     assert held(early.point).state == "releasing"
     assert early.point.next_at == THEN + rules.UNKNOWN_SETTLED
-    late = release(over(), seen(), THEN + rules.UNKNOWN_SETTLED)
+    late = let_go(over(), seen(), THEN + rules.UNKNOWN_SETTLED)
     assert (held(late.point).state, late.point.next_at) == ("released", None)
 
 
 def test_what_an_operation_may_still_make_is_waited_for_as_long_as_that_runs() -> None:
     of = over(lambda ref: replace(ref, operation="op"))
     at = THEN + timedelta(hours=1)
-    running = release(of, seen(operations={"op": operation()}), at)
+    running = let_go(of, seen(operations={"op": operation()}), at)
     assert held(running.point).state == "releasing"
-    assert running.point.next_at == at + moment.ASK_AGAIN_MIN
+    assert running.point.next_at == at + release.ASK_AGAIN_MIN
     for ended in (None, operation(status="DONE")):
-        assert held(release(of, seen(operations={"op": ended}), at).point).state == "released"
+        assert held(let_go(of, seen(operations={"op": ended}), at).point).state == "released"
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_what_an_operation_may_still_make_is_waited_for_as_long_as_that_runs() -
 )
 def test_what_nobody_noted_is_asked_to_go_only_if_it_is_ours_in_everything(changes: dict[str, Any], ours: bool) -> None:
     of = over()
-    step = release(of, seen(*instants(of, **changes)))
+    step = let_go(of, seen(*instants(of, **changes)))
     names = {change.name for change in step.intents}
     assert (held(of).instants[0].name in names) == ours
     assert held(of).instants[1].name in names
@@ -239,9 +239,9 @@ def test_what_nobody_noted_is_asked_to_go_only_if_it_is_ours_in_everything(chang
 
 def test_what_is_on_its_way_out_is_not_asked_to_go() -> None:
     of = over(lambda ref: replace(ref, id="500" if ref.disk == "1" else "501"))
-    step = release(of, seen(*instants(of, status="DELETING")))
+    step = let_go(of, seen(*instants(of, status="DELETING")))
     assert (step.intents, held(step.point).removals) == ((), 0)
-    assert [type(c).__name__ for c in release(of, seen(*instants(of))).intents] == ["DeleteInstantSnapshot"] * 2
+    assert [type(c).__name__ for c in let_go(of, seen(*instants(of))).intents] == ["DeleteInstantSnapshot"] * 2
 
 
 def test_members_that_a_group_left_behind_are_asked_to_go_by_themselves() -> None:
@@ -250,11 +250,11 @@ def test_members_that_a_group_left_behind_are_asked_to_go_by_themselves() -> Non
     group = held(ended).group
     assert group is not None
     of = replace(ended, moment=replace(held(ended), instants=noted, group=replace(group, id="60")))
-    asked = release(of, seen(*instants(of), groups=(group_of(of),)))
+    asked = let_go(of, seen(*instants(of), groups=(group_of(of),)))
     assert [type(change).__name__ for change in asked.intents] == ["DeleteInstantSnapshotGroup"]
-    gone = release(asked.point, seen(*instants(of)), NOW + timedelta(minutes=1))
+    gone = let_go(asked.point, seen(*instants(of)), NOW + timedelta(minutes=1))
     assert [o.outcome for o in gone.outcomes] == ["succeeded"]
     assert gone.intents == ()
     assert gone.point.next_at is not None
-    left = release(gone.point, seen(*instants(of)), gone.point.next_at)
+    left = let_go(gone.point, seen(*instants(of)), gone.point.next_at)
     assert [type(change).__name__ for change in left.intents] == ["DeleteInstantSnapshot"] * 2

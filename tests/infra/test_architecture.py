@@ -118,6 +118,7 @@ PURE: Final = (
     "functions/snapkeep/copies/tries.py",
     "functions/snapkeep/copies/wanted.py",
     "functions/snapkeep/creation/moment.py",
+    "functions/snapkeep/creation/release.py",
     "functions/snapkeep/creation/rules.py",
     "functions/snapkeep/creation/slots.py",
     "functions/snapkeep/discovery/rules.py",

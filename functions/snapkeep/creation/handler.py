@@ -38,7 +38,7 @@ from snapkeep.cloud import (
 )
 from snapkeep.commands import Clash, PointRequest, Wrong, point_on_demand
 from snapkeep.copies.rules import refuse_residency
-from snapkeep.creation import moment, rules
+from snapkeep.creation import moment, release, rules
 from snapkeep.creation.slots import SlotPlan, only_missed, plan_slots
 from snapkeep.messages import BadMessage, CreateBatch, CreateRequested, Message, PointRef, Tick, not_for
 from snapkeep.ports import Conflict, Ports, Refused, Transient, Write
@@ -351,10 +351,10 @@ def _advance_project(run: _Run, project: _Project, group: Sequence[Held[d.Point]
             taking.append(point)
         elif point.value.state == "creating":
             begun.append(point)
-        elif moment.is_releasing(point.value, now) and run.deletion_paused(point):
+        elif release.is_due(point.value, now) and run.deletion_paused(point):
             paused = d.Failure(code="paused", message="deletion is paused")
-            _commit_later(run, point, moment.hindered(point.value, paused, now, pause=moment.DELETION_PAUSED))
-        elif moment.is_releasing(point.value, now):
+            _commit_later(run, point, release.hindered(point.value, paused, now, pause=release.DELETION_PAUSED))
+        elif release.is_due(point.value, now):
             over.append(point)
     reads = ((fresh, _read_instances), (taking, _read_moments), (begun, _read_snapshots), (over, _read_releases))
     for batch, read in reads:
@@ -380,7 +380,7 @@ def _read_failed(
     failure = _failure(fault)
     step: Step | None = None
     if point.value.state not in rules.LIVING:
-        _commit_later(run, point, moment.hindered(point.value, failure, now))
+        _commit_later(run, point, release.hindered(point.value, failure, now))
         return
     if moment.is_taking(point.value):
         step = moment.unread(point.value, run.tenants[point.tenant].value, failure, now)
@@ -487,7 +487,7 @@ def _read_releases(
 ) -> list[tuple[Held[d.Point], Step]]:
     """What is still there of the moments that nobody needs."""
     seen = _moments(run, project, points)
-    return [(p, moment.release(p.value, p.tenant, seen, now)) for p in points]
+    return [(p, release.step(p.value, p.tenant, seen, now)) for p in points]
 
 
 def _moments_if_readable(run: _Run, project: _Project, points: Sequence[Held[d.Point]]) -> moment.Seen | None:

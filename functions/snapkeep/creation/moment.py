@@ -1,10 +1,10 @@
-"""One moment of all disks of a point, held in instant snapshots: how it is taken, used, taken anew and let go. Pure.
+"""One moment of all disks of a point, held in instant snapshots: how it is taken, used and taken anew. Pure.
 
 It stands before and around the point's own rules. The moment is taken first; once every instant snapshot was read as
-READY, the home snapshots are made of them and judged by `rules`; when nobody needs the moment any more, it is released.
-What was bought in addition never costs the home point: where a moment cannot be had, a point of consistency `crash` is
-made of its disks, as without the add-on, and its copy is made later. One of consistency `group` fails: nothing else
-would be what was asked for.
+READY, the home snapshots are made of them and judged by `rules`; when nobody needs the moment any more, `release` lets
+it go. What was bought in addition never costs the home point: where a moment cannot be had, a point of consistency
+`crash` is made of its disks, as without the add-on, and its copy is made later. One of consistency `group` fails:
+nothing else would be what was asked for.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Final
 
 from msgspec.structs import replace
 
 from snapkeep import cloud
 from snapkeep.cloud import (
     Change,
-    DeleteInstantSnapshot,
-    DeleteInstantSnapshotGroup,
     InsertInstantSnapshot,
     InsertInstantSnapshotGroup,
     InstantSnapshot,
@@ -29,7 +27,6 @@ from snapkeep.cloud import (
     Operation,
 )
 from snapkeep.copies import rules as copies
-from snapkeep.copies import sets
 from snapkeep.creation import rules
 from snapkeep.creation.rules import SnapshotOutcome, Step
 from snapkeep.documents import GONE, Failure, GroupRef, InstantRef, Moment, Point, PointDisk, Tenant
@@ -52,15 +49,8 @@ PATIENCE: Final = timedelta(hours=1)
 FROM_MOMENT_MAX: Final = 3
 """Snapshots of one disk that are tried from instant snapshots, where there is another way; it has what is left."""
 
-ASK_AGAIN_MIN: Final = timedelta(minutes=10)
-"""Until what is still there is asked to go again, doubling: longer than a function may run."""
-
-ASK_AGAIN_MAX: Final = timedelta(hours=6)
-
-DELETION_PAUSED: Final = timedelta(hours=1)
-"""Between two looks at a moment that may not be released, because deletion is paused."""
-
 DELETING: Final = "DELETING"
+"""The status of what is on its way out; noted of a ref, that we have asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,18 +153,9 @@ def _refs(point: Point, tenant: Tenant, policy: str | None, attempt: int) -> tup
     return GroupRef(scope=instants[0].scope, name=name, policy=policy), instants
 
 
-def group_link(point: Point, group: GroupRef) -> str:
-    return cloud.link_of(point.instance.project, group.scope, "instantSnapshotGroups", group.name)
-
-
-def _moment(point: Point) -> Moment:
-    assert point.moment is not None
-    return point.moment
-
-
 def _asked(point: Point, tenant: Tenant, now: datetime) -> Step[Change]:
     """The point whose moment is asked for, for the first time."""
-    moment = replace(_moment(point), asked_at=now, next_at=None)
+    moment = replace(moment_of(point), asked_at=now, next_at=None)
     # Should the starts after this commit be lost, reconcile asks again.
     asking = replace(point, moment=moment, updated_at=now, next_at=now + rules.REQUEST_GRACE)
     inserts = tuple(_inserts(asking, tenant))
@@ -183,7 +164,7 @@ def _asked(point: Point, tenant: Tenant, now: datetime) -> Step[Change]:
 
 def _inserts(point: Point, tenant: Tenant) -> Iterator[InsertInstantSnapshot | InsertInstantSnapshotGroup]:
     """The requests for what left no sign yet, the same whenever they are built for the same attempt."""
-    moment, ref = _moment(point), point.instance
+    moment, ref = moment_of(point), point.instance
     description = f"Snapkeep recovery point {point.id} of {ref.name}"
     if moment.group is not None:
         if _unasked(moment.group):
@@ -217,7 +198,7 @@ def is_taking(point: Point) -> bool:
 
 def judge_taking(point: Point, tenant: Tenant, seen: Seen, now: datetime) -> Step[Change]:
     """Take a point on whose moment is being taken, from one read of its instant snapshots."""
-    moment = _moment(point)
+    moment = moment_of(point)
     if now > point.deadline - rules.LAST_START:
         why = Failure(code="deadline", message=f"no one moment of its disks was had by {now:%Y-%m-%d %H:%M} UTC")
         return rules.ended(point, why, now, _outcomes(moment, why))
@@ -250,7 +231,7 @@ def unread(point: Point, tenant: Tenant, fault: Failure, now: datetime) -> Step[
     if now > point.deadline - rules.LAST_START:
         said = f"not read back by the deadline; last met: {fault.code}: {fault.message}"
         why = Failure(code="deadline", message=said[:500])
-        return rules.ended(point, why, now, _outcomes(_moment(point), why))
+        return rules.ended(point, why, now, _outcomes(moment_of(point), why))
     late = _too_late(point, now)
     return _of_disks(point, tenant, late, now) if late else None
 
@@ -259,7 +240,7 @@ def _too_late(point: Point, now: datetime) -> Failure | None:
     """Why a point is waited for no longer that can be made of its disks too; None where it can't, or there is time."""
     if point.consistency == "group" or now - (point.started_at or now) <= PATIENCE:
         return None
-    met = _moment(point).failure or point.failure
+    met = moment_of(point).failure or point.failure
     last = f"; last met: {met.code}: {met.message}" if met else ""
     return Failure(code="moment_not_taken", message=f"no one moment of its disks within {PATIENCE}{last}"[:500])
 
@@ -278,7 +259,7 @@ class _Looked:
 
 def _noted(point: Point, seen: Seen) -> _Looked:
     """The moment that is being taken, as one read shows it."""
-    moment = _moment(point)
+    moment = moment_of(point)
     group = moment.group
     members: dict[str, InstantSnapshot] = {}
     if group is not None:
@@ -287,7 +268,7 @@ def _noted(point: Point, seen: Seen) -> _Looked:
         if found is None:
             failure, for_good = _unseen(moment, group, link, seen)
             return _Looked(moment, failure, for_good, left=group.name)
-        if found.created_at < _since(point) or found.consistency_group != group.policy:
+        if found.created_at < since(point) or found.consistency_group != group.policy:
             return _Looked(moment, _name_taken(link))
         group = replace(group, id=found.id, status=_status(found.status))
         moment = replace(moment, group=group)
@@ -316,17 +297,17 @@ def _noted_instant(
     point: Point, disk: PointDisk, ref: InstantRef, member: InstantSnapshot | None, seen: Seen
 ) -> tuple[InstantRef, Failure | None, bool]:
     """One instant snapshot as it was read; why it is of no use; and whether another one may be."""
-    group = _moment(point).group
+    group = moment_of(point).group
     link = rules.instant_link(point, ref)
     found = member if group else seen.instants.get(link)
     if found is None and group:
         message = f"{group.name} holds no instant snapshot of {disk.name}"
         return ref, Failure(code="group_incomplete", message=message), True
     if found is None:
-        failure, for_good = _unseen(_moment(point), ref, link, seen)
+        failure, for_good = _unseen(moment_of(point), ref, link, seen)
         return ref, failure, not for_good
     named = rules.disk_link(point, disk)
-    if found.created_at < _since(point) or found.source_disk != named:
+    if found.created_at < since(point) or found.source_disk != named:
         return ref, _name_taken(found.link), True
     if found.source_disk_id != disk.id:
         message = f"{disk.name} is another disk now: {found.source_disk_id}, not {disk.id}"
@@ -344,11 +325,6 @@ def _noted_instant(
 def _status(read: str) -> str | None:
     """The status to be noted. That somebody else lets it go is not that we asked it to."""
     return None if read == DELETING else read
-
-
-def _since(point: Point) -> datetime:
-    """What was made before is not ours."""
-    return (point.started_at or point.requested_at) - rules.CLOCK_SKEW
 
 
 def _name_taken(link: str) -> Failure:
@@ -379,8 +355,8 @@ def _is_ready(ref: InstantRef) -> bool:
 
 def _taken(point: Point, tenant: Tenant, now: datetime) -> Step[Change]:
     """The point whose moment is had: its home snapshots are asked for."""
-    outcomes = _outcomes(_moment(point))
-    moment = replace(_moment(point), state="taken", failure=None)
+    outcomes = _outcomes(moment_of(point))
+    moment = replace(moment_of(point), state="taken", failure=None)
     taken = replace(point, moment=moment, failure=None, faults=0, updated_at=now, next_at=now + rules.REQUEST_GRACE)
     inserts = tuple(rules.change_for(taken, disk, tenant) for disk in taken.disks)
     return Step(taken, intents=inserts, starts=inserts, outcomes=outcomes)
@@ -388,10 +364,10 @@ def _taken(point: Point, tenant: Tenant, now: datetime) -> Step[Change]:
 
 def _attempt_failed(point: Point, tenant: Tenant, why: Failure, now: datetime, *, for_good: bool) -> Step[Change]:
     """The end of one attempt at a moment, and what follows: another one, the other way, or the point's end."""
-    outcomes = _outcomes(_moment(point), why)
+    outcomes = _outcomes(moment_of(point), why)
     if why.code == "disk_replaced":
         return rules.ended(point, why, now, outcomes)
-    if not for_good and _moment(point).attempts < MOMENT_ATTEMPTS_MAX:
+    if not for_good and moment_of(point).attempts < MOMENT_ATTEMPTS_MAX:
         return Step(_anew(point, tenant, why, now), outcomes=outcomes)
     if point.consistency == "group":
         return rules.ended(point, why, now, outcomes)
@@ -400,7 +376,7 @@ def _attempt_failed(point: Point, tenant: Tenant, why: Failure, now: datetime, *
 
 def _anew(point: Point, tenant: Tenant, why: Failure, now: datetime) -> Point:
     """The point whose moment is to be taken again, of all disks; what there was of it is let go at the end."""
-    before = _moment(point)
+    before = moment_of(point)
     attempt = before.attempts + 1
     group, instants = _refs(point, tenant, before.group.policy if before.group else None, attempt)
     moment = replace(
@@ -419,7 +395,7 @@ def _anew(point: Point, tenant: Tenant, why: Failure, now: datetime) -> Point:
 
 def _of_disks(point: Point, tenant: Tenant, why: Failure, now: datetime) -> Step[Change]:
     """The point that is made of its disks after all, as without the add-on; its copies are made later."""
-    moment = _moment(point)
+    moment = moment_of(point)
     outcomes = _outcomes(moment, why)
     disks = list(point.disks)
     if moment.state == "taken":
@@ -455,7 +431,7 @@ def _outcomes(moment: Moment, otherwise: Failure | None = None) -> tuple[Snapsho
 
 def answered(point: Point, operations: Mapping[str, str], refusals: Mapping[str, Failure]) -> Moment:
     """The moment with what was answered when it was asked for: operations and refusals by what they are about."""
-    moment = _moment(point)
+    moment = moment_of(point)
     failure = moment.failure
 
     def noted(link: str, ref: GroupRef | InstantRef) -> GroupRef | InstantRef:
@@ -468,7 +444,7 @@ def answered(point: Point, operations: Mapping[str, str], refusals: Mapping[str,
             return replace(ref, status="FAILED")
         return ref
 
-    after = _moment(_noting(point, noted))
+    after = moment_of(noting(point, noted))
     return replace(after, failure=failure)
 
 
@@ -505,7 +481,7 @@ def judge_home(
     if not in_time or not (lost or any(_is_hopeless(disk) for disk in disks)):
         return rules.settle(point, tenant, disks, now)
     if point.consistency != "group" and (
-        lost is None or attempts >= FROM_MOMENT_MAX or _moment(point).attempts >= MOMENT_ATTEMPTS_MAX
+        lost is None or attempts >= FROM_MOMENT_MAX or moment_of(point).attempts >= MOMENT_ATTEMPTS_MAX
     ):
         why = lost or next(disk.failure for disk in disks if disk.failure and _is_hopeless(disk))
         step = _of_disks(looked, tenant, why, now)
@@ -513,7 +489,7 @@ def judge_home(
     if lost is None:
         return rules.settle(point, tenant, disks, now)
     rest = tuple(rules.outcome_of(disk, lost) for disk in disks if not disk.failure)
-    if attempts >= rules.ATTEMPTS_MAX or _moment(point).attempts >= MOMENT_ATTEMPTS_MAX:
+    if attempts >= rules.ATTEMPTS_MAX or moment_of(point).attempts >= MOMENT_ATTEMPTS_MAX:
         return rules.ended(looked, lost, now, (*told, *rest))
     following = [rules.next_attempt(disk, tenant.id, point) for disk in disks]
     return Step(_anew(replace(looked, disks=following), tenant, lost, now), outcomes=(*told, *rest))
@@ -523,7 +499,7 @@ def _lost(point: Point, seen: Seen) -> Failure | None:
     """Which of the instant snapshots are no longer there; None if all are."""
     gone = [
         ref.name
-        for ref in _moment(point).instants
+        for ref in moment_of(point).instants
         if (found := seen.instants.get(rules.instant_link(point, ref))) is None
         or found.id != ref.id
         or found.status != "READY"
@@ -540,15 +516,16 @@ def _is_hopeless(disk: PointDisk) -> bool:
     return failed and (disk.retry_at is None or disk.attempts >= FROM_MOMENT_MAX)
 
 
-# --- release ------------------------------------------------------------------------------------------------------
+# --- what holds a moment ------------------------------------------------------------------------------------------
 
 
-def is_releasing(point: Point, now: datetime) -> bool:
-    """Whether the point's own life is over and its moment is due to be looked at."""
-    moment = point.moment
-    if point.state in rules.LIVING or moment is None or moment.state != "releasing":
-        return False
-    return moment.next_at is not None and moment.next_at <= now
+def moment_of(point: Point) -> Moment:
+    assert point.moment is not None
+    return point.moment
+
+
+def group_link(point: Point, group: GroupRef) -> str:
+    return cloud.link_of(point.instance.project, group.scope, "instantSnapshotGroups", group.name)
 
 
 def held_in(moment: Moment) -> list[InstantRef]:
@@ -562,139 +539,12 @@ def groups_of(moment: Moment) -> list[GroupRef]:
     return [group for group in groups if group.status != GONE]
 
 
-def hindered(point: Point, failure: Failure | None, now: datetime, *, pause: timedelta = ASK_AGAIN_MIN) -> Point:
-    """The point whose release is looked at later, with what stood in its way."""
-    moment = replace(_moment(point), failure=failure, next_at=now + pause)
-    return _with(point, moment)
+def since(point: Point) -> datetime:
+    """What was made before is not ours."""
+    return (point.started_at or point.requested_at) - rules.CLOCK_SKEW
 
 
-def _with(point: Point, moment: Moment) -> Point:
-    after = replace(point, moment=moment)
-    return replace(after, next_at=sets.next_at(after))
-
-
-@dataclass(frozen=True, slots=True)
-class _Fate:
-    """What a read shows of one instant snapshot, or group, that is to go."""
-
-    what: Literal["there", "going", "gone", "stranger", "may_come"]
-    id: str | None = None
-
-
-def release(point: Point, tenant: str, seen: Seen, now: datetime) -> Step[Change]:
-    """Ask for what holds a moment to go, again until it is read to be gone.
-
-    What is ours has the numeric id that was noted when it was read; one that nobody read is adopted only if it is of
-    the disk's name, or of the group, and made after the point was begun. Members of a group go with it.
-    """
-    moment = _moment(point)
-    asked_at = moment.asked_at or point.updated_at
-    settled = now - asked_at >= rules.UNKNOWN_SETTLED
-    links: dict[str, GroupRef | InstantRef] = {group_link(point, group): group for group in groups_of(moment)}
-    members_stay = bool(links)
-    links |= {rules.instant_link(point, ref): ref for ref in held_in(moment)}
-    fates = {link: _fate(point, tenant, ref, link, seen, settled=settled) for link, ref in links.items()}
-    gone = {link for link, fate in fates.items() if fate.what in ("gone", "stranger")}
-    outcomes = [
-        _gone(moment, links[link], link, fates[link]) for link in links if link in gone and _asked_to_go(links[link])
-    ]
-    if len(gone) == len(links):
-        after = _noting(point, lambda link, ref: replace(ref, status=GONE) if link in gone else ref)
-        over = replace(_moment(after), state="released", next_at=None)
-        return Step(replace(_with(after, over), updated_at=now), outcomes=tuple(outcomes))
-
-    there = [
-        link
-        for link, fate in fates.items()
-        if fate.what == "there" and not (members_stay and isinstance(links[link], InstantRef))
-    ]
-    again_at = asked_at + _pause(moment)
-    going = any(fate.what == "going" for fate in fates.values())
-    due = moment.removals == 0 or now >= again_at or any(not _asked_to_go(links[link]) for link in there)
-    asks = there if there and due and not going else []
-    attempt = moment.removals + 1
-    why = moment.failure or Failure(code="still_there", message="its deletion was asked for and did not happen")
-    outcomes += [
-        SnapshotOutcome(links[link].name, "failed", why.code, why.message, attempt=moment.removals)
-        for link in asks
-        if _asked_to_go(links[link])
-    ]
-
-    def noted(link: str, ref: GroupRef | InstantRef) -> GroupRef | InstantRef:
-        if link in gone:
-            return replace(ref, status=GONE)
-        if link in asks:
-            return replace(ref, id=fates[link].id, status=DELETING)
-        return replace(ref, id=ref.id or fates[link].id) if link in fates else ref
-
-    after = _noting(point, noted)
-    if not asks:
-        later = replace(_moment(after), next_at=again_at if again_at > now else now + ASK_AGAIN_MIN)
-        return Step(_with(after, later), outcomes=tuple(outcomes))
-    # No failure of before: what stands in the way of these requests is noted anew.
-    asking = replace(_moment(after), removals=attempt, asked_at=now, failure=None, next_at=now + LOOK)
-    deletes = tuple(_delete(point, links[link], fates[link].id, attempt) for link in asks)
-    return Step(
-        replace(_with(after, asking), updated_at=now), intents=deletes, starts=deletes, outcomes=tuple(outcomes)
-    )
-
-
-def _pause(moment: Moment) -> timedelta:
-    return min(ASK_AGAIN_MIN * (1 << min(max(moment.removals - 1, 0), 10)), ASK_AGAIN_MAX)
-
-
-def _asked_to_go(ref: GroupRef | InstantRef) -> bool:
-    return ref.status == DELETING
-
-
-def _fate(point: Point, tenant: str, ref: GroupRef | InstantRef, link: str, seen: Seen, *, settled: bool) -> _Fate:
-    found = seen.groups.get(link) if isinstance(ref, GroupRef) else seen.instants.get(link)
-    if found is not None:
-        ours = found.id == ref.id if ref.id is not None else _is_ours(point, tenant, ref, found)
-        if ours:
-            return _Fate("going" if found.status == DELETING else "there", found.id)
-        return _Fate("stranger", found.id)
-    if ref.id is not None:
-        return _Fate("gone")
-    operation = seen.operations.get(ref.operation) if ref.operation else None
-    running = operation is not None and operation.status != "DONE"
-    # What left no sign may still be asked for by a run that is late, until it must be dead.
-    return _Fate("gone" if settled and not running else "may_come")
-
-
-def _is_ours(
-    point: Point, tenant: str, ref: GroupRef | InstantRef, found: InstantSnapshot | InstantSnapshotGroup
-) -> bool:
-    """Whether what nobody noted the id of shows in everything what was asked for as part of this point."""
-    if found.created_at < _since(point):
-        return False
-    match ref, found:
-        case InstantRef(), InstantSnapshot():
-            labels = {"snapkeep-tenant": tenant, "snapkeep-point": point.id}
-            mine = all(found.labels.get(key) == value for key, value in labels.items())
-            # By the disk's link: our own request, which names the disk, may have met another one under that name.
-            of = next((rules.disk_link(point, disk) for disk in point.disks if disk.id == ref.disk), None)
-            return mine and found.source_disk == of
-        case GroupRef(), InstantSnapshotGroup():
-            return found.consistency_group == ref.policy
-        case _:
-            return False
-
-
-def _gone(moment: Moment, ref: GroupRef | InstantRef, link: str, fate: _Fate) -> SnapshotOutcome:
-    if fate.what == "gone":
-        return SnapshotOutcome(ref.name, "succeeded", attempt=moment.removals)
-    message = f"{link} is another one now, {fate.id}, not {ref.id}: it is left alone"
-    return SnapshotOutcome(ref.name, "succeeded", "not_ours", message, attempt=moment.removals)
-
-
-def _delete(point: Point, ref: GroupRef | InstantRef, id: str | None, attempt: int) -> Change:
-    assert id is not None
-    kind = DeleteInstantSnapshotGroup if isinstance(ref, GroupRef) else DeleteInstantSnapshot
-    return kind(point.instance.project, ref.scope, ref.name, id, attempt)
-
-
-def _noting(point: Point, note: Callable[[str, GroupRef | InstantRef], GroupRef | InstantRef]) -> Point:
+def noting(point: Point, note: Callable[[str, GroupRef | InstantRef], GroupRef | InstantRef]) -> Point:
     """The point with each instant snapshot and group of its moment as `note` has it, by its link."""
 
     def instant(ref: InstantRef) -> InstantRef:
@@ -707,7 +557,7 @@ def _noting(point: Point, note: Callable[[str, GroupRef | InstantRef], GroupRef 
         assert isinstance(after, GroupRef)
         return after
 
-    moment = _moment(point)
+    moment = moment_of(point)
     moment = replace(
         moment,
         group=group(moment.group) if moment.group else None,
