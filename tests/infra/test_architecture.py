@@ -113,6 +113,7 @@ PURE: Final = (
     "functions/snapkeep/documents.py",
     "functions/snapkeep/fleet.py",
     "functions/snapkeep/audit/chain.py",
+    "functions/snapkeep/copies/leftovers.py",
     "functions/snapkeep/copies/rules.py",
     "functions/snapkeep/copies/sets.py",
     "functions/snapkeep/copies/tries.py",

@@ -17,17 +17,16 @@ from msgspec.structs import replace
 
 from snapkeep import cloud
 from snapkeep.cloud import DeleteDisk, Disk, InsertDisk, InsertSnapshot, Operation, Snapshot
-from snapkeep.copies import rules, sets
+from snapkeep.copies import leftovers, rules, sets
+from snapkeep.copies.leftovers import Exit, Removal, link
 from snapkeep.copies.rules import COPY_DEADLINE
 from snapkeep.creation import rules as creation
 from snapkeep.creation.rules import (
     CLOCK_SKEW,
     LAST_START,
-    LOOK_MAX,
     LOOK_MIN,
     REQUEST_GRACE,
     RETRY_MIN,
-    UNKNOWN_SETTLED,
 )
 from snapkeep.creation.rules import SnapshotOutcome as Outcome
 from snapkeep.documents import (
@@ -47,14 +46,6 @@ TEMPORARY_TYPE: Final = "pd-balanced"
 TEMPORARY_GB_MIN: Final = 10
 """The least size of such a disk."""
 
-REMOVE_AGAIN_MIN: Final = timedelta(minutes=10)
-"""Until a disk that is still there is asked to go again: longer than a function may run, so that who asked is dead."""
-
-REMOVE_AGAIN_MAX: Final = timedelta(hours=6)
-
-PAUSED_LOOK: Final = timedelta(hours=1)
-"""Until what is paused is looked at again."""
-
 LOST: Final = frozenset({"notFound", "RESOURCE_NOT_FOUND"})
 """How Compute Engine says that what was to be copied from is not there."""
 
@@ -68,14 +59,6 @@ class Facts:
     operations: Mapping[str, Operation | None] = field(default_factory=dict)  # read before the last look for theirs
     may_start: bool = True  # creation is not paused
     may_remove: bool = True  # deletion is not paused
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """How one request that a temporary disk goes ended."""
-
-    outcome: Outcome
-    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +85,7 @@ def snapshot_change(point: Point, region: str, disk: CopyDisk, tenant: Tenant) -
     whole = _whole(point, disk)
     ref = point.instance
     if disk.temporary is not None:
-        source, instant = _link(disk.temporary), None
+        source, instant = link(disk.temporary), None
     else:
         of = _instant(point, disk)
         source, instant = creation.disk_link(point, whole), creation.instant_link(point, of) if of else None
@@ -142,10 +125,6 @@ def _whole(point: Point, disk: CopyDisk) -> PointDisk:
 def _instant(point: Point, disk: CopyDisk) -> InstantRef | None:
     instants = point.moment.instants if point.moment else []
     return next((one for one in instants if one.disk == disk.id), None)
-
-
-def _link(temporary: TemporaryDisk) -> str:
-    return cloud.link_of(temporary.project, f"zones/{temporary.zone}", "disks", temporary.name)
 
 
 def _next_attempt(
@@ -529,7 +508,7 @@ def _judge_disk(
 ) -> CopyDisk:  # fmt: skip
     """What became of the disk's present attempt, as one read shows it."""
     temporary = disk.temporary
-    if temporary is not None and _serves(disk) and not temporary.removals and _link(temporary) not in facts.disks:
+    if temporary is not None and _serves(disk) and not temporary.removals and link(temporary) not in facts.disks:
         disk = replace(disk, temporary=replace(temporary, status=GONE))  # somebody else has removed it
         if not disk.failure and disk.snapshot.id is None:
             return _failing(disk, point, "temporary_disk_lost", f"{temporary.name} was READY and is gone", now)
@@ -559,7 +538,7 @@ def _judge_temporary(
 ) -> CopyDisk:  # fmt: skip
     assert disk.temporary is not None
     temporary = disk.temporary
-    found = facts.disks.get(_link(temporary))
+    found = facts.disks.get(link(temporary))
     if found is None:
         return _judge_unseen(disk, point, view, facts, now)
     if not _is_ours(disk, found, point, tenant):
@@ -714,41 +693,21 @@ def _is_over(copy: Copy, disk: CopyDisk, point: Point) -> bool:
 def _cleaned(taken: Step, region: str, facts: Facts, tenant: Tenant, now: datetime) -> Step:
     """The step with the temporary disks that nothing needs any more on their way out."""
     copy = taken.point.copies[region]
-    removes: list[DeleteDisk] = []
-    removals: list[Removal] = []
-    looks: list[datetime] = []
+    exits: list[Exit] = []
     disks = []
     for disk in copy.disks:
         temporary = disk.temporary
         if temporary is None or temporary.status == GONE or not _is_over(copy, disk, taken.point):
             disks.append(disk)
             continue
-        found = facts.disks.get(_link(temporary))
-        mine = found if found is not None and _is_ours(disk, found, taken.point, tenant) else None
-        after = temporary if mine is None else replace(temporary, id=mine.id)
-        if mine is None:
-            if found is None and _may_come(temporary, facts, now):
-                looks.append(_look_later(temporary, now))
-            else:
-                after = replace(after, status=GONE)
-                if temporary.removals:
-                    removals.append(Removal(Outcome(temporary.name, "succeeded"), temporary.removals))
-        elif mine.status == "DELETING":
-            looks.append(_look_later(temporary, now))
-        elif not facts.may_remove:
-            looks.append(now + PAUSED_LOOK)
-        elif now < (may_go := _removable_at(temporary, mine, now)):
-            looks.append(may_go)
-        else:
-            if temporary.removals:
-                why = Outcome(temporary.name, "failed", "still_there", "its deletion was asked for and did not happen")
-                removals.append(Removal(why, temporary.removals))
-            after = replace(after, removals=temporary.removals + 1, asked_at=now)
-            removes.append(
-                DeleteDisk(temporary.project, temporary.zone, temporary.name, mine.id, temporary.removals + 1)
-            )
-            looks.append(now + LOOK_MIN)
-        disks.append(replace(disk, temporary=after))
+        found = facts.disks.get(link(temporary))
+        ours = found is not None and _is_ours(disk, found, taken.point, tenant)
+        one = leftovers.leave(temporary, found, facts.operations, now, ours=ours, may_remove=facts.may_remove)
+        disks.append(replace(disk, temporary=one.temporary))
+        exits.append(one)
+    removes = tuple(one.remove for one in exits if one.remove)
+    removals = tuple(one.removal for one in exits if one.removal)
+    looks = [one.look_at for one in exits if one.look_at]
     if copy.state == "requested":
         looks.append(now + LOOK_MIN)  # what a former try left goes before the next one begins
     if copy.state == "copying" and copy.next_at is not None:
@@ -758,35 +717,11 @@ def _cleaned(taken: Step, region: str, facts: Facts, tenant: Tenant, now: dateti
     return Step(
         _with_copy(point, region, cleaned),
         intents=taken.intents,
-        removes=tuple(removes),
+        removes=removes,
         outcomes=taken.outcomes,
-        removals=tuple(removals),
+        removals=removals,
         starts=taken.starts,
     )
-
-
-def _may_come(temporary: TemporaryDisk, facts: Facts, now: datetime) -> bool:
-    """Whether a disk that is not there may still appear: it was asked for, and how that ended is not known."""
-    if temporary.removals or temporary.id is not None:
-        return False  # it was there
-    if temporary.operation is None:
-        return temporary.asked_at is not None and now - temporary.asked_at < UNKNOWN_SETTLED
-    operation = facts.operations.get(temporary.operation)
-    return temporary.operation not in facts.operations or (operation is not None and operation.status != "DONE")
-
-
-def _look_later(temporary: TemporaryDisk, now: datetime) -> datetime:
-    """When to look again at what others do about a disk: the longer it takes, the later."""
-    since = temporary.asked_at or now
-    return now + min(max((now - since) / 2, LOOK_MIN), LOOK_MAX)
-
-
-def _removable_at(temporary: TemporaryDisk, found: Disk, now: datetime) -> datetime:
-    """From when on a disk may be asked to go: at once; after a pause, where it was asked before or is still made."""
-    since = temporary.asked_at or now - REMOVE_AGAIN_MIN
-    if temporary.removals:
-        return since + min(REMOVE_AGAIN_MIN * (1 << min(temporary.removals - 1, 10)), REMOVE_AGAIN_MAX)
-    return since + REMOVE_AGAIN_MIN if found.status in ("CREATING", "RESTORING") else since
 
 
 # --- what is to be read -------------------------------------------------------------------------------------------
@@ -815,5 +750,5 @@ def wanted(point: Point, region: str) -> Wanted:
                 if disk.operation:
                     operations[disk.operation] = cloud.snapshot_link(disk.snapshot.project, disk.snapshot.name)
     temporaries = [disk.temporary for disk in _left(copy) if disk.temporary]
-    operations |= {t.operation: _link(t) for t in temporaries if t.operation and t.ready_at is None}
+    operations |= {t.operation: link(t) for t in temporaries if t.operation and t.ready_at is None}
     return Wanted(frozenset(names), frozenset(t.name for t in temporaries), operations)
