@@ -45,13 +45,17 @@ COPIED = (
 )
 
 
+def start(fleet_file: Path, text: str) -> System:
+    fleet_file.write_text(text)
+    system = System(seed=1, start=demo.START)
+    system.apply(fleet.read(fleet_file))
+    return system
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> System:
     """Eight quiet days of one instance of which three days' points are kept."""
-    path = tmp_path_factory.mktemp("fleet") / "fleet.yaml"
-    path.write_text(FLEET)
-    system = System(seed=1, start=demo.START)
-    system.apply(fleet.read(path))
+    system = start(tmp_path_factory.mktemp("ran") / "fleet.yaml", FLEET)
     system.run(timedelta(days=DAYS))
     return system
 
@@ -59,10 +63,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> System:
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> System:
     """The same, of a tenant whose points are copied; of the copies two days' are kept."""
-    path = tmp_path_factory.mktemp("fleet") / "fleet.yaml"
-    path.write_text(COPIED)
-    system = System(seed=1, start=demo.START)
-    system.apply(fleet.read(path))
+    system = start(tmp_path_factory.mktemp("copied") / "fleet.yaml", COPIED)
     system.fast_forward(timedelta(days=DAYS))
     return system
 
