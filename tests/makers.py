@@ -265,9 +265,9 @@ class FakeCompute:
         self._called(f"find {kind.__name__} {project}")
         names = re.findall(r'name = "([^"]*)"', where)
         for link, resource in list(self.resources.items()):
-            if isinstance(resource, kind) and link.startswith(f"projects/{project}/"):  # noqa: SIM102
-                if not where or resource.name in names:
-                    yield resource
+            wanted = link.startswith(f"projects/{project}/") and (not where or resource.name in names)
+            if wanted and isinstance(resource, kind):
+                yield resource
 
     def start(self, change: Change, request_id: str) -> str:
         assert isinstance(change, InsertSnapshot)

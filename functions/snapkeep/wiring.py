@@ -46,8 +46,12 @@ def ports(*, compute: bool, quiet: bool = False) -> Ports:
 
 @lru_cache(maxsize=1)
 def identities() -> Identities:
-    """How function `web` knows who comes in. Raises config.ConfigError."""
-    settings = config.read(os.environ)
+    """How function `web` of this process knows who comes in. Raises config.ConfigError."""
+    return identities_of(config.read(os.environ))
+
+
+def identities_of(settings: config.Config) -> Identities:
+    """How a function `web` with these settings knows who comes in. Raises config.ConfigError."""
     if settings.sign_in == "local":
         from snapkeep.local_sign_in import LocalSignIn
 

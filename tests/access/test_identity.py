@@ -222,18 +222,13 @@ def test_another_word_for_the_sign_in_is_refused() -> None:
         config.read(PROJECT | {"SNAPKEEP_SIGN_IN": "none"})
 
 
-def wired(monkeypatch: pytest.MonkeyPatch, **variables: str) -> object:
-    """What `wiring` makes of these variables alone. The environment is its input: there is nothing to hand it."""
-    for name in ("SNAPKEEP_SIGN_IN", "SNAPKEEP_IAP_AUDIENCE", "FIRESTORE_EMULATOR_HOST"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in (PROJECT | variables).items():
-        monkeypatch.setenv(name, value)
-    return wiring.identities.__wrapped__()
+def wired(**variables: str) -> object:
+    return wiring.identities_of(config.read(PROJECT | variables))
 
 
-def test_iap_is_what_is_wired_unless_told_otherwise_and_needs_an_audience(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_iap_is_what_is_wired_unless_told_otherwise_and_needs_an_audience() -> None:
     with pytest.raises(config.ConfigError, match="SNAPKEEP_IAP_AUDIENCE: not set"):
-        wired(monkeypatch)
-    assert isinstance(wired(monkeypatch, SNAPKEEP_IAP_AUDIENCE=AUDIENCE), IapIdentities)
-    local = wired(monkeypatch, SNAPKEEP_SIGN_IN="local", FIRESTORE_EMULATOR_HOST="127.0.0.1:1")
+        wired()
+    assert isinstance(wired(SNAPKEEP_IAP_AUDIENCE=AUDIENCE), IapIdentities)
+    local = wired(SNAPKEEP_SIGN_IN="local", FIRESTORE_EMULATOR_HOST="127.0.0.1:1")
     assert isinstance(local, LocalSignIn)

@@ -275,8 +275,12 @@ def test_a_truncated_tail_is_found_against_a_noted_head_even_if_the_inbox_is_gon
 def test_a_rewritten_chain_is_found_against_the_inbox() -> None:
     one = stored()
     forged = chain.append(chain.EMPTY, [body(n, detail={"forged": True}) for n in range(5)])
+
+    def written_over(data: Data) -> Data:
+        return d.to_data(forged[data["seq"] - 1])
+
     for record in forged:
-        tamper(one, record.seq, lambda data, record=record: d.to_data(record))  # type: ignore[misc]
+        tamper(one, record.seq, written_over)
     assert {finding.seq for finding in verdict(one).findings} == {1, 2, 3, 4, 5}
 
 

@@ -91,11 +91,10 @@ def test_every_changed_byte_of_the_heads_is_found(tmp_path: Path) -> None:
         for other in {byte ^ 1, byte ^ 0x20, byte ^ 0x80, 0x31} - {byte}:
             path.write_bytes(whole[:at] + bytes([other]) + whole[at + 1 :])
             try:
-                found = broken(tmp_path)
+                told = bool(broken(tmp_path))
             except export.Unreadable as error:
-                assert export.HEADS in str(error)  # noqa: PT017
-                continue
-            assert found, f"byte {at} of {whole!r} became {other:#x}"
+                told = export.HEADS in str(error)
+            assert told, f"byte {at} of {whole!r} became {other:#x}"
 
 
 Lines = list[bytes]

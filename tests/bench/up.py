@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+
+import requests
 
 READY_TIMEOUT_S: Final = 300.0
 STOP_TIMEOUT_S: Final = 60.0
@@ -39,13 +40,11 @@ class Up:
     addresses: dict[str, Any]
 
     def ask(self, path: str, body: Any = None) -> Any:
-        """An answer of its controls (`/_sim/...`)."""
-        sent = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(  # noqa: S310 - the local cloud's own address
-            f"{self.addresses['sim']}{path}", sent, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S) as answer:  # noqa: S310 - likewise
-            return json.load(answer)
+        """An answer of its controls (`/_sim/...`). Raises requests.RequestException."""
+        method = "GET" if body is None else "POST"
+        answer = requests.request(method, f"{self.addresses['sim']}{path}", json=body, timeout=ANSWER_TIMEOUT_S)
+        answer.raise_for_status()
+        return answer.json()
 
     def go(self, to: str) -> None:
         """Send time to an instant; returns at once."""

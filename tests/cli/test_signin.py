@@ -221,6 +221,7 @@ def test_on_google_cloud_the_metadata_server_gives_the_token(google: Google, mon
     made = signed(aud=AUDIENCE)
     google.answer = lambda asked: made if asked == {"audience": AUDIENCE, "format": "full"} else str(asked)
     monkeypatch.delenv("NO_GCE_CHECK")
+    # google-auth asks this address whether it is on Google Cloud, before it asks the host for anything.
     monkeypatch.setenv("GCE_METADATA_IP", google.host)
     # GCE_METADATA_HOST is read when google-auth is imported: too late for a variable.
     monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", google.host)

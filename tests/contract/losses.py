@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import grpc  # type: ignore[import-untyped]
+import grpc  # type: ignore[import-untyped]  # no py.typed
 
 from snapkeep.ports import Bus, Doc, Documents, Query, Transient, Write
 
@@ -82,7 +82,7 @@ class LossyBus:
 # --- on the wire --------------------------------------------------------------------------------------------------
 
 
-class _Wire(grpc.GenericRpcHandler):  # type: ignore[misc]
+class _Wire(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc types none
     """Passes every call on to an emulator as it is, and its answer back."""
 
     def __init__(self, channel: Any, losses: Losses) -> None:

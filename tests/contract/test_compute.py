@@ -856,6 +856,7 @@ def test_a_connection_that_breaks_is_transient(call: Any, breakdown: Breakdown) 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_an_answer_that_does_not_come_in_time_is_transient(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One call is waited for a quarter of a minute, too long for a test; it is no argument of the port.
     monkeypatch.setitem(adapter._ONE_CALL, "timeout", 0.05)
     over = threading.Event()
 

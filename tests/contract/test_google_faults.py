@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-import grpc  # type: ignore[import-untyped]
+import grpc  # type: ignore[import-untyped]  # no py.typed
 import pytest
 from google.api_core import exceptions as errors
 from google.cloud.firestore_v1.types import (
@@ -47,7 +47,7 @@ def _answer(method: str) -> list[bytes]:
     raise AssertionError(method)
 
 
-class Service(grpc.GenericRpcHandler):  # type: ignore[misc]
+class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc types none
     """Answers each call with the next error it was given; with what is well when there is none left."""
 
     def __init__(self) -> None:

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import pytest
+import requests
 
 pytest.register_assert_rewrite("tests.e2e.expected")
 
@@ -80,11 +80,11 @@ class Up:
 
     def ask(self, control: str, body: Any = None) -> Any:
         """What a control of this local cloud answers: `/_sim/...`."""
-        data = None if body is None else json.dumps(body).encode()
         url = f"{self.addresses['sim']}/_sim/{control}"
-        request = Request(url, data, {"Content-Type": "application/json"})  # noqa: S310 - our own local cloud
-        with urlopen(request, timeout=COMMAND_TIMEOUT_S) as answer:  # noqa: S310 - likewise
-            return json.load(answer)
+        method = "GET" if body is None else "POST"
+        answer = requests.request(method, url, json=body, timeout=COMMAND_TIMEOUT_S)
+        assert answer.ok, answer.text
+        return answer.json()
 
     def go_on(self, by: timedelta) -> None:
         """Send time on its way, and do not wait for it."""

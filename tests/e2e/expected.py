@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 import yaml
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1, firestore
-from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient  # type: ignore[import-untyped]
+from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient  # type: ignore[import-untyped]  # no py.typed
 from tests.e2e.conftest import Up
 
 FLEET = Path(__file__).parents[2] / "examples" / "fleet.yaml"
@@ -84,7 +84,7 @@ def google_clients(cloud: Up) -> Iterator[Google]:
     before = {name: os.environ.get(name) for name in EMULATORS}
     os.environ.update({name: cloud.addresses[key] for name, key in EMULATORS.items()})
     at: dict[str, Any] = {
-        "credentials": AnonymousCredentials(),  # type: ignore[no-untyped-call]
+        "credentials": AnonymousCredentials(),  # type: ignore[no-untyped-call]  # google-auth types none
         "client_options": {"api_endpoint": cloud.addresses["compute"]},
     }
     project = cloud.addresses["project"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import requests
 from tests.e2e.conftest import COMMAND_TIMEOUT_S, Up, up
 from tests.e2e.expected import Google, google_clients
 
@@ -56,17 +56,13 @@ def ask(google: Google, number: int) -> None:
 
 
 def hold(cloud: Up, point: str) -> None:
-    request = urllib.request.Request(  # noqa: S310 - an address that `up` printed
+    answer = requests.post(
         f"{cloud.addresses['api']}/tenants/brief/holds",
-        json.dumps({"point": point, "reason": "case 4711"}).encode(),
-        {
-            "Content-Type": "application/json",
-            "Idempotency-Key": "hold-1",
-            "X-Snapkeep-Local-User": "admin@vendor.example",
-        },
+        json={"point": point, "reason": "case 4711"},
+        headers={"Idempotency-Key": "hold-1", "X-Snapkeep-Local-User": "admin@vendor.example"},
+        timeout=COMMAND_TIMEOUT_S,
     )
-    with urllib.request.urlopen(request, timeout=COMMAND_TIMEOUT_S) as answer:  # noqa: S310 - likewise
-        assert answer.status == 200
+    assert answer.status_code == 200, answer.text
 
 
 def in_state(points: dict[str, dict[str, Any]], state: str) -> list[str]:

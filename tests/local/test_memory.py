@@ -72,6 +72,7 @@ def read(documents: MemoryDocuments, path: str) -> Doc:
 
 # --- queries against a naive scan --------------------------------------------------------------------------------
 
+# Hypothesis takes its bounds without a zone.
 TIMES = st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
 NUMBERS = st.one_of(
     st.integers(-(2**63), 2**63 - 1),

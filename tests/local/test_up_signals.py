@@ -80,6 +80,7 @@ def test_a_signal_that_comes_while_a_line_is_logged_ends_it(
     interrupted: Callable[[int, type[BaseException]], None],
     deadline: None,
 ) -> None:
+    # A real one would start emulators and processes, which no signal of this test needs.
     monkeypatch.setattr(runner, "LocalCloud", Nothing)
     handler = signal.getsignal(number)
     interrupted(number, swallowed)

@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -14,15 +15,15 @@ from snapkeep.store import QUERIES, Event, Fleet, Record, canonical, created, qu
 HERE = f"tenants/acme/instances/{INSTANCE_ID}"
 
 
-def record(**changes: object) -> Record:
-    fields: dict[str, object] = {
+def record(**changes: Any) -> Record:
+    fields: dict[str, Any] = {
         "at": THEN,
         "actor": "snapkeep",
         "action": "instance.seen",
         "subject": "instances/1",
         "outcome": "observed",
     }
-    return Record(**fields | changes)  # type: ignore[arg-type]
+    return Record(**fields | changes)
 
 
 def test_a_tenants_store_writes_nothing_of_another_tenant() -> None:

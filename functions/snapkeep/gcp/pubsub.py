@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Final
 
 from google.api_core import exceptions as errors
-from google.cloud.pubsub_v1 import PublisherClient  # type: ignore[import-untyped]
-from google.cloud.pubsub_v1.types import BatchSettings  # type: ignore[import-untyped]
+from google.cloud.pubsub_v1 import PublisherClient  # type: ignore[import-untyped]  # no py.typed
+from google.cloud.pubsub_v1.types import BatchSettings  # type: ignore[import-untyped]  # no py.typed
 
 from snapkeep.gcp.calls import CALL_TIMEOUT_S, CALLS_TIMEOUT_S, PASSING, again_on, transient
 

@@ -8,9 +8,11 @@ import os
 import re
 import sys
 import threading
-import urllib.error
-import urllib.request
+import urllib.parse
+from contextlib import closing
 from datetime import datetime, timedelta
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -540,27 +542,26 @@ def _link(url: str) -> str:
 
 def _ask(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """The JSON that the local cloud answers. Ends with status 1 and one line where there is none, or it refuses."""
-    url = target.api() + path
-    if not url.startswith(("http://", "https://")):
-        fail(f"SNAPKEEP_API: {target.api()!r} is not an http(s) URL")
+    url = urllib.parse.urlsplit(target.api() + path)
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"} if data else {}
-    request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - the scheme was checked
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - likewise
+        connect = HTTPSConnection if url.scheme == "https" else HTTPConnection
+        with closing(connect(url.netloc, timeout=TIMEOUT_S)) as connection:
+            connection.request(method, url.path, data, headers)
+            answer = connection.getresponse()
             content = answer.read()
+        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+            fail(f"{path}: {_said(content) or f'{answer.status} {answer.reason}'}")
         return json.loads(content) if content else {}
-    except urllib.error.HTTPError as refusal:
-        fail(f"{path}: {_said(refusal)}")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        fail(f"no local cloud at {target.api()} ({reason}): start one with `snapkeep up`, or set SNAPKEEP_API")
+    except (OSError, HTTPException, ValueError) as error:
+        fail(f"no local cloud at {target.api()} ({error}): start one with `snapkeep up`, or set SNAPKEEP_API")
 
 
-def _said(refusal: urllib.error.HTTPError) -> str:
-    """What the simulator has against a request, in one line."""
+def _said(content: bytes) -> str:
+    """What the simulator has against a request, in one line; nothing if that is not said."""
     try:
-        error = json.loads(refusal.read())["error"]
-    except (ValueError, KeyError, TypeError, OSError):
-        return f"{refusal.code} {refusal.reason}"
+        error = json.loads(content)["error"]
+    except (ValueError, KeyError, TypeError):
+        return ""
     return str(error["message"] if isinstance(error, dict) and "message" in error else error)

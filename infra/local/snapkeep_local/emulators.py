@@ -187,7 +187,7 @@ def installed() -> str:
     platform = Path(gcloud).resolve().parent.parent / "platform"
     if not platform.is_dir():  # a wrapper: the emulators lie where the tool itself says
         asked = [gcloud, "info", "--format=value(installation.sdk_root)"]
-        said = subprocess.run(asked, capture_output=True, text=True, timeout=READY_TIMEOUT_S, check=False)  # noqa: S603
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=READY_TIMEOUT_S, check=False)  # noqa: S603 - fixed words
         platform = Path(said.stdout.strip()) / "platform"
     missing = [name for name in ("cloud-firestore-emulator", "pubsub-emulator") if not (platform / name).is_dir()]
     if missing:
