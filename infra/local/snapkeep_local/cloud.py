@@ -17,7 +17,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, NotRequired, Self, TypedDict, assert_never
+from typing import Any, Final, Literal, NotRequired, Self, TypedDict, TypeVar, assert_never
 
 import msgspec
 
@@ -53,6 +53,8 @@ FIRST_BYTES_PER_S: Final = 200 * (1 << 20)
 """What a full upload moves in a second; a first snapshot of 100 GiB with half of it in use takes about 4 minutes."""
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+T = TypeVar("T")
 
 Kind = Literal[
     "instances", "disks", "snapshots", "operations", "instantSnapshots", "instantSnapshotGroups", "resourcePolicies"
@@ -532,9 +534,7 @@ class Cloud:
 
     def attach_policy(self, disk: str, policy: str) -> None:
         """Put a disk under a policy of its project and region. Raises ApiError."""
-        one, wanted = self._disk(disk), self._policies.get(policy)
-        if wanted is None:
-            raise not_found(policy)
+        one, wanted = self._disk(disk), _there(self._policies, policy)
         if (one.project, one.region) != (wanted.project, wanted.region):
             raise invalid("policy", policy, f"It is not of the project and region of '{disk}'.")
         if policy in one.policies:
@@ -592,18 +592,14 @@ class Cloud:
         if kind in ("instantSnapshots", "instantSnapshotGroups"):
             method = _in_scope(method, _scope_of(link))
         self._call(method, _project_of(link), "reads", (link,))
-        found = self._table(kind).get(link)
-        if found is None:
-            raise not_found(link)
+        found = _there(self._table(kind), link)
         return self._show(link, found)
 
     def get_operation(self, link: str) -> Json:
         """`globalOperations.get`, `zoneOperations.get`, `regionOperations.get`, by its link. Raises ApiError."""
         methods = {"zones": "zoneOperations.get", "regions": "regionOperations.get"}
         self._call(methods.get(link.split("/")[2], "globalOperations.get"), _project_of(link), "reads", (link,))
-        found = self._operations.get(link)
-        if found is None:
-            raise not_found(link)
+        found = _there(self._operations, link)
         return self._render(found)
 
     def page(
@@ -715,9 +711,7 @@ class Cloud:
         """The instant snapshot that a snapshot is to be made from. Raises ApiError."""
         if flush:
             raise invalid("resource.guestFlush", True, "A snapshot of an instant snapshot knows no guest flush.")
-        found = self._instants.get(link)
-        if found is None:
-            raise not_found(link)
+        found = _there(self._instants, link)
         if source != found.source:
             raise invalid("resource.sourceDisk", source, f"'{link}' is of another disk.")
         if found.status != "READY":
@@ -798,10 +792,7 @@ class Cloud:
         """`snapshots.delete`: its bytes that later snapshots need move to the next of its chain. Raises ApiError."""
 
         def delete(struck: Struck) -> Operation:
-            snapshot = self._snapshots.get(link)
-            if snapshot is None:
-                raise not_found(link)
-            return self._delete(fault_rules.DELETE, snapshot, request_id, struck, (2, 20))
+            return self._delete(fault_rules.DELETE, _there(self._snapshots, link), request_id, struck, (2, 20))
 
         return self._change(fault_rules.DELETE, _project_of(link), (link,), request_id, delete)
 
@@ -843,10 +834,7 @@ class Cloud:
         method = _in_scope("instantSnapshots.delete", _scope_of(link))
 
         def delete(struck: Struck) -> Operation:
-            instant = self._instants.get(link)
-            if instant is None:
-                raise not_found(link)
-            return self._delete(method, instant, request_id, struck, INSTANT_S)
+            return self._delete(method, _there(self._instants, link), request_id, struck, INSTANT_S)
 
         return self._change(method, _project_of(link), (link,), request_id, delete)
 
@@ -893,9 +881,7 @@ class Cloud:
 
     def _consistency_group(self, project: str, scope: str, link: str) -> ResourcePolicy:
         """The one that a group is to be made of. Raises ApiError."""
-        policy = self._policies.get(link)
-        if policy is None:
-            raise not_found(link)
+        policy = _there(self._policies, link)
         if not policy.consistency_group:
             raise invalid("resource.sourceConsistencyGroup", link, "It is not a consistency group.")
         if (policy.project, policy.region) != (project, region_of_scope(scope)):
@@ -910,9 +896,7 @@ class Cloud:
         method = _in_scope("instantSnapshotGroups.delete", _scope_of(link))
 
         def delete(struck: Struck) -> Operation:
-            group = self._groups.get(link)
-            if group is None:
-                raise not_found(link)
+            group = _there(self._groups, link)
             operation = self._delete(method, group, request_id, struck, INSTANT_S)
             if group.status == "DELETING":
                 for member in self._members(group):
@@ -986,9 +970,7 @@ class Cloud:
             _check_name(name)
             if link in self._disks:
                 raise already_exists(link)
-            snapshot = self._snapshots.get(source)
-            if snapshot is None:
-                raise not_found(source)
+            snapshot = _there(self._snapshots, source)
             if snapshot.status != "READY":
                 raise not_ready(source)
             size_gb = int(body.get("sizeGb") or snapshot.size_gb)
@@ -1048,9 +1030,7 @@ class Cloud:
     def _set_labels(
         self, link: str, labels: Mapping[str, str], seen: str, request_id: str | None, struck: Struck
     ) -> Operation:
-        snapshot = self._snapshots.get(link)
-        if snapshot is None:
-            raise not_found(link)
+        snapshot = _there(self._snapshots, link)
         if seen != snapshot.fingerprint:
             raise ApiError(412, "conditionNotMet", "Supplied fingerprint does not match current metadata fingerprint.")
         operation = self._operate(fault_rules.LABEL, link, request_id, snapshot.id)
@@ -1329,10 +1309,7 @@ class Cloud:
             self._by_project[_project_of(operation.link), "operations"][operation.link] = operation
 
     def _disk(self, link: str) -> Disk:
-        disk = self._disks.get(link)
-        if disk is None:
-            raise not_found(link)
-        return disk
+        return _there(self._disks, link)
 
     def _ready_disk(self, link: str) -> Disk:
         disk = self._disk(link)
@@ -1348,10 +1325,7 @@ class Cloud:
         return disk
 
     def _instance(self, link: str) -> Instance:
-        instance = self._instances.get(link)
-        if instance is None:
-            raise not_found(link)
-        return instance
+        return _there(self._instances, link)
 
     def _table(self, kind: Kind) -> Mapping[str, Any]:
         match kind:
@@ -1443,6 +1417,13 @@ def _unpack(token: str, project: str) -> str:
 def _check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise invalid("resource.name", name, f"Must be a match of regex '{NAME.pattern}'")
+
+
+def _there(table: Mapping[str, T], link: str) -> T:
+    """Raises ApiError 404 for what is not."""
+    if link not in table:
+        raise not_found(link)
+    return table[link]
 
 
 def _changed(disk: Disk, held: Disk | InstantSnapshot, moment: datetime, chain: list[Snapshot]) -> int:
