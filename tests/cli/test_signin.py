@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import crypt, iam, jwt
 from google.auth.compute_engine import _metadata
 from google.oauth2 import credentials as person
-from tests.cli.typing_in import STOPS_WITHIN_S
+from tests.servers import running
 
 from snapkeep.gcp.signin import CannotSignIn, id_token_for
 
@@ -94,13 +93,8 @@ def google() -> Iterator[Google]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(STOPS_WITHIN_S,))
-        thread.start()
-        one.url = f"http://127.0.0.1:{server.server_port}"
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as one.url:
         yield one
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from click.testing import CliRunner, Result
 from tests.makers import World
-from werkzeug.serving import WSGIRequestHandler, make_server
+from tests.servers import STOPS_WITHIN_S as STOPS_WITHIN_S  # the site of tests/web takes it from here
+from tests.servers import Quiet, running
+from werkzeug.serving import make_server
 
 from snapkeep.cli import root
 from snapkeep.local_sign_in import LocalSignIn
@@ -18,27 +19,13 @@ from snapkeep.web import create_app
 
 NOT_OURS = ("SNAPKEEP_PROJECT", "GOOGLE_CLOUD_PROJECT", "SNAPKEEP_IAP_CLIENT", "SNAPKEEP_USER")
 
-STOPS_WITHIN_S = 0.01
-"""How soon a server notices that it is to stop; the library's half a second would be most of these tests' time."""
-
-
-class Quiet(WSGIRequestHandler):
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Say nothing."""
-
 
 @contextmanager
 def serving(app: Callable[..., Any], **options: Any) -> Iterator[int]:
     """An application at a port of this machine."""
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet, **options)
-    thread = threading.Thread(target=server.serve_forever, args=(STOPS_WITHIN_S,))
-    thread.start()
-    try:
+    with running(server):
         yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @contextmanager

@@ -5,13 +5,13 @@ Both look at the same state machine, so that each value one of them gives is com
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from werkzeug.serving import WSGIRequestHandler, make_server
+from tests.servers import Quiet, running
+from werkzeug.serving import make_server
 
 from snapkeep.cloud import Change, request_id
 from snapkeep.gcp.compute import GoogleCompute
@@ -34,9 +34,6 @@ GENEROUS = Limits(lists_per_minute=10**6, reads_per_minute=10**6)
 
 CALLS_TIMEOUT_S = 0.2
 """In place of half a minute: some of these tests wait for it to pass."""
-
-STOPS_WITHIN_S = 0.01
-"""How soon a server notices that it is to stop; the library's half a second would be most of these tests' time."""
 
 
 # --- a cloud, and the ways to reach it -----------------------------------------------------------------------------
@@ -75,23 +72,11 @@ def fleet(limits: Limits = GENEROUS) -> Cloud:
     return one
 
 
-class Quiet(WSGIRequestHandler):
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Say nothing."""
-
-
 @contextmanager
 def served(simulator: Simulator) -> Iterator[str]:
     """The simulator's REST skin on a port of this machine; its root URL."""
-    server = make_server("127.0.0.1", 0, simulator.app, threaded=True, request_handler=Quiet)
-    thread = threading.Thread(target=server.serve_forever, args=(STOPS_WITHIN_S,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with running(make_server("127.0.0.1", 0, simulator.app, threaded=True, request_handler=Quiet)) as url:
+        yield url
 
 
 @dataclass

@@ -20,6 +20,7 @@ import pytest
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient  # type: ignore[import-untyped]  # no py.typed
 from tests.contract.clouds import Side, fleet, reached
 from tests.contract.losses import Losses, LossyBus, LossyDocuments, wire
+from tests.servers import running
 
 from snapkeep.gcp.firestore import GoogleDocuments
 from snapkeep.gcp.pubsub import GoogleBus
@@ -237,14 +238,8 @@ def push_server(handlers: dict[str, Handler], came: threading.Condition) -> Iter
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing: a failed delivery is what some of these tests are about."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Pushes) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), Pushes)) as url:
+        yield url
 
 
 @pytest.fixture(params=[ON_MEMORY, ON_EMULATORS])

@@ -27,7 +27,6 @@ from tests.contract.clouds import (
     NOW,
     PROJECT,
     REGION,
-    STOPS_WITHIN_S,
     VAULT,
     ZONE,
     Side,
@@ -35,6 +34,7 @@ from tests.contract.clouds import (
     reached,
     served,
 )
+from tests.servers import running
 
 from snapkeep import cloud
 from snapkeep.cloud import (
@@ -836,14 +836,8 @@ def breaking(breakdown: Breakdown) -> Iterator[str]:
         def shutdown_request(self, request: Any) -> None:
             request.close()  # as it is: without the farewell that would end a reset politely
 
-    with Server(("127.0.0.1", 0), Breaks) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(STOPS_WITHIN_S,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(Server(("127.0.0.1", 0), Breaks)) as url:
+        yield url
 
 
 @pytest.mark.parametrize("breakdown", [reset, hang_up, break_off, break_off_a_chunk])
@@ -947,14 +941,8 @@ def answering(canned: Canned) -> Iterator[GoogleCompute]:
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(STOPS_WITHIN_S,))
-        thread.start()
-        try:
-            yield GoogleCompute(f"http://127.0.0.1:{server.server_port}", calls_timeout_s=CALLS_TIMEOUT_S)
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), Answers)) as url:
+        yield GoogleCompute(url, calls_timeout_s=CALLS_TIMEOUT_S)
 
 
 HTML = "<!DOCTYPE html><title>Error</title>"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import flask
 import pytest
-from tests.cli.typing_in import STOPS_WITHIN_S
+from tests.servers import running
 
 from snapkeep_local import schedule
 from snapkeep_local.delivery import LOSE_ANSWERS_MAX, Broker
@@ -47,15 +46,10 @@ def create() -> Iterator[Function]:
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Pushes) as server:
-        function.port = server.server_port
-        thread = threading.Thread(target=server.serve_forever, args=(STOPS_WITHIN_S,))
-        thread.start()
-        try:
-            yield function
-        finally:
-            server.shutdown()
-            thread.join()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pushes)
+    function.port = server.server_port
+    with running(server):
+        yield function
 
 
 @pytest.fixture
