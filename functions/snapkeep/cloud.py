@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final, Literal, assert_never
 
@@ -79,6 +79,8 @@ class Disk:
     customer_supplied_key: bool  # CSEK: the key itself lives with the customer, so nobody can restore from it alone
     resource_policies: tuple[str, ...] = ()  # links; a consistency group is one of them (see ResourcePolicy)
     source_snapshot_id: str | None = None  # of the snapshot that it was made from
+    users: tuple[str, ...] = ()  # links of the instances that it is attached to
+    label_fingerprint: str = ""  # of the labels as read: who sets them must show it
 
     @property
     def link(self) -> str:
@@ -105,6 +107,7 @@ class Snapshot:
     kms_key: str | None = None
     source_instant_id: str | None = None  # of the instant snapshot that it was made from
     size_gb: int = 0  # of the disk that it holds
+    description: str = ""
 
     @property
     def link(self) -> str:
@@ -166,6 +169,38 @@ class ResourcePolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class Zone:
+    name: str
+    project: str
+    region: str
+    up: bool
+
+    @property
+    def link(self) -> str:
+        return f"projects/{self.project}/zones/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Firewall:
+    """A firewall rule of a network. What no rule says is denied inwards and allowed outwards."""
+
+    name: str
+    project: str
+    network: str  # link
+    direction: str  # INGRESS | EGRESS
+    priority: int  # 0 to 65535; the lowest that matches decides, a denial before a permission
+    allows: bool  # False: it denies
+    everything: bool  # of every protocol and port
+    ranges: tuple[str, ...]  # sources of an INGRESS rule, destinations of an EGRESS rule (CIDR)
+    targeted: bool  # for instances of some tags or service accounts only
+    disabled: bool
+
+    @property
+    def link(self) -> str:
+        return link_of(self.project, "global", "firewalls", self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     id: str
     name: str
@@ -177,7 +212,9 @@ class Operation:
     http_status: int | None = None  # httpErrorStatusCode, where the failed operation carries one
 
 
-Resource = Instance | Disk | Snapshot | InstantSnapshot | InstantSnapshotGroup | ResourcePolicy | Operation
+Resource = (
+    Instance | Disk | Snapshot | InstantSnapshot | InstantSnapshotGroup | ResourcePolicy | Zone | Firewall | Operation
+)
 
 
 # --- changes ------------------------------------------------------------------------------------------------------
@@ -285,10 +322,10 @@ class DeleteInstantSnapshotGroup:
 
 @dataclass(frozen=True, slots=True)
 class InsertDisk:
-    """`disks.insert`: a zonal disk with what a snapshot holds."""
+    """`disks.insert` (or `regionDisks.insert`): a disk with what a snapshot holds."""
 
     project: str
-    zone: str
+    scope: str  # zones/Z, or regions/R of a regional disk
     name: str
     source_snapshot: str  # link
     type: str  # short name: pd-balanced, ...
@@ -296,15 +333,90 @@ class InsertDisk:
     labels: Mapping[str, str]
     description: str = ""
     kms_key: str | None = None
+    replica_zones: tuple[str, ...] = ()  # two, of a regional disk
+    provisioned_iops: int | None = None
+    provisioned_throughput: int | None = None  # MB/s
+    resource_policies: tuple[str, ...] = ()  # links
 
     @property
     def link(self) -> str:
-        return link_of(self.project, f"zones/{self.zone}", "disks", self.name)
+        return link_of(self.project, self.scope, "disks", self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteDisk:
-    """`disks.delete`; `id` is the numeric id that was read under that name just before."""
+    """`disks.delete` (or `regionDisks.delete`); `id` is the numeric id that was read under that name just before."""
+
+    project: str
+    scope: str
+    name: str
+    id: str
+    attempt: int
+
+    @property
+    def link(self) -> str:
+        return link_of(self.project, self.scope, "disks", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class SetDiskLabels:
+    """`disks.setLabels` (or `regionDisks.setLabels`): these labels and no others.
+
+    Refused with 412 (`conditionNotMet`) where they have changed since they were read.
+    """
+
+    project: str
+    scope: str
+    name: str
+    id: str  # of the disk that was read
+    labels: Mapping[str, str]
+    fingerprint: str
+    attempt: int
+
+    @property
+    def link(self) -> str:
+        return link_of(self.project, self.scope, "disks", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A disk as an instance is to have it."""
+
+    source: str  # link; "": an empty local SSD
+    device_name: str
+    boot: bool
+    mode: str  # READ_WRITE | READ_ONLY
+    interface: str  # SCSI | NVME
+    auto_delete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InsertInstance:
+    """`instances.insert`: an instance with these disks, which is started at once."""
+
+    project: str
+    zone: str
+    name: str
+    definition: Mapping[str, Any]
+    """Fields of the v1 resource in REST spelling that are sent as they stand: machineType, networkInterfaces, ..."""
+    disks: tuple[Attachment, ...]
+    labels: Mapping[str, str]
+    metadata: Mapping[str, str]
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Metadata too, of which no record has more than the keys."""
+    description: str = ""
+
+    @property
+    def link(self) -> str:
+        return link_of(self.project, f"zones/{self.zone}", "instances", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteInstance:
+    """`instances.delete`; `id` is the numeric id that was read under that name just before.
+
+    Disks that are attached with `auto_delete` go with it.
+    """
 
     project: str
     zone: str
@@ -314,12 +426,76 @@ class DeleteDisk:
 
     @property
     def link(self) -> str:
-        return link_of(self.project, f"zones/{self.zone}", "disks", self.name)
+        return link_of(self.project, f"zones/{self.zone}", "instances", self.name)
 
 
-Insert = InsertSnapshot | InsertInstantSnapshot | InsertInstantSnapshotGroup | InsertDisk
-Delete = DeleteSnapshot | DeleteInstantSnapshot | DeleteInstantSnapshotGroup | DeleteDisk
-Change = Insert | Delete
+@dataclass(frozen=True, slots=True)
+class StopInstance:
+    """`instances.stop`: the guest is told to shut down. What is on its local SSDs is lost."""
+
+    project: str
+    zone: str
+    name: str
+    id: str
+    attempt: int
+
+    @property
+    def link(self) -> str:
+        return link_of(self.project, f"zones/{self.zone}", "instances", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class StartInstance:
+    """`instances.start`."""
+
+    project: str
+    zone: str
+    name: str
+    id: str
+    attempt: int
+
+    @property
+    def link(self) -> str:
+        return link_of(self.project, f"zones/{self.zone}", "instances", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class AttachDisk:
+    """`instances.attachDisk`: to a boot disk the instance must be TERMINATED."""
+
+    project: str
+    zone: str
+    name: str  # the instance's
+    id: str  # likewise
+    disk: Attachment
+    attempt: int
+
+    @property
+    def link(self) -> str:
+        return link_of(self.project, f"zones/{self.zone}", "instances", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class DetachDisk:
+    """`instances.detachDisk`, by the name that the instance has for it. The disk stays, whatever its `auto_delete`."""
+
+    project: str
+    zone: str
+    name: str  # the instance's
+    id: str  # likewise
+    device_name: str
+    attempt: int
+
+    @property
+    def link(self) -> str:
+        return link_of(self.project, f"zones/{self.zone}", "instances", self.name)
+
+
+Insert = InsertSnapshot | InsertInstantSnapshot | InsertInstantSnapshotGroup | InsertDisk | InsertInstance
+Delete = DeleteSnapshot | DeleteInstantSnapshot | DeleteInstantSnapshotGroup | DeleteDisk | DeleteInstance
+Set = SetDiskLabels | StopInstance | StartInstance | AttachDisk | DetachDisk
+"""What changes something that stays."""
+Change = Insert | Delete | Set
 """Every way in which Snapkeep changes the cloud: at once the call, the audit body, the fault point of the tests and
 the row of the permission table."""
 
@@ -328,10 +504,25 @@ def request_id(change: Change) -> str:
     """The UUID that lets Compute Engine recognise a repeated request; derived, so that a retry sends the same."""
     what = f"snapkeep:{type(change).__name__}:{change.link}"
     match change:
-        case InsertSnapshot() | InsertInstantSnapshot() | InsertInstantSnapshotGroup() | InsertDisk():
+        case (
+            InsertSnapshot() | InsertInstantSnapshot() | InsertInstantSnapshotGroup() | InsertDisk() | InsertInstance()
+        ):
             pass
-        case DeleteSnapshot() | DeleteInstantSnapshot() | DeleteInstantSnapshotGroup() | DeleteDisk():
+        case (
+            DeleteSnapshot()
+            | DeleteInstantSnapshot()
+            | DeleteInstantSnapshotGroup()
+            | DeleteDisk()
+            | DeleteInstance()
+            | SetDiskLabels()
+            | StopInstance()
+            | StartInstance()
+        ):
             what += f":{change.id}:{change.attempt}"
+        case AttachDisk():
+            what += f":{change.id}:{change.disk.device_name}:{change.disk.source}:{change.attempt}"
+        case DetachDisk():
+            what += f":{change.id}:{change.device_name}:{change.attempt}"
         case _:
             assert_never(change)
     return str(uuid.uuid5(uuid.NAMESPACE_URL, what))
@@ -345,6 +536,8 @@ def written_to(change: Insert) -> str:
         case InsertInstantSnapshot() | InsertInstantSnapshotGroup():
             return region_of_scope(change.scope)
         case InsertDisk():
+            return region_of_scope(change.scope)
+        case InsertInstance():
             return region_of(change.zone)
         case _:
             assert_never(change)
@@ -357,13 +550,25 @@ def region_of_scope(scope: str) -> str:
 
 
 def audit_body(change: Change) -> dict[str, Any]:
-    """The change as an audit record keeps it, with the id of its request."""
-    body = {f.name: getattr(change, f.name) for f in fields(change) if f.name != "description"}
-    kept = {name: dict(value) if isinstance(value, Mapping) else value for name, value in body.items()}
+    """The change as an audit record keeps it, with the id of its request; of `secrets` the keys alone."""
+    body = {f.name: getattr(change, f.name) for f in fields(change) if f.name not in ("description", "secrets")}
+    kept = {name: _plain(value) for name, value in body.items()}
+    if isinstance(change, InsertInstance):
+        kept["secrets"] = sorted(change.secrets)
     return {"change": type(change).__name__, **kept, "request_id": request_id(change)}
 
 
-Collection = Literal["instances", "disks", "instantSnapshots", "instantSnapshotGroups", "resourcePolicies", "snapshots"]
+def _plain(value: Any) -> Any:
+    if isinstance(value, Attachment):
+        return asdict(value)
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+Collection = Literal[
+    "instances", "disks", "instantSnapshots", "instantSnapshotGroups", "resourcePolicies", "snapshots", "firewalls"
+]
 
 
 def link_of(project: str, scope: str, collection: Collection, name: str) -> str:

@@ -128,8 +128,19 @@ class ClientBackup(Part, frozen=True, kw_only=True):
 
 
 class RestoreTest(Part, frozen=True, kw_only=True):
+    """Points are restored into an isolated network from time to time, to prove that they can be."""
+
     every_days: int = 30
-    network: str
+    network: str  # link; nothing may get in or out
+    subnetworks: dict[str, str] = {}  # by region, links: of a network that has none of its own in each
+
+
+class Probe(Part, frozen=True, kw_only=True):
+    """What tells that the application of an instance answers."""
+
+    kind: Literal["tcp", "http"]
+    port: int
+    path: str = "/"  # of http: answered with a status from 200 to 399
 
 
 class Selected(Part, frozen=True, kw_only=True):
@@ -160,6 +171,7 @@ class Tenant(Stored, frozen=True, kw_only=True):
     client_backups: list[ClientBackup] = []
     access_networks: list[str] = []
     restore_test: RestoreTest | None = None
+    probe: Probe | None = None
 
     applied_at: datetime
     applied_by: str
@@ -168,6 +180,9 @@ class Tenant(Stored, frozen=True, kw_only=True):
     discovery_failure: Failure | None = None
     entitlements_at: datetime | None = None  # when its copies are weighed against what it bought next
     copies_ended: dict[str, datetime] = {}  # by region: since when copies stored there are no longer bought
+
+    restore_test_at: datetime | None = None  # when a point of it is restored as a test next; null: none is wanted
+    restore_tested: RestoreTested | None = None  # the last test that came to a result
 
     # What people have decided about it, which no fleet file says and applying one leaves as it is.
     holds: list[Hold] = []
@@ -209,6 +224,18 @@ class Offboarding(Part, frozen=True, kw_only=True):
     at: datetime
     by: str
     reason: str
+
+
+class RestoreTested(Part, frozen=True, kw_only=True):
+    """How a tenant's last restore test ended."""
+
+    restore: str  # its id
+    point: str
+    region: str  # in which the snapshots lay
+    at: datetime
+    passed: bool
+    took_s: int  # from its start until everything was checked
+    failure: Failure | None = None
 
 
 class ScheduleSwitch(Part, frozen=True, kw_only=True):
@@ -302,6 +329,7 @@ class Instance(Stored, frozen=True, kw_only=True):
     retention_at: datetime | None = None  # when `expire` looks at it next
     retention: RetentionWork = RetentionWork()
     copies: CopyWork = CopyWork()
+    restoring: str | None = None  # the restore that has its disks in hand: no point is begun meanwhile
 
 
 # --- recovery points ---------------------------------------------------------------------------------------------
@@ -353,6 +381,8 @@ class PointDisk(Part, frozen=True, kw_only=True):
     architecture: str | None = None
     guest_os_features: list[str] = []
     kms_key: str | None = None
+    labels: dict[str, str] = {}
+    resource_policies: list[str] = []  # links
     snapshot: SnapshotRef
     superseded: list[SnapshotRef] = []  # of former attempts: what of them exists goes with the point
     attempts: int = 1  # the number of the attempt that `snapshot` names
@@ -463,6 +493,7 @@ class Copy(Part, frozen=True, kw_only=True):
     deadline: datetime | None = None  # a copy that is not verified by then has failed
     lock_until: datetime | None = None
     holds: list[Hold] = []
+    usable: bool = True  # no after a failed restore test of it
     gone: list[str] = []  # snapshots of it that are not in the vault, though nobody here deleted them
     expiry: Expiry | None = None
     failure: Failure | None = None
@@ -514,6 +545,186 @@ class Point(Stored, frozen=True, kw_only=True):
     expected_s: int  # how long the instance's last point took; sets when it is worth looking
     faults: int = 0  # passing faults met since the last step forward; sets the pace of the next try
     next_at: datetime | None = None  # when reconcile looks at it next; null: ended
+
+
+# --- restores ----------------------------------------------------------------------------------------------------
+
+
+RestoreMode = Literal["disks", "new_instance", "in_place"]
+RestoreState = Literal["requested", "approved", "running", "completed", "failed", "cancelled"]
+StepName = Literal[
+    "survey",  # read what is there, before anything is changed
+    "pre_restore",  # ask for a point of the state before: never waited for
+    "create_disks",
+    "stop",
+    "detach_disks",
+    "label_disks",
+    "attach_disks",
+    "start",
+    "create_instance",
+    "check",
+    "delete_instance",
+    "delete_disks",
+]
+
+
+class RestoreSource(Part, frozen=True, kw_only=True):
+    """The set of snapshots that a restore is made from."""
+
+    project: str
+    region: str
+    copy: bool = False  # a copy's; else those of home
+    undoes: str | None = None  # instead: the restore whose former disks are put back
+
+
+class RestoreTarget(Part, frozen=True, kw_only=True):
+    project: str
+    region: str
+    zone: str | None  # null: any zone of the region that is up, chosen when it is surveyed
+    name: str  # the instance's; of mode `disks` the name that the disks' names begin with
+    id: str | None = None  # the instance's, once it is known
+    network: str | None = None  # links, where they are not the definition's
+    subnetwork: str | None = None
+    service_account: str | None = None
+
+
+class RestoreDisk(Part, frozen=True, kw_only=True):
+    """One disk that a restore makes, and where it goes."""
+
+    device_name: str
+    boot: bool
+    mode: str
+    interface: str
+    auto_delete: bool
+    of: str  # numeric id of the disk that the snapshot is of
+    snapshot: str  # link
+    snapshot_id: str | None
+    project: str
+    scope: str  # zones/Z or regions/R; "" until the zone is chosen
+    replica_zones: list[str] = []
+    name: str  # derived
+    type: str
+    size_gb: int
+    provisioned_iops: int | None = None
+    provisioned_throughput: int | None = None  # MB/s
+    kms_key: str | None = None
+    labels: dict[str, str] = {}  # the former disk's own
+    resource_policies: list[str] = []  # links
+    id: str | None = None  # as read back
+    status: str | None = None  # as last read; GONE: read to be gone
+    operation: str | None = None
+    attempts: int = 1
+    superseded: list[str] = []  # links of what former attempts may have made
+    failure: Failure | None = None
+    retry_at: datetime | None = None
+
+
+class FormerDisk(Part, frozen=True, kw_only=True):
+    """A disk that was attached before a restore in place. Snapkeep does not lose it."""
+
+    project: str
+    scope: str
+    name: str
+    id: str
+    device_name: str
+    boot: bool
+    mode: str
+    interface: str
+    auto_delete: bool
+    labels: dict[str, str] = {}  # as they were
+    status: Literal["attached", "kept", "returned", "gone"] = "attached"
+
+
+class RestoreStep(Part, frozen=True, kw_only=True):
+    name: StepName
+    undo: bool = False  # it takes back what an abandoned restore did
+    state: Literal["pending", "running", "done", "failed", "skipped"] = "pending"
+    at: datetime | None = None  # when it came to this state
+    operation: str | None = None  # link of the last one that it asked for
+    asked: int = 0  # times that its changes were asked for
+    asked_at: datetime | None = None
+    failure: Failure | None = None  # what stood in its way last
+
+
+class Lacking(Part, frozen=True, kw_only=True):
+    """Something that the stored definition does not have, or that is lost by the restore."""
+
+    item: str  # `metadata startup-script`, `disk scratch (local SSD)`, `address nic0 10.0.0.5`, ...
+    handled: Literal["supplied", "waived"] | None = None
+
+
+class RestoreCheck(Part, frozen=True, kw_only=True):
+    name: str  # disks, instance, devices, definition, probe, contents
+    state: Literal["passed", "failed", "none"]  # none: nothing to compare with was named
+    detail: str = ""
+
+
+class Abandoned(Part, frozen=True, kw_only=True):
+    """A restore is not to be carried on: what it did is taken back, and it ends."""
+
+    ends_as: Literal["failed", "cancelled"]
+    by: str
+    reason: str
+    at: datetime
+    deadline: datetime  # what is not taken back by then is left, and named
+
+
+class Restore(Stored, frozen=True, kw_only=True):
+    """`tenants/{t}/restores/{id}`: one restore, from the request to its end."""
+
+    id: str
+    purpose: Literal["restore", "test"] = "restore"
+    mode: RestoreMode
+    state: RestoreState
+    recovery_point: str
+    instance: InstanceRef  # of the point
+    source: RestoreSource
+    target: RestoreTarget
+    disks: list[RestoreDisk]
+    definition: dict[str, Any] = {}  # of the point; empty for mode `disks`
+    former: list[FormerDisk] = []  # what was attached before; of `in_place`, once it was surveyed
+    was_running: bool = True  # of `in_place`: whether the instance ran before
+    steps: list[RestoreStep]
+    lacking: list[Lacking] = []
+    probe: Probe | None = None
+    requested_at: datetime
+    requested_by: str
+    reason: str
+    request_sha256: str  # of all that is asked for: what an approval is bound to
+    needs_approval: bool
+    approve_by: datetime | None = None  # without an approval by then it is cancelled
+    approved_by: str | None = None
+    approved_at: datetime | None = None
+    start_by: datetime  # not begun by then: cancelled
+    started_at: datetime | None = None
+    deadline: datetime | None = None  # not completed by then: abandoned
+    finished_at: datetime | None = None
+    checks: list[RestoreCheck] = []
+    abandoned: Abandoned | None = None
+    failure: Failure | None = None
+    left: list[str] = []  # links of what could not be taken back
+    keep_until: datetime | None = None  # former disks are kept until then
+    estimate_s: int | None = None  # from past restores; null: there were none
+    pre_restore: str | None = None  # the point that was asked for before it
+    faults: int = 0
+    next_at: datetime | None = None
+
+
+class Supplied(Stored, frozen=True, kw_only=True):
+    """`tenants/{t}/supplied/{restore's id}`: values that a person supplied for a restore, emptied when it ends.
+
+    They may be secrets: no view shows them and no record has them.
+    """
+
+    values: dict[str, str]  # item -> value
+    expire_at: datetime  # TTL
+
+
+class RestoreClaim(Stored, frozen=True, kw_only=True):
+    """`tenants/{t}/restore_claims/{sha256 of its link, 32 digits}`: one restore into an instance at a time."""
+
+    instance: str  # link
+    restore: str | None  # null: the last one has ended
 
 
 # --- audit -------------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ from snapkeep.documents import (
     Entitlements,
     InterRegionBackup,
     MultiRegionDr,
+    Probe,
     Recovery,
     RestoreTest,
     Retention,
@@ -487,6 +488,9 @@ SUBNETWORK: Final = link(
     f"projects/{PROJECT_WORD}/regions/{REGION_WORD}/subnetworks/{NAME_WORD}",
     "projects/PROJECT/regions/REGION/subnetworks/NAME",
 )
+URL_PATH: Final = text(
+    "a path (/, then up to 199 letters, digits and -._~!$&'()*+,;=:@%/?)", r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]{0,199}"
+)
 SERVICE_ACCOUNT: Final = text(
     "a service account's address (NAME@PROJECT.iam.gserviceaccount.com)",
     rf"[a-z0-9][a-z0-9-]{{0,62}}@({PROJECT_WORD}\.iam|developer)\.gserviceaccount\.com",
@@ -759,7 +763,12 @@ TENANT: Final = record(
             key=lambda one: one["kind"],
         ),
         "access_networks": records(ADDRESSES, most=NETWORKS_MAX, key=lambda one: one),
-        "restore_test": record(RestoreTest, {"every_days": whole(1, 366, "days"), "network": NETWORK}),
+        "restore_test": record(
+            RestoreTest,
+            {"every_days": whole(1, 366, "days"), "network": NETWORK, "subnetworks": by_region(SUBNETWORK)},
+            rules=(subnetworks_lie_in_their_region,),
+        ),
+        "probe": record(Probe, {"kind": choice("tcp", "http"), "port": whole(1, 65_535), "path": URL_PATH}),
     },
     rules=(guest_flush_is_not_copied, dr_needs_copies, copies_leave_home, keys_lie_in_their_region),
     optional=("vault_project",),
@@ -1116,8 +1125,11 @@ def shared(drafts: Iterable[Draft], what: str, keys: Callable[[Draft], Iterable[
 
 # --- comparing ---------------------------------------------------------------------------------------------------
 
-KEPT: Final = ("discover_at", "unmatched", "discovery_failure", "entitlements_at", "copies_ended")
-"""What discovery and `entitlements` keep about a tenant."""
+KEPT: Final = (
+    "discover_at", "unmatched", "discovery_failure", "entitlements_at", "copies_ended", "restore_test_at",
+    "restore_tested",
+)  # fmt: skip
+"""What discovery, `entitlements` and `restore_test` keep about a tenant."""
 
 DECIDED: Final = ("holds", "held", "offboarding", "schedule_switch")
 """What people have decided about it, command by command."""

@@ -24,6 +24,7 @@ EXCERPT_CHARS_MAX: Final = 500
 TENANTS_PER_MESSAGE_MAX: Final = 100
 POINTS_PER_MESSAGE_MAX: Final = 50
 INSTANCES_PER_MESSAGE_MAX: Final = 50
+RESTORES_PER_MESSAGE_MAX: Final = 20
 
 _MESSAGE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
@@ -102,6 +103,20 @@ class CopyBatch(_Message, frozen=True, kw_only=True, tag="copy.batch"):
     points: Annotated[list[PointRef], msgspec.Meta(min_length=1, max_length=POINTS_PER_MESSAGE_MAX)]
 
 
+RestoreId = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{8}-[dnpt]-[a-z0-9-]{1,24}-[0-9a-f]{8}\Z")]
+
+
+class RestoreRef(msgspec.Struct, frozen=True):
+    tenant: TenantId
+    restore: RestoreId
+
+
+class RestoreBatch(_Message, frozen=True, kw_only=True, tag="restore.batch"):
+    """Bring these restores one step nearer their end."""
+
+    restores: Annotated[list[RestoreRef], msgspec.Meta(min_length=1, max_length=RESTORES_PER_MESSAGE_MAX)]
+
+
 class CreateRequestedData(msgspec.Struct, frozen=True):
     instance: Name  # its name, or its numeric id
     zone: Name | None = None  # needed where the tenant has two instances of that name
@@ -125,10 +140,12 @@ class DeadLetter(_Message, frozen=True, kw_only=True, tag="dead_letter"):
     message_id: str
 
 
-Message = Tick | Nudge | DiscoverBatch | CreateBatch | CreateRequested | CopyBatch | ExpireBatch | DeadLetter
+Message = (
+    Tick | Nudge | DiscoverBatch | CreateBatch | CreateRequested | CopyBatch | ExpireBatch | RestoreBatch | DeadLetter
+)
 
 _DECODER: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(
-    Tick | Nudge | DiscoverBatch | CreateBatch | CreateRequested | CopyBatch | ExpireBatch
+    Tick | Nudge | DiscoverBatch | CreateBatch | CreateRequested | CopyBatch | ExpireBatch | RestoreBatch
 )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 import msgspec
 
 from snapkeep.cloud import Change, Resource
+from snapkeep.documents import Probe
 
 R = TypeVar("R", bound=Resource)
 V = TypeVar("V", bound=msgspec.Struct)
@@ -178,6 +179,18 @@ class Compute(Protocol):
         ...
 
 
+class Guests(Protocol):
+    """What runs inside a tenant's instances. Nothing is changed there."""
+
+    def reach(self, address: str, probe: Probe) -> str | None:
+        """Ask the application at an address whether it answers: None if it does, else what came instead."""
+        ...
+
+    def contents(self, link: str) -> str | None:
+        """A digest of what a disk or a snapshot holds, where that can be known: on a local cloud. None elsewhere."""
+        ...
+
+
 class Bus(Protocol):
     def publish(self, topic: str, body: bytes) -> None:
         """Publish a message; return when the broker has it. `topic` is a short name. Raises Transient."""
@@ -198,12 +211,26 @@ WRITES_PER_COMMIT_MAX: Final = 400
 """Writes in one commit. Firestore took at most 500 for years and now bounds bytes (10 MiB); this keeps both."""
 
 
+class Nobody:
+    """The guests for a function that has no business with them."""
+
+    def reach(self, address: str, probe: Probe) -> str | None:
+        raise PermissionError(f"this function was wired without a way to the guests, and asks {address}")
+
+    def contents(self, link: str) -> str | None:
+        raise PermissionError(f"this function was wired without a way to the guests, and asks for {link}")
+
+
+NOBODY: Final = Nobody()
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     documents: Documents
     compute: Compute
     bus: Bus
     clock: Clock
+    guests: Guests = NOBODY
 
 
 # --- who comes in -------------------------------------------------------------------------------------------------

@@ -68,6 +68,8 @@ QUERIES: Final[Mapping[str, Shape]] = {
     "inbox": Shape("inbox", (("next_at", "<="),), (("next_at", "asc"),), group=True),
     "retention_due": Shape("instances", (("retention_at", "<="),), (("retention_at", "asc"),), group=True),
     "entitlements_due": Shape("tenants", (("entitlements_at", "<="),), (("entitlements_at", "asc"),)),
+    "restores": Shape("restores", (("next_at", "<="),), (("next_at", "asc"),), group=True, limit=100),
+    "restore_tests_due": Shape("tenants", (("restore_test_at", "<="),), (("restore_test_at", "asc"),)),
     "vaults_due": Shape("vaults", (("next_at", "<="),), (("next_at", "asc"),)),
     "instances_changed": Shape("instances", (("updated_at", ">="),), (("updated_at", "asc"),), group=True),
     "tenants_changed": Shape("tenants", (("updated_at", ">="),), (("updated_at", "asc"),)),
@@ -98,6 +100,7 @@ QUERIES: Final[Mapping[str, Shape]] = {
     "stored_points": Shape("points", (("stored_for", ">"),), (("stored_for", "asc"),), limit=100),  # likewise
     "tenant_held_instances": Shape("instances", (("held", "=="),)),
     "tenant_held_points": Shape("points", (("held", "=="),)),
+    "tenant_restores": Shape("restores", order=(("requested_at", "desc"),), limit=VIEW_PAGE),
     "tenant_points": Shape("points", order=(("requested_at", "desc"),), limit=VIEW_PAGE),
     "tenant_points_in_state": Shape("points", (("state", "=="),), (("requested_at", "desc"),), limit=VIEW_PAGE),
     "unnumbered": Shape("inbox", (("seq", "=="),), (("committed_at", "asc"),), limit=100),
@@ -107,7 +110,10 @@ QUERIES: Final[Mapping[str, Shape]] = {
     "audit": Shape("audit", (("seq", ">="),), (("seq", "asc"),)),
 }
 
-Due = Literal["discovery", "slots", "breaches", "points", "inbox", "retention_due", "entitlements_due", "vaults_due"]
+Due = Literal[
+    "discovery", "slots", "breaches", "points", "inbox", "retention_due", "entitlements_due", "restores",
+    "restore_tests_due", "vaults_due",
+]  # fmt: skip
 
 
 def query(name: str, *values: Any, parent: str = "", after: Doc | None = None) -> Query:

@@ -68,7 +68,7 @@ def snapshot(name: str = "sk-1", **changes: Any) -> InsertSnapshot:
 def disk(name: str = "tmp-1", source: str = "", **changes: Any) -> InsertDisk:
     fields: dict[str, Any] = {
         "project": VAULT,
-        "zone": ZONE,
+        "scope": f"zones/{ZONE}",
         "name": name,
         "source_snapshot": source or snapshot().link,
         "type": "pd-ssd",
@@ -484,17 +484,17 @@ def test_a_disk_goes_when_it_is_asked_to_and_its_instant_snapshots_with_it(side:
     temporary = made(side)
     held = InsertInstantSnapshot(VAULT, IN_ZONE, "in-1", temporary.link, {})
     taken(side, held)
-    link = side.start(DeleteDisk(VAULT, ZONE, temporary.name, temporary.id, 1))
+    link = side.start(DeleteDisk(VAULT, f"zones/{ZONE}", temporary.name, temporary.id, 1))
     assert (side.one(Disk, temporary.link).status, side.one(Operation, link).status) == ("DELETING", "RUNNING")
     side.pass_time(minutes=1)
     assert side.both(Disk, temporary.link) is None
     assert side.both(InstantSnapshot, held.link) is None
-    assert refusal(side, DeleteDisk(VAULT, ZONE, temporary.name, temporary.id, 2)) == (404, "notFound")
+    assert refusal(side, DeleteDisk(VAULT, f"zones/{ZONE}", temporary.name, temporary.id, 2)) == (404, "notFound")
 
 
 def test_a_disk_in_use_is_not_deleted(side: Side) -> None:
     attached = side.one(Disk, BOOT)
-    delete = DeleteDisk(PROJECT, ZONE, attached.name, attached.id, 1)
+    delete = DeleteDisk(PROJECT, f"zones/{ZONE}", attached.name, attached.id, 1)
     assert refusal(side, delete) == (400, "resourceInUseByAnotherResource")
     assert side.one(Disk, BOOT).status == "READY"
 
@@ -523,7 +523,7 @@ CHANGES: list[Callable[[Side], Change]] = [
     lambda side: DeleteInstantSnapshotGroup(
         PROJECT, IN_ZONE, "gr-0", side.one(InstantSnapshotGroup, group("gr-0").link).id, 1
     ),
-    lambda side: DeleteDisk(VAULT, ZONE, "tmp-0", side.one(Disk, disk("tmp-0").link).id, 1),
+    lambda side: DeleteDisk(VAULT, f"zones/{ZONE}", "tmp-0", side.one(Disk, disk("tmp-0").link).id, 1),
 ]
 
 

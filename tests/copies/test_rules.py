@@ -85,7 +85,7 @@ def snapshot_in(region: str) -> cloud.InsertSnapshot:
 
 
 def disk_in(zone: str) -> cloud.InsertDisk:
-    return cloud.InsertDisk(PROJECT, zone, "sk-tmp", "projects/p/global/snapshots/s", "pd-balanced", 10, {})
+    return cloud.InsertDisk(PROJECT, f"zones/{zone}", "sk-tmp", "projects/p/global/snapshots/s", "pd-balanced", 10, {})
 
 
 @pytest.mark.parametrize("change", [snapshot_in(REGION), snapshot_in(AWAY), disk_in(ZONE)])

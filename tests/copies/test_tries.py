@@ -120,7 +120,7 @@ def test_a_temporary_disk_is_made_of_the_home_snapshot_where_its_disk_was(
     _, step = begun("temporary_disk", buyer(kms_keys={AWAY: AWAY_KEY}), **of_disk)
     (change,) = step.starts
     assert isinstance(change, InsertDisk)
-    assert (change.zone, change.size_gb, change.kms_key) == (zone, size_gb, key)
+    assert (change.scope, change.size_gb, change.kms_key) == (f"zones/{zone}", size_gb, key)
     assert change.type == "pd-balanced"
     assert change.source_snapshot == cloud.snapshot_link(PROJECT, "sk-home-1")
     assert cloud.written_to(change) == REGION

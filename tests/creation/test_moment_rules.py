@@ -12,11 +12,11 @@ from tests.makers import PROJECT, REGION, THEN, ZONE, disk, machine, operation, 
 
 from snapkeep import cloud
 from snapkeep import documents as d
-from snapkeep.cloud import Change, InstantSnapshot, InstantSnapshotGroup, Operation
+from snapkeep.cloud import InstantSnapshot, InstantSnapshotGroup, Operation
 from snapkeep.creation import moment, release, rules
 from snapkeep.creation.moment import Seen
 
-Step = rules.Step[Change]
+Step = rules.Step[rules.PointChange]
 
 NOW = THEN + timedelta(minutes=1)
 POLICY = f"projects/{PROJECT}/regions/{REGION}/resourcePolicies/all"

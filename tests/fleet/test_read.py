@@ -187,7 +187,7 @@ def test_a_name_of_no_or_on_is_text() -> None:
         (
             {"restore_test": {"network": f"https://www.googleapis.com/compute/v1/{NETWORK}"}},
             "restore_test",
-            {"every_days": 30, "network": NETWORK},
+            {"every_days": 30, "network": NETWORK, "subnetworks": {}},
         ),
         (
             {"client_backups": [{"kind": "videos", "every_hours": 2}, {"kind": "credentials", "every_hours": 1}]},

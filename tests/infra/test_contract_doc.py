@@ -226,6 +226,7 @@ WITH_ALL: Final[dict[str, Any]] = {
     "entitlements": {"inter_region_backup": {**COPIES, "retention": {"keep_last": 1}}, "multi_region_dr": COPIES},
     "recovery": {"network": NETWORK},
     "restore_test": {"network": NETWORK},
+    "probe": {"kind": "http", "port": 443},
 }
 
 

@@ -81,7 +81,7 @@ def leave(
     return Exit(
         replace(known, removals=attempt + 1, asked_at=now),
         now + LOOK_MIN,
-        DeleteDisk(temporary.project, temporary.zone, temporary.name, found.id, attempt + 1),
+        DeleteDisk(temporary.project, f"zones/{temporary.zone}", temporary.name, found.id, attempt + 1),
         Removal(failed, attempt) if attempt else None,
     )
 

@@ -107,7 +107,7 @@ def disk_change(point: Point, disk: CopyDisk, tenant: Tenant) -> InsertDisk:
     whole, temporary = _whole(point, disk), disk.temporary
     return InsertDisk(
         project=temporary.project,
-        zone=temporary.zone,
+        scope=f"zones/{temporary.zone}",
         name=temporary.name,
         source_snapshot=cloud.snapshot_link(whole.snapshot.project, whole.snapshot.name),
         type=TEMPORARY_TYPE,

@@ -21,13 +21,8 @@ from snapkeep import cloud, hints
 from snapkeep import documents as d
 from snapkeep.breaker import Breaker
 from snapkeep.cloud import (
-    Change,
-    Delete,
-    DeleteDisk,
     DeleteInstantSnapshot,
     DeleteInstantSnapshotGroup,
-    DeleteSnapshot,
-    InsertDisk,
     InsertInstantSnapshot,
     InsertInstantSnapshotGroup,
     InsertSnapshot,
@@ -245,7 +240,7 @@ def _request_on_demand(fleet: Fleet, message: CreateRequested, now: datetime) ->
 # --- the step of every living point -------------------------------------------------------------------------------
 
 
-Step = rules.Step[Change]
+Step = rules.Step[rules.PointChange]
 
 
 @dataclass(frozen=True, slots=True)
@@ -670,16 +665,16 @@ def _start(run: _Run, steps: Sequence[tuple[Held[d.Point], Step]]) -> None:
             _note_deletions(run, seen, answers)
 
 
-def _ask(run: _Run, point: Held[d.Point], change: Change) -> Answer:
+def _ask(run: _Run, point: Held[d.Point], change: rules.PointChange) -> Answer:
     """Ask for one change of a point, of which nothing is stored outside its home region. Empty: it is not asked for."""
     compute = run.ports.compute
     try:
         match change:
-            case InsertSnapshot() | InsertInstantSnapshot() | InsertInstantSnapshotGroup() | InsertDisk():
+            case InsertSnapshot() | InsertInstantSnapshot() | InsertInstantSnapshotGroup():
                 outside = refuse_residency(change, {point.value.instance.region})
                 if outside:
                     return Refused(outside.message, code=403, reason=outside.code)
-            case DeleteSnapshot() | DeleteInstantSnapshot() | DeleteInstantSnapshotGroup() | DeleteDisk():
+            case DeleteInstantSnapshot() | DeleteInstantSnapshotGroup():
                 if run.deletion_paused_by_now(point) or not _is_there(run, change):
                     return ""  # what is still there at a later look is asked for again
             case _:
@@ -689,15 +684,11 @@ def _ask(run: _Run, point: Held[d.Point], change: Change) -> Answer:
         return answer
 
 
-def _is_there(run: _Run, change: Delete) -> bool:
+def _is_there(run: _Run, change: DeleteInstantSnapshot | DeleteInstantSnapshotGroup) -> bool:
     """Whether what is to be deleted by its name is the one that was meant, right before. Raises Transient, Refused."""
-    kinds: Mapping[type[Delete], type[cloud.Snapshot | InstantSnapshot | InstantSnapshotGroup | cloud.Disk]] = {
-        DeleteSnapshot: Snapshot,
-        DeleteInstantSnapshot: InstantSnapshot,
-        DeleteInstantSnapshotGroup: InstantSnapshotGroup,
-        DeleteDisk: cloud.Disk,
-    }
-    found = run.ports.compute.get(kinds[type(change)], change.link)
+    kind: type[InstantSnapshot | InstantSnapshotGroup]
+    kind = InstantSnapshot if isinstance(change, DeleteInstantSnapshot) else InstantSnapshotGroup
+    found = run.ports.compute.get(kind, change.link)
     return found is not None and found.id == change.id and found.status != "DELETING"
 
 

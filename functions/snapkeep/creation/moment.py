@@ -19,7 +19,6 @@ from msgspec.structs import replace
 
 from snapkeep import cloud
 from snapkeep.cloud import (
-    Change,
     InsertInstantSnapshot,
     InsertInstantSnapshotGroup,
     InstantSnapshot,
@@ -28,7 +27,7 @@ from snapkeep.cloud import (
 )
 from snapkeep.copies import rules as copies
 from snapkeep.creation import rules
-from snapkeep.creation.rules import SnapshotOutcome, Step
+from snapkeep.creation.rules import PointChange, SnapshotOutcome, Step
 from snapkeep.documents import GONE, Failure, GroupRef, InstantRef, Moment, Point, PointDisk, Tenant
 
 MOMENT_ATTEMPTS_MAX: Final = 3
@@ -76,7 +75,7 @@ def begin(
     disks: Mapping[str, cloud.Disk],
     policies: Mapping[str, cloud.ResourcePolicy],
     now: datetime,
-) -> Step[Change]:
+) -> Step[PointChange]:
     """Take a requested point to `creating`, in the way that its consistency and what was bought ask for.
 
     See `rules.begin`. `policies` are the resource policies of the instance's project by link, needed only where the
@@ -153,7 +152,7 @@ def _refs(point: Point, tenant: Tenant, policy: str | None, attempt: int) -> tup
     return GroupRef(scope=instants[0].scope, name=name, policy=policy), instants
 
 
-def _asked(point: Point, tenant: Tenant, now: datetime) -> Step[Change]:
+def _asked(point: Point, tenant: Tenant, now: datetime) -> Step[PointChange]:
     """The point whose moment is asked for, for the first time."""
     moment = replace(moment_of(point), asked_at=now, next_at=None)
     # Should the starts after this commit be lost, reconcile asks again.
@@ -196,7 +195,7 @@ def is_taking(point: Point) -> bool:
     return point.state == "creating" and point.moment is not None and point.moment.state == "taking"
 
 
-def judge_taking(point: Point, tenant: Tenant, seen: Seen, now: datetime) -> Step[Change]:
+def judge_taking(point: Point, tenant: Tenant, seen: Seen, now: datetime) -> Step[PointChange]:
     """Take a point on whose moment is being taken, from one read of its instant snapshots."""
     moment = moment_of(point)
     if now > point.deadline - rules.LAST_START:
@@ -226,7 +225,7 @@ def judge_taking(point: Point, tenant: Tenant, seen: Seen, now: datetime) -> Ste
     return Step(replace(asking, updated_at=now, next_at=now + rules.REQUEST_GRACE), starts=starts)
 
 
-def unread(point: Point, tenant: Tenant, fault: Failure, now: datetime) -> Step[Change] | None:
+def unread(point: Point, tenant: Tenant, fault: Failure, now: datetime) -> Step[PointChange] | None:
     """What becomes of a point whose moment is being taken and could not be read; None: it is looked at later."""
     if now > point.deadline - rules.LAST_START:
         said = f"not read back by the deadline; last met: {fault.code}: {fault.message}"
@@ -353,7 +352,7 @@ def _is_ready(ref: InstantRef) -> bool:
     return ref.id is not None and ref.status == "READY"
 
 
-def _taken(point: Point, tenant: Tenant, now: datetime) -> Step[Change]:
+def _taken(point: Point, tenant: Tenant, now: datetime) -> Step[PointChange]:
     """The point whose moment is had: its home snapshots are asked for."""
     outcomes = _outcomes(moment_of(point))
     moment = replace(moment_of(point), state="taken", failure=None)
@@ -362,7 +361,7 @@ def _taken(point: Point, tenant: Tenant, now: datetime) -> Step[Change]:
     return Step(taken, intents=inserts, starts=inserts, outcomes=outcomes)
 
 
-def _attempt_failed(point: Point, tenant: Tenant, why: Failure, now: datetime, *, for_good: bool) -> Step[Change]:
+def _attempt_failed(point: Point, tenant: Tenant, why: Failure, now: datetime, *, for_good: bool) -> Step[PointChange]:
     """The end of one attempt at a moment, and what follows: another one, the other way, or the point's end."""
     outcomes = _outcomes(moment_of(point), why)
     if why.code == "disk_replaced":
@@ -393,7 +392,7 @@ def _anew(point: Point, tenant: Tenant, why: Failure, now: datetime) -> Point:
     return replace(point, moment=moment, failure=why, updated_at=now, next_at=moment.next_at)
 
 
-def _of_disks(point: Point, tenant: Tenant, why: Failure, now: datetime) -> Step[Change]:
+def _of_disks(point: Point, tenant: Tenant, why: Failure, now: datetime) -> Step[PointChange]:
     """The point that is made of its disks after all, as without the add-on; its copies are made later."""
     moment = moment_of(point)
     outcomes = _outcomes(moment, why)
@@ -464,7 +463,7 @@ def is_in_doubt(point: Point, disks: Sequence[PointDisk]) -> bool:
 
 def judge_home(
     point: Point, tenant: Tenant, disks: Sequence[PointDisk], seen: Seen | None, now: datetime
-) -> Step[Change]:
+) -> Step[PointChange]:
     """Take a point on of whose home snapshots, made of its moment, one has failed.
 
     `disks` are as `rules.look` left them; `seen` is None where its instant snapshots could not be read.

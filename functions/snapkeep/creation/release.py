@@ -9,7 +9,6 @@ from typing import Final, Literal
 from msgspec.structs import replace
 
 from snapkeep.cloud import (
-    Change,
     DeleteInstantSnapshot,
     DeleteInstantSnapshotGroup,
     InstantSnapshot,
@@ -18,7 +17,7 @@ from snapkeep.cloud import (
 from snapkeep.copies import sets
 from snapkeep.creation import rules
 from snapkeep.creation.moment import DELETING, LOOK, Seen, group_link, groups_of, held_in, moment_of, noting, since
-from snapkeep.creation.rules import SnapshotOutcome, Step
+from snapkeep.creation.rules import PointChange, SnapshotOutcome, Step
 from snapkeep.documents import GONE, Failure, GroupRef, InstantRef, Moment, Point
 
 ASK_AGAIN_MIN: Final = timedelta(minutes=10)
@@ -57,7 +56,7 @@ class _Fate:
     id: str | None = None
 
 
-def step(point: Point, tenant: str, seen: Seen, now: datetime) -> Step[Change]:
+def step(point: Point, tenant: str, seen: Seen, now: datetime) -> Step[PointChange]:
     """Ask for what holds a moment to go, again until it is read to be gone.
 
     What is ours has the numeric id that was noted when it was read; one that nobody read is adopted only if it is of
@@ -164,7 +163,7 @@ def _gone(moment: Moment, ref: GroupRef | InstantRef, link: str, fate: _Fate) ->
     return SnapshotOutcome(ref.name, "succeeded", "not_ours", message, attempt=moment.removals)
 
 
-def _delete(point: Point, ref: GroupRef | InstantRef, id: str | None, attempt: int) -> Change:
+def _delete(point: Point, ref: GroupRef | InstantRef, id: str | None, attempt: int) -> PointChange:
     assert id is not None
     kind = DeleteInstantSnapshotGroup if isinstance(ref, GroupRef) else DeleteInstantSnapshot
     return kind(point.instance.project, ref.scope, ref.name, id, attempt)

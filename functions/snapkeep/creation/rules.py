@@ -19,7 +19,15 @@ import msgspec
 from msgspec.structs import replace
 
 from snapkeep import cloud
-from snapkeep.cloud import Change, InsertSnapshot, Operation, Snapshot
+from snapkeep.cloud import (
+    DeleteInstantSnapshot,
+    DeleteInstantSnapshotGroup,
+    InsertInstantSnapshot,
+    InsertInstantSnapshotGroup,
+    InsertSnapshot,
+    Operation,
+    Snapshot,
+)
 from snapkeep.copies import rules as copies
 from snapkeep.creation.slots import local_day
 from snapkeep.documents import (
@@ -240,7 +248,16 @@ def _new_point(
 # --- decisions ----------------------------------------------------------------------------------------------------
 
 
-C_co = TypeVar("C_co", bound=Change, covariant=True)
+PointChange = (
+    InsertSnapshot
+    | InsertInstantSnapshot
+    | InsertInstantSnapshotGroup
+    | DeleteInstantSnapshot
+    | DeleteInstantSnapshotGroup
+)
+"""All that the making of a point changes in the cloud."""
+
+C_co = TypeVar("C_co", bound=PointChange, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)

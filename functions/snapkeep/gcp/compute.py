@@ -19,7 +19,7 @@ from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import compute_v1
-from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]  # no py.typed
 from requests.exceptions import ChunkedEncodingError
 
 from snapkeep import cloud
@@ -118,11 +118,21 @@ class GoogleCompute:
                 asked |= {**_place(change.scope), "instant_snapshot_group": change.name}
                 return self._groups_in(change.scope).delete_unary(asked, **_ONE_CALL)
             case cloud.InsertDisk():
-                asked |= {"zone": change.zone, "disk_resource": _disk_resource(change)}
-                return self._disks.insert_unary(asked, **_ONE_CALL)
+                asked |= {**_place(change.scope), "disk_resource": _disk_resource(change)}
+                return self._disks_in(change.scope).insert_unary(asked, **_ONE_CALL)
             case cloud.DeleteDisk():
-                asked |= {"zone": change.zone, "disk": change.name}
-                return self._disks.delete_unary(asked, **_ONE_CALL)
+                asked |= {**_place(change.scope), "disk": change.name}
+                return self._disks_in(change.scope).delete_unary(asked, **_ONE_CALL)
+            case (
+                cloud.InsertInstance()
+                | cloud.DeleteInstance()
+                | cloud.SetDiskLabels()
+                | cloud.StopInstance()
+                | cloud.StartInstance()
+                | cloud.AttachDisk()
+                | cloud.DetachDisk()
+            ):
+                raise NotImplementedError(change)
             case _:
                 assert_never(change)
 
@@ -212,7 +222,7 @@ class GoogleCompute:
             return {}
         options: dict[str, Any] = {"client_options": ClientOptions(api_endpoint=self._endpoint)}
         if urlsplit(self._endpoint).scheme == "http":
-            options["credentials"] = AnonymousCredentials()  # type: ignore[no-untyped-call]
+            options["credentials"] = AnonymousCredentials()  # type: ignore[no-untyped-call]  # google-auth types none
         return options
 
     @cached_property
@@ -262,6 +272,9 @@ class GoogleCompute:
     @cached_property
     def _region_operations(self) -> compute_v1.RegionOperationsClient:
         return compute_v1.RegionOperationsClient(**self._options)
+
+    def _disks_in(self, scope: str) -> compute_v1.DisksClient | compute_v1.RegionDisksClient:
+        return self._disks if _is_zone(scope) else self._region_disks
 
     def _instants_in(self, scope: str) -> compute_v1.InstantSnapshotsClient | compute_v1.RegionInstantSnapshotsClient:
         return self._instant_snapshots if _is_zone(scope) else self._region_instant_snapshots
@@ -313,7 +326,7 @@ def _disk_resource(change: cloud.InsertDisk) -> compute_v1.Disk:
     resource = compute_v1.Disk(
         name=change.name,
         source_snapshot=change.source_snapshot,
-        type_=f"projects/{change.project}/zones/{change.zone}/diskTypes/{change.type}",
+        type_=f"projects/{change.project}/{change.scope}/diskTypes/{change.type}",
         size_gb=change.size_gb,
         labels=dict(change.labels),
         description=change.description,

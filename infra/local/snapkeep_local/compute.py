@@ -9,15 +9,19 @@ from typing import Any, Final, assert_never
 
 from snapkeep import cloud
 from snapkeep.cloud import (
+    AttachDisk,
     AttachedDisk,
     Change,
     DeleteDisk,
+    DeleteInstance,
     DeleteInstantSnapshot,
     DeleteInstantSnapshotGroup,
     DeleteSnapshot,
+    DetachDisk,
     Disk,
     Insert,
     InsertDisk,
+    InsertInstance,
     InsertInstantSnapshot,
     InsertInstantSnapshotGroup,
     InsertSnapshot,
@@ -27,7 +31,10 @@ from snapkeep.cloud import (
     Operation,
     Resource,
     ResourcePolicy,
+    SetDiskLabels,
     Snapshot,
+    StartInstance,
+    StopInstance,
     partial_link,
 )
 from snapkeep.faults import translate
@@ -115,9 +122,20 @@ class LocalCompute:
                 case DeleteInstantSnapshotGroup():
                     operation = self._cloud.delete_instant_snapshot_group(change.link, request_id)
                 case InsertDisk():
-                    operation = self._cloud.insert_disk(change.project, change.zone, _disk_body(change), request_id)
+                    zone = change.scope.removeprefix("zones/")
+                    operation = self._cloud.insert_disk(change.project, zone, _disk_body(change), request_id)
                 case DeleteDisk():
                     operation = self._cloud.delete_disk(change.link, request_id)
+                case (
+                    InsertInstance()
+                    | DeleteInstance()
+                    | SetDiskLabels()
+                    | StopInstance()
+                    | StartInstance()
+                    | AttachDisk()
+                    | DetachDisk()
+                ):
+                    raise NotImplementedError(change)
                 case _:
                     assert_never(change)
         except ApiError as error:
@@ -161,7 +179,7 @@ def _disk_body(change: InsertDisk) -> Json:
     body: Json = {
         **_described(change),
         "sourceSnapshot": change.source_snapshot,
-        "type": f"projects/{change.project}/zones/{change.zone}/diskTypes/{change.type}",
+        "type": f"projects/{change.project}/{change.scope}/diskTypes/{change.type}",
         "sizeGb": str(change.size_gb),
         "labels": dict(change.labels),
     }
