@@ -106,7 +106,7 @@ def first_copies(point: Point, tenant: Tenant, now: datetime) -> dict[str, Copy]
     """The copies that a point begins with, by region: requested, and waiting for the point to be verified.
 
     An instant snapshot knows no guest flush, so that the copy of a point that is taken with one goes through temporary
-    disks.
+    disks. The fleet file refuses the two together; a document that has them all the same loses no copy by it.
     """
     bought = entitled(tenant, now)
     if bought is None or bought.region == point.instance.region:
