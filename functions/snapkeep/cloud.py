@@ -405,6 +405,7 @@ class InsertInstance:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Metadata too, of which no record has more than the keys."""
     description: str = ""
+    attempt: int = 1  # its name stays: an insertion that was answered and made nothing is asked for as another request
 
     @property
     def link(self) -> str:
@@ -504,10 +505,10 @@ def request_id(change: Change) -> str:
     """The UUID that lets Compute Engine recognise a repeated request; derived, so that a retry sends the same."""
     what = f"snapkeep:{type(change).__name__}:{change.link}"
     match change:
-        case (
-            InsertSnapshot() | InsertInstantSnapshot() | InsertInstantSnapshotGroup() | InsertDisk() | InsertInstance()
-        ):
+        case InsertSnapshot() | InsertInstantSnapshot() | InsertInstantSnapshotGroup() | InsertDisk():
             pass
+        case InsertInstance():
+            what += f":{change.attempt}"
         case (
             DeleteSnapshot()
             | DeleteInstantSnapshot()

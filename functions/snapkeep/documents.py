@@ -635,6 +635,17 @@ class FormerDisk(Part, frozen=True, kw_only=True):
     status: Literal["attached", "kept", "returned", "gone"] = "attached"
 
 
+class RestoreAsk(Part, frozen=True, kw_only=True):
+    """One change that a step has asked for, until it is read back."""
+
+    what: str  # `DetachDisk data`, `StartInstance app`, ...: one of each in a step
+    attempt: int  # a new one only after the last was answered and is known not to have happened
+    at: datetime  # when this attempt was committed
+    operation: str | None = None  # link; null: asked for, and the answer is not known
+    failure: Failure | None = None  # how this attempt ended; null while it may succeed
+    retry_at: datetime | None = None  # when the next attempt is due
+
+
 class RestoreStep(Part, frozen=True, kw_only=True):
     name: StepName
     undo: bool = False  # it takes back what an abandoned restore did
@@ -643,6 +654,7 @@ class RestoreStep(Part, frozen=True, kw_only=True):
     operation: str | None = None  # link of the last one that it asked for
     asked: int = 0  # times that its changes were asked for
     asked_at: datetime | None = None
+    asks: list[RestoreAsk] = []  # changes of what is there, and the instance that is made; disks have their own
     failure: Failure | None = None  # what stood in its way last
 
 
@@ -684,6 +696,7 @@ class Restore(Stored, frozen=True, kw_only=True):
     definition: dict[str, Any] = {}  # of the point; empty for mode `disks`
     former: list[FormerDisk] = []  # what was attached before; of `in_place`, once it was surveyed
     was_running: bool = True  # of `in_place`: whether the instance ran before
+    found: dict[str, Any] = {}  # of `in_place`: of the instance's definition before what the checks compare
     steps: list[RestoreStep]
     lacking: list[Lacking] = []
     probe: Probe | None = None

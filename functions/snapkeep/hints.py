@@ -46,6 +46,13 @@ def start_copies(bus: Bus, points: Sequence[messages.PointRef]) -> None:
         send(bus, "copy", messages.CopyBatch(points=list(points[start : start + size])))
 
 
+def start_restores(bus: Bus, restores: Sequence[messages.RestoreRef]) -> None:
+    """Ask `restore` to bring these restores one step nearer their end."""
+    size = messages.RESTORES_PER_MESSAGE_MAX
+    for start in range(0, len(restores), size):
+        send(bus, "restore", messages.RestoreBatch(restores=list(restores[start : start + size])))
+
+
 def send(bus: Bus, function: str, message: messages.Message) -> None:
     try:
         bus.publish(f"snapkeep-{function}", messages.encode(message))

@@ -123,6 +123,7 @@ PURE: Final = (
     "functions/snapkeep/creation/rules.py",
     "functions/snapkeep/creation/slots.py",
     "functions/snapkeep/discovery/rules.py",
+    "functions/snapkeep/restore/rules.py",
     "functions/snapkeep/retention/deletion.py",
     "functions/snapkeep/retention/rules.py",
     "functions/snapkeep/wording.py",

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from snapkeep import cloud
 from snapkeep.copies import sets
 from snapkeep.creation.slots import ONE_DAY, first_instant
-from snapkeep.documents import GONE, Copy, CopyWork, Failure, InterRegionBackup, Newest, Point, Tenant
+from snapkeep.documents import GONE, Copy, CopyWork, Failure, InterRegionBackup, MultiRegionDr, Newest, Point, Tenant
 
 COPY_DEADLINE: Final = timedelta(hours=24)
 """From the beginning of a try until the copy must be verified: a region that is away is waited for no longer."""
@@ -44,7 +44,7 @@ FOREVER: Final = datetime.max.replace(tzinfo=UTC)
 # --- what is bought -----------------------------------------------------------------------------------------------
 
 
-def ends_at(bought: InterRegionBackup, timezone: str) -> datetime:
+def ends_at(bought: InterRegionBackup | MultiRegionDr, timezone: str) -> datetime:
     """The first instant at which it is no longer valid: the beginning of the day after its last one."""
     zone = ZoneInfo(timezone)
     day = date.fromisoformat(bought.valid_until)
