@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
+from snapkeep.documents import Point
 
 COPY_WORDS: Final[Mapping[str, str]] = {
     "missing": "missing",
@@ -54,3 +56,19 @@ def count_sets(number: int, of_copies: int) -> str:
     at_home = number - of_copies
     said = [count(at_home, "point")] if at_home or not of_copies else []
     return " and ".join(said + ([count(of_copies, "copy", "copies")] if of_copies else []))
+
+
+def said_of(one: Point) -> Iterator[str]:
+    """What holds one set of a point, why it goes, what of it is gone, why it failed, and that a test of it did."""
+    for hold in one.holds:
+        yield f"held {f'until {moment(hold.until)}' if hold.until else 'until it is released'}: {hold.reason}"
+    if one.expiry:
+        begun = f"its deletion began {moment(one.expiry.begun_at)}"
+        later = f"not before {moment(one.expiry.delete_after)}"
+        yield f"goes: {one.expiry.reason}; {begun if one.expiry.begun_at else later}"
+    for name in one.gone:
+        yield f"gone: {name}, though nobody here deleted it"
+    if one.failure:
+        yield f"{one.failure.code}: {one.failure.message}"
+    if not one.usable:
+        yield "a restore test of it failed: it is not to be relied on"

@@ -23,7 +23,10 @@ from snapkeep import documents as d
 pytestmark = pytest.mark.browser
 
 WIDTHS: Final = (320, PHONE, 760, 780, 1200, 1220, DESK)
-PAGES: Final = ("tenants/acme", "tenants/gamma", "orphans", "sign-in", "tenants/nobody", "")
+POINT: Final = "tenants/gamma/points/20261121-s-gamma-app-00000001"
+"""With a copy on its way, and with all that a point's page can say of it."""
+
+PAGES: Final = ("tenants/acme", "tenants/gamma", POINT, "orphans", "sign-in", "tenants/nobody", "")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,9 @@ def world() -> World:
     put_tenant(one, "gamma")
     put_stored(one, "gamma", 7)
     put_copies(one, "gamma")
+    shown = one.read(d.Point, POINT)
+    parts = {"holds": [held], "gone": [shown.disks[0].snapshot.name], "definition": {"left_out": [HOSTILE]}}
+    one.put((POINT, replace(shown, usable=False, held=True, failure=vault.failure, **parts)))
     return one
 
 

@@ -15,7 +15,7 @@ from snapkeep.cli.output import Output, fail
 from snapkeep.cli.typed import Name
 from snapkeep.copies import sets
 from snapkeep.documents import PointState
-from snapkeep.wording import count, moment, size
+from snapkeep.wording import count, moment, said_of, size
 
 LIST_MAX: Final = 1000
 
@@ -110,7 +110,7 @@ def show(output: Output, id: str, tenant: str | None) -> None:
     output.line(
         f"started {moment(p.started_at)}, verified {moment(p.verified_at)}, locked until {moment(p.lock_until)}"
     )
-    for sentence in _said_of(p):
+    for sentence in said_of(p):
         output.line(sentence)
     for line in p.sets[1:]:
         _print_copy(output, p, line)
@@ -137,22 +137,8 @@ def _print_copy(output: Output, p: views.PointView, line: views.SetLine) -> None
     output.line(f"copy in {line.region}: {line.state}{late}{stored}")
     output.line(f"  requested {moment(copy.requested_at)} by {copy.requested_by}: {copy.reason}")
     output.line(f"  made {WAYS[copy.way]}")
-    for sentence in _said_of(sets.as_point(p, line.region)):
+    for sentence in said_of(sets.as_point(p, line.region)):
         output.line(f"  {sentence}")
-
-
-def _said_of(one: d.Point) -> Iterator[str]:
-    """What holds one set of a point, why it goes, what of it is gone, and why it failed."""
-    for hold in one.holds:
-        yield f"held {f'until {moment(hold.until)}' if hold.until else 'until it is released'}: {hold.reason}"
-    if one.expiry:
-        begun = f"its deletion began {moment(one.expiry.begun_at)}"
-        later = f"not before {moment(one.expiry.delete_after)}"
-        yield f"goes: {one.expiry.reason}; {begun if one.expiry.begun_at else later}"
-    for name in one.gone:
-        yield f"gone: {name}, though nobody here deleted it"
-    if one.failure:
-        yield f"{one.failure.code}: {one.failure.message}"
 
 
 def _print_side_by_side(output: Output, p: views.PointView) -> None:

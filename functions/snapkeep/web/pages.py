@@ -21,6 +21,7 @@ from snapkeep.web import fleet_page
 from snapkeep.web.door import Door, present
 from snapkeep.web.passing import passing
 from snapkeep.web.people import Looking, add_sign_in, form_fields, sign_in_page
+from snapkeep.web.points import add_points
 from snapkeep.web.tenants import add_tenants
 from snapkeep.wording import age, copies, count, moment, size
 
@@ -61,6 +62,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "pages.resume": "tenant.resume",
     "pages.override": "retention.override",
     "pages.schedule": "schedule.switch",
+    "pages.point": "point.read",
     "pages.orphans": "orphan.read",
 }
 """What each page is, in the words of `access`."""
@@ -76,6 +78,7 @@ def blueprint(ports: Ports, door: Door) -> flask.Blueprint:
     looking = Looking(door.verified)
     add_sign_in(pages, ports, door)
     add_tenants(pages, ports, door, looking)
+    add_points(pages, ports, door, looking)
 
     @pages.app_context_processor
     def who_looks() -> dict[str, object]:

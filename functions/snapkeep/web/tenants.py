@@ -5,21 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import flask
-import msgspec
-from werkzeug.exceptions import BadRequest, Forbidden, NotFound
+from werkzeug.exceptions import NotFound
 
 from snapkeep import commands, views
 from snapkeep.access import Action
 from snapkeep.commands import Asked
 from snapkeep.documents import TENANT_ID_WORD
 from snapkeep.ports import Ports
-from snapkeep.retention.rules import UnsafePlan
-from snapkeep.web import door, tenant_page
+from snapkeep.web import door, forms, tenant_page
 from snapkeep.web.fleet_page import STATE_WORDS
-from snapkeep.web.mistakes import mistake
 from snapkeep.web.people import Looking
 from snapkeep.web.routes import PATH
 
@@ -83,23 +80,18 @@ def add_tenants(pages: flask.Blueprint, ports: Ports, way_in: door.Door, looking
 
         `named`: the field that stands in the path of the same act at the API, and not in its body.
         """
-        way_in.form_is_ours(action)
-        ask = None
-        try:
-            deployment = way_in.enter(action, id)
-            ask = _asked_for(kind, named)
-            path = {"tenant": id, named: flask.request.form.get(named, "")}
-            answer = carry_out(ports, door.asked(door.present(), _key(), action, ask, path, deployment), id, ask)
-        except Forbidden as error:
-            return show(id, error.description), 403
-        except (WrongForm, commands.Wrong) as error:
-            return show(id, str(error)), 422
-        except (commands.Clash, UnsafePlan) as error:
-            if isinstance(error, commands.Clash):
-                way_in.clashed(action, id, ask, error)
-            return show(id, str(error)), 409
-        except commands.NoTenant:
-            raise NotFound from None
+        path = {named: flask.request.form.get(named, "")}
+        answer = forms.act(
+            ports,
+            way_in,
+            action,
+            id,
+            path,
+            lambda: forms.asked_for(kind, named),
+            lambda asked, ask: carry_out(ports, asked, id, ask),
+        )
+        if isinstance(answer, forms.Refused):
+            return show(id, answer.said), answer.status
         late = isinstance(answer, commands.HoldAnswer) and answer.going
         return flask.redirect(flask.url_for("pages.tenant", id=id, did="held_late" if late else did), 303)
 
@@ -158,33 +150,3 @@ def add_tenants(pages: flask.Blueprint, ports: Ports, way_in: door.Door, looking
         way_in.enter("orphan.read")
         after = flask.request.args.get("after") or None
         return flask.render_template("orphans.html", view=views.orphans(ports, after), after=after)
-
-
-class WrongForm(Exception):
-    """What is wrong with a form, in the words of its fields."""
-
-
-NOT_ASKED: Final = frozenset({door.FORM_FIELD, door.KEY_FIELD})
-"""Fields of a form that are not part of what is asked for."""
-
-
-def _asked_for(kind: type[K], named: str) -> K:
-    """What the form asks for, without the field `named`; one that was left empty was not given. Raises WrongForm."""
-    form = flask.request.form
-    left_out = NOT_ASKED | {named}
-    given: dict[str, Any] = {name: form[name].strip() for name in form if name not in left_out and form[name].strip()}
-    if "until" in given:
-        given["until"] += ":00Z"  # as a browser gives it: to the minute, and the page says that it is UTC
-    if "on" in given:
-        given["on"] = given["on"] == "true"
-    try:
-        return msgspec.convert(given, kind)
-    except msgspec.ValidationError as error:
-        raise WrongForm(mistake(error, given, kind)) from None
-
-
-def _key() -> str:
-    key = flask.request.form.get(door.KEY_FIELD, "")
-    if not commands.KEY.fullmatch(key):
-        raise BadRequest("this form has no key: load the page again")
-    return key
