@@ -572,7 +572,7 @@ def _may_be_copied(point: d.Point, region: str) -> None:
     match copy.state if copy else None:
         case "requested" | "copying":
             raise Clash(f"the copy of {point.id} in {region} is on its way already")
-        case "verified" if copy is not None and not copy.gone:
+        case "verified" if copy is not None and not copy.gone and copy.usable:
             raise Clash(f"{point.id} has a copy in {region} already")
         case "expiring":
             raise Clash(f"{point.id} has a copy in {region} that is about to be deleted: a hold on it keeps it")

@@ -183,6 +183,7 @@ class Tenant(Stored, frozen=True, kw_only=True):
 
     restore_test_at: datetime | None = None  # when a point of it is restored as a test next; null: none is wanted
     restore_tested: RestoreTested | None = None  # the last test that came to a result
+    restore_testing: str | None = None  # the test that is under way: there is one at a time
 
     # What people have decided about it, which no fleet file says and applying one leaves as it is.
     holds: list[Hold] = []

@@ -1127,7 +1127,7 @@ def shared(drafts: Iterable[Draft], what: str, keys: Callable[[Draft], Iterable[
 
 KEPT: Final = (
     "discover_at", "unmatched", "discovery_failure", "entitlements_at", "copies_ended", "restore_test_at",
-    "restore_tested",
+    "restore_tested", "restore_testing",
 )  # fmt: skip
 """What discovery, `entitlements` and `restore_test` keep about a tenant."""
 

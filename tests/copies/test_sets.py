@@ -202,3 +202,11 @@ def test_a_copy_that_is_tried_again_knows_its_former_snapshots_its_holds_and_sin
     assert third.wanted_since == THEN
     anew = sets.asked_for(replace(first, state="deleted"), by="snapkeep", reason="r", lock_days=7, now=THEN + DAY)
     assert (anew.wanted_since, anew.late_told) == (None, True)
+
+
+def test_what_a_restore_test_said_of_a_set_is_said_of_no_other() -> None:
+    one = point(state="verified", usable=False, copies={US: copy_of("verified"), WEST: copy_of("verified")})
+    assert sets.as_point(one, US).usable
+    after = sets.with_set(one, US, replace(sets.as_point(one, US), usable=False))
+    assert [after.copies[region].usable for region in (US, WEST)] == [False, True]
+    assert not sets.as_point(after, US).usable

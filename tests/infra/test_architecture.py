@@ -124,6 +124,7 @@ PURE: Final = (
     "functions/snapkeep/creation/slots.py",
     "functions/snapkeep/discovery/rules.py",
     "functions/snapkeep/restore/rules.py",
+    "functions/snapkeep/restore/testing.py",
     "functions/snapkeep/retention/deletion.py",
     "functions/snapkeep/retention/rules.py",
     "functions/snapkeep/wording.py",

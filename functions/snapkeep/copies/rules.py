@@ -245,8 +245,8 @@ def _sum(all: Iterator[_Counts]) -> _Counts:
 
 
 def is_whole(copy: Copy) -> bool:
-    """Whether it can be restored from: verified, nothing of it missing, and its deletion has not begun."""
-    if copy.gone:
+    """Whether it can be restored from: verified, usable, nothing of it missing, and its deletion has not begun."""
+    if copy.gone or not copy.usable:
         return False
     if copy.state == "expiring" and copy.expiry is not None:
         return copy.expiry.was == "verified" and copy.expiry.begun_at is None

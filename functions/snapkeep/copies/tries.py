@@ -215,8 +215,8 @@ def refused(point: Point, region: str, tenant: Tenant, facts: Facts, now: dateti
             message = f"the moment of {', '.join(missing) or point.id} is not held any more"
             return Failure(code="instant_gone", message=message[:500])
         return None
-    if point.state != "verified" or point.gone:
-        return Failure(code="source_gone", message=f"{point.id} is not verified and complete any more")
+    if point.state != "verified" or point.gone or not point.usable:
+        return Failure(code="source_gone", message=f"{point.id} is not verified, complete and usable any more")
     away = [d.snapshot.name for d in point.disks if not _is_there(d.snapshot, facts.snapshots)]
     if away:
         return Failure(code="source_gone", message=f"{', '.join(away)} of {point.id} cannot be read to be READY"[:500])
