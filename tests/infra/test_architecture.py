@@ -123,6 +123,8 @@ PURE: Final = (
     "functions/snapkeep/creation/rules.py",
     "functions/snapkeep/creation/slots.py",
     "functions/snapkeep/discovery/rules.py",
+    "functions/snapkeep/restore/catalogue.py",
+    "functions/snapkeep/restore/manifest.py",
     "functions/snapkeep/restore/rules.py",
     "functions/snapkeep/restore/testing.py",
     "functions/snapkeep/retention/deletion.py",
@@ -133,6 +135,8 @@ PURE: Final = (
 
 HARMLESS: Final = (
     "__future__",
+    "base64",
+    "binascii",
     "collections",
     "dataclasses",
     "datetime",
@@ -148,6 +152,7 @@ HARMLESS: Final = (
     "typing",
     "uuid",
     "yaml",
+    "zlib",
     "zoneinfo",
 )
 READS_FILES: Final = "functions/snapkeep/fleet.py"

@@ -41,6 +41,7 @@ from snapkeep.documents import (
     TemporaryDisk,
     Tenant,
 )
+from snapkeep.restore import manifest
 
 TEMPORARY_TYPE: Final = "pd-balanced"
 TEMPORARY_GB_MIN: Final = 10
@@ -83,7 +84,6 @@ def labels(tenant: str, point: Point, role: str) -> dict[str, str]:
 def snapshot_change(point: Point, region: str, disk: CopyDisk, tenant: Tenant) -> InsertSnapshot:
     """The request for a disk's snapshot in the other region, the same whenever it is built for the same attempt."""
     whole = _whole(point, disk)
-    ref = point.instance
     if disk.temporary is not None:
         source, instant = link(disk.temporary), None
     else:
@@ -95,7 +95,7 @@ def snapshot_change(point: Point, region: str, disk: CopyDisk, tenant: Tenant) -
         source_disk=source,
         location=region,
         labels=labels(tenant.id, point, "copy"),
-        description=f"Snapkeep copy of recovery point {point.id} of {ref.name}, disk {whole.device_name}",
+        description=manifest.described(point, tenant.id, region, disk),
         kms_key=tenant.kms_keys.get(region),
         source_instant=instant,
     )

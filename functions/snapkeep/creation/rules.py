@@ -45,6 +45,7 @@ from snapkeep.documents import (
     Tenant,
     Trigger,
 )
+from snapkeep.restore import manifest
 
 CREATION_DEADLINE: Final = timedelta(hours=12)
 """From the start of a point until it must be verified. A first snapshot of many TB takes hours."""
@@ -407,7 +408,7 @@ def change_for(point: Point, disk: PointDisk, tenant: Tenant) -> InsertSnapshot:
         source_disk=disk_link(point, disk),
         location=disk.snapshot.location,
         labels={"snapkeep-tenant": tenant.id, "snapkeep-point": point.id, "snapkeep-role": "home"},
-        description=f"Snapkeep recovery point {point.id} of {ref.name}, disk {disk.device_name}",
+        description=manifest.described(point, tenant.id, None, disk),
         kms_key=tenant.kms_keys.get(ref.region) or disk.kms_key,
         source_instant=instant_link(point, instant) if instant else None,
         guest_flush=point.consistency == "guest_flush",
