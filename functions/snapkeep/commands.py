@@ -33,6 +33,7 @@ from snapkeep.creation.slots import first_instant
 from snapkeep.fleet import Entry, Reading, diff
 from snapkeep.messages import Name, PointId, PointRef, Reason, Text, Tick
 from snapkeep.ports import Conflict, Ports, Transient, Write
+from snapkeep.restore import testing
 from snapkeep.retention import rules as retention
 from snapkeep.store import (
     QUERIES,
@@ -320,7 +321,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What a command has decided on: one commit. Without a record nothing changes, and its answer alone is kept."""
+    """What a command has decided on: one commit. Without a record only bookkeeping changes, and its answer is kept."""
 
     record: Record | None
     writes: Sequence[Write] = ()
@@ -369,7 +370,7 @@ def _once(
             if act.record:
                 fleet.commit(act.record, *act.writes, kept, of=chain)
             else:
-                store.commit(None, kept)
+                store.commit(None, *act.writes, kept)
         except Conflict:
             continue
         return answer
@@ -1112,6 +1113,8 @@ def _apply(ports: Ports, asked: Asked, entry: Entry, ask: ApplyAsk, warnings: li
         after = replace(after, discover_at=now)
         if _of_copies(before.value if before else None) != _of_copies(after):
             after = replace(after, entitlements_at=now)
+        if _asks_for_tests_anew(before.value if before else None, after):
+            after = replace(after, restore_test_at=testing.first_at(after, now))
         differences = diff(before.value if before else None, after)
         given = given_up(before.value, after) if before else _Given(0, 0, [], [])
         answer = ApplyAnswer(
@@ -1128,7 +1131,10 @@ def _apply(ports: Ports, asked: Asked, entry: Entry, ask: ApplyAsk, warnings: li
         if ask.dry_run:
             return answer, None
         if not differences:
-            return answer, Act(None)
+            # Nothing of the file has changed; but it may have asked for tests before there were any.
+            undated = before is not None and before.value.restore_test_at != after.restore_test_at
+            dated = replace(before.value, restore_test_at=after.restore_test_at) if before and undated else None
+            return answer, Act(None, [before.replaced(dated)] if before and dated else [])
         if given.sets != ask.accept_deletions:
             raise Clash(_not_accepted(f"{entry.id}: this entry", given.sets, given.copies, ask.accept_deletions))
         detail: dict[str, Any] = {"file": ask.file, "changes": [str(one) for one in differences]}
@@ -1146,6 +1152,12 @@ def _over(tenant: d.Tenant, now: datetime) -> list[str]:
         return []
     said = f"{bought.valid_until!r} has passed: no copies are made in {bought.region}"
     return [f"{tenant.id}: entitlements.inter_region_backup.valid_until: {said}"]
+
+
+def _asks_for_tests_anew(before: d.Tenant | None, after: d.Tenant) -> bool:
+    """Whether its next restore test is to be dated: the file asks for others than before, or there is no date."""
+    changed = before is None or before.restore_test != after.restore_test
+    return changed or (after.restore_test is not None and after.restore_test_at is None)
 
 
 def _of_copies(tenant: d.Tenant | None) -> tuple[object, ...]:

@@ -328,6 +328,12 @@ class Fleet:
         docs = self._documents.get(*paths) if paths else []
         return {(one.tenant, one.path.rsplit("/", 1)[1]): one.value for one in readable(d.Point, filter(None, docs))}
 
+    def instances(self, ids: Iterable[tuple[str, str]]) -> dict[tuple[str, str], d.Instance]:
+        """The instances that exist among these (tenant, id) and are readable, in one round trip."""
+        paths = [f"tenants/{tenant}/instances/{id}" for tenant, id in sorted(set(ids))]
+        docs = self._documents.get(*paths) if paths else []
+        return {(one.tenant, one.value.id): one.value for one in readable(d.Instance, filter(None, docs))}
+
     def changed_since(self, since: datetime) -> tuple[set[str], datetime | None]:
         """Tenants whose own document or an instance's was written since then.
 

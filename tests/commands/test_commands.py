@@ -940,6 +940,32 @@ def test_copies_are_weighed_anew_when_their_tenant_leaves_or_stays(copied: World
         copied.lose_messages()
 
 
+def test_a_file_that_asks_for_restore_tests_has_the_first_within_a_day_and_one_that_no_longer_does_none(
+    world: World,
+) -> None:
+    asks = entry(restore_test={"every_days": 30, "network": "projects/acme-prod/global/networks/closed"})
+    commands.apply_tenant(world.ports, asked("a"), "acme", ApplyAsk(entry=asks))
+    first = the(world).restore_test_at
+    assert first is not None
+    assert world.clock.now() <= first <= world.clock.now() + timedelta(days=1)
+    world.clock.move(hours=1)
+    commands.apply_tenant(world.ports, asked("b"), "acme", ApplyAsk(entry=asks | {"name": "Acme & Sons"}))
+    assert the(world).restore_test_at == first
+    commands.apply_tenant(world.ports, asked("c"), "acme", ApplyAsk(entry=entry()))
+    assert the(world).restore_test_at is None
+
+
+def test_applying_the_same_file_again_dates_tests_that_nobody_has_dated(world: World) -> None:
+    asks = entry(restore_test={"every_days": 30, "network": "projects/acme-prod/global/networks/closed"})
+    commands.apply_tenant(world.ports, asked("a"), "acme", ApplyAsk(entry=asks))
+    first = the(world).restore_test_at
+    world.put(("tenants/acme", replace(the(world), restore_test_at=None)))
+    records = world.records()
+    assert commands.apply_tenant(world.ports, asked("b"), "acme", ApplyAsk(entry=asks)).changes == []
+    assert the(world).restore_test_at == first
+    assert world.records() == records
+
+
 def test_an_instance_that_is_lost_already_is_not_given_up_once_more(world: World) -> None:
     put_stored(world, "acme", 20)
     lost = replace(machine(world), lost_at=world.clock.now(), lost_reason="gone")

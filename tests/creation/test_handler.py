@@ -23,6 +23,7 @@ from tests.makers import (
     tenant,
 )
 
+from snapkeep import cloud
 from snapkeep import documents as d
 from snapkeep.creation import rules
 from snapkeep.messages import CreateBatch, PointRef
@@ -454,6 +455,78 @@ def test_a_slot_that_is_paused_away_is_missed_with_the_reason() -> None:
     one.tick("audit")
     assert [e["type"] for e in one.events()].count("slot.missed") == 1
     assert one.the_instance().tally.running == 0
+
+
+RESTORE = "20261101-p-acme-pam-1-0badcafe"
+
+
+def restoring(one: World, restore: str | None) -> None:
+    """A restore takes the instance's disks in hand, or (None) has let go of them."""
+    one.put((f"tenants/acme/instances/{INSTANCE_ID}", replace(one.the_instance(), restoring=restore)))
+
+
+@pytest.mark.parametrize("trigger", ["scheduled", "on_demand"])
+@pytest.mark.parametrize("disks", [(), (BOOT,), (BOOT, DATA)])
+def test_no_point_is_begun_while_a_restore_has_the_disks_in_hand(trigger: str, disks: tuple[cloud.Disk, ...]) -> None:
+    one = due()
+    restoring(one, RESTORE)
+    one.compute.add(machine(disks=tuple(attached(disk.link) for disk in disks), status="TERMINATED"))
+    if trigger == "scheduled":
+        one.tick("plan")
+    else:
+        one.hand("create", request())
+    one.pass_time(HOUR)
+    waiting = one.the_point()
+    assert (waiting.state, waiting.trigger, waiting.disks) == ("requested", trigger, [])
+    assert waiting.failure is not None
+    assert (waiting.failure.code, RESTORE in waiting.failure.message) == ("restoring", True)
+    assert one.compute.started == []
+    restoring(one, None)
+    one.compute.add(machine(BOOT, DATA))
+    one.pass_time(timedelta(minutes=20))
+    assert len(one.the_point().disks) == 2
+    finish(one)
+    assert one.the_point().state == "verified"
+
+
+def test_a_restore_that_takes_the_disks_in_hand_while_they_are_read_leaves_the_point_unbegun() -> None:
+    one = due()
+
+    def takes(call: str) -> None:
+        if call.startswith("find Instance"):
+            restoring(one, RESTORE)
+
+    one.compute.before = takes
+    one.tick("plan")
+    assert one.the_point().state == "requested"
+    assert one.compute.started == []
+
+
+def before_restore(one: World) -> d.Point:
+    """The point of the state before a restore is requested."""
+    point = rules.pre_restore_point(one.read(d.Tenant, "tenants/acme"), one.the_instance(), RESTORE, one.clock.now())
+    one.put((f"tenants/acme/points/{point.id}", point))
+    return point
+
+
+def test_the_point_before_a_restore_is_taken_as_long_as_the_restore_leaves_the_disks_alone() -> None:
+    one = world()
+    before_restore(one)
+    one.clock.move(minutes=3)
+    one.tick("reconcile")
+    finish(one)
+    assert (one.the_point().state, one.the_point().trigger) == ("verified", "pre_restore")
+
+
+def test_the_point_before_a_restore_that_was_not_begun_before_it_has_failed() -> None:
+    one = world()
+    before_restore(one)
+    restoring(one, RESTORE)
+    one.clock.move(minutes=3)
+    one.tick("reconcile")
+    ended = one.the_point()
+    assert (ended.state, ended.failure and ended.failure.code, ended.next_at) == ("failed", "restoring", None)
+    assert one.the_instance().newest_verified is None
 
 
 def test_a_pause_lets_what_is_running_end_and_starts_no_second_attempt() -> None:

@@ -87,6 +87,34 @@ def test_a_point_that_cannot_be_taken_ends_with_the_reason(
     assert step.point.stored_for is None, "nothing of it is stored"
 
 
+def test_a_point_keeps_what_a_restored_disk_is_to_carry() -> None:
+    policy = f"projects/{PROJECT}/regions/{REGION}/resourcePolicies/nightly"
+    one = disk(labels={"team": "pam"}, resource_policies=(policy,))
+    (entry,) = begin(machine(one), one).point.disks
+    assert (entry.labels, entry.resource_policies) == ({"team": "pam"}, [policy])
+
+
+def test_labels_beyond_the_bound_are_left_out_by_name() -> None:
+    long = {f"l{number:02}".ljust(60, "x"): "y" * 60 for number in range(64)}
+    disks = tuple(disk(id=str(n), name=f"d{n:03}", labels=long) for n in range(20))
+    begun = begin(machine(*disks), *disks).point
+    labelled = [entry.device_name for entry in begun.disks if entry.labels]
+    assert 0 < len(labelled) < 20
+    rest = [f"labels of disk {d.name}" for d in disks if d.name not in labelled]
+    assert begun.definition["left_out"] == rest
+
+
+def test_a_point_before_a_restore_is_not_taken_of_what_the_restore_has_put_in() -> None:
+    restore, other = "20261101-p-acme-pam-1-0badcafe", "20261001-p-acme-pam-1-0badcafe"
+    mine = disk(labels={"snapkeep-restore": restore})
+    wanted = rules.pre_restore_point(OWNER, instance(), restore, NOW)
+    late = begin(machine(mine), mine, of=wanted).point
+    assert (late.state, late.failure and late.failure.code) == ("failed", "too_late")
+    former = disk(labels={"snapkeep-restore": other})
+    assert begin(machine(former), former, of=wanted).point.state == "creating"
+    assert begin(machine(mine), mine).point.state == "creating"
+
+
 def test_one_disk_with_a_customer_supplied_key_refuses_the_whole_point() -> None:
     good, bad = disk(), disk(id="2", name="keyed", customer_supplied_key=True)
     step = begin(machine(good, bad), good, bad)

@@ -86,6 +86,13 @@ def test_a_name_selects_in_its_zone_and_project_only() -> None:
     assert not rules.selects(tenant(), machine(project="beta-prod"))
 
 
+def test_what_a_restore_test_has_made_is_nobodys() -> None:
+    made = {"tenant": "acme", "snapkeep-role": "test"}
+    assert not rules.selects(tenant(instances=LABELLED), machine(labels=made))
+    assert not rules.selects(tenant(), machine(labels=made))
+    assert rules.selects(tenant(instances=LABELLED), machine(labels=made | {"snapkeep-role": "restored"}))
+
+
 # --- seen, changed, replaced, lost, returned ----------------------------------------------------------------------
 
 
@@ -135,6 +142,19 @@ def test_a_disk_more_or_less_is_a_change_that_says_which() -> None:
         ([{"name": DATA.name, "id": "2"}], []),
         ([], [{"name": DATA.name, "id": "2"}]),
     ]
+
+
+def test_disks_that_a_restore_has_in_hand_are_compared_once_it_has_ended() -> None:
+    one = world(machine(BOOT, DATA))
+    path = f"tenants/acme/instances/{INSTANCE_ID}"
+    one.put((path, replace(one.the_instance(), restoring="20261101-p-acme-pam-1-0badcafe")))
+    one.compute.add(machine(BOOT, status="TERMINATED"))
+    later(one)
+    assert [ref.name for ref in one.the_instance().disks] == [BOOT.name, DATA.name]
+    assert one.the_instance().lost_at is None
+    one.put((path, replace(one.the_instance(), restoring=None)))
+    later(one)
+    assert actions(one) == ["instance.seen", "instance.changed"]
 
 
 def test_a_replaced_disk_of_the_same_name_is_a_change() -> None:

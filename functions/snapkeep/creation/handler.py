@@ -417,7 +417,21 @@ def _read_instances(
     policies: dict[str, cloud.ResourcePolicy] = {}
     if any(run.tenants[p.tenant].value.consistency == "group" for p in points):
         policies = {policy.link: policy for policy in compute.find(cloud.ResourcePolicy, project.instances)}
-    return [(p, moment.begin(p.value, run.tenants[p.tenant].value, mine[p.path], disks, policies, now)) for p in points]
+    # Read after the disks: a restore says that it has them in hand before it touches the first, and for minutes longer.
+    here = run.fleet.instances((point.tenant, point.value.instance.id) for point in points)
+    steps: list[tuple[Held[d.Point], Step]] = []
+    for point in points:
+        instance = here.get((point.tenant, point.value.instance.id))
+        if instance is None or instance.restoring is None:
+            tenant = run.tenants[point.tenant].value
+            steps.append((point, moment.begin(point.value, tenant, mine[point.path], disks, policies, now)))
+            continue
+        restoring = d.Failure(code="restoring", message=f"restore {instance.restoring} has its disks in hand")
+        if point.value.trigger == "pre_restore":  # what it was to hold, the restore keeps as detached disks
+            steps.append((point, rules.ended(point.value, restoring, now)))
+        else:
+            _postpone(run, point, restoring, now)
+    return steps
 
 
 def _instance_link(ref: d.InstanceRef) -> str:

@@ -53,6 +53,9 @@ CREATION_DEADLINE: Final = timedelta(hours=12)
 ON_DEMAND_START: Final = timedelta(hours=6)
 """How long a point on demand may wait for its start (creation paused, quota used up)."""
 
+PRE_RESTORE_START: Final = timedelta(hours=1)
+"""How long a point of the state before a restore may wait for its start. The restore waits for none."""
+
 LAST_START: Final = timedelta(minutes=10)
 """Nothing is started this close to the deadline. Longer than a function may run, so that nothing starts after it."""
 
@@ -73,6 +76,9 @@ DISKS_MAX: Final = 128
 
 DEFINITION_BYTES_MAX: Final = 200_000
 """JSON bytes of a stored definition; Firestore holds 1 MiB in a document."""
+
+LABELS_BYTES_MAX: Final = 100_000
+"""JSON bytes of the labels that a point keeps of its disks, all together. Those of further disks are left out."""
 
 STUCK_AFTER: Final = timedelta(hours=4)
 """A snapshot that takes longer, where size and history do not explain it, is taken for stuck: another one is tried.
@@ -151,8 +157,9 @@ METADATA_KEPT: Final = frozenset(
 # --- names --------------------------------------------------------------------------------------------------------
 
 
-def point_id(day: str, trigger: Trigger, instance: Instance, purpose: str) -> str:
-    """A point's id. `purpose` is what tells it from the instance's others: the local day, a window, a request id."""
+def point_id(day: str, trigger: Trigger, instance: Instance | InstanceRef, purpose: str) -> str:
+    """A point's id. `purpose` is what tells it from the instance's others: the local day, a window, the id of a request
+    or of a restore."""
     identity = "|".join((instance.project, instance.zone, instance.id, purpose))
     return f"{_compact(day)}-{TRIGGER_LETTER[trigger]}-{_cut(instance.name, 24)}-{_hex(identity, 8)}"
 
@@ -206,6 +213,13 @@ def missed_point(tenant: Tenant, instance: Instance, slot: Slot, now: datetime) 
 def on_demand_point(tenant: Tenant, instance: Instance, request: str, by: str, reason: str, now: datetime) -> Point:
     day = local_day(now, tenant.timezone).isoformat()
     return _new_point(tenant, instance, "on_demand", day, request, now, now + ON_DEMAND_START, by=by, reason=reason)
+
+
+def pre_restore_point(tenant: Tenant, instance: Instance, restore: str, now: datetime) -> Point:
+    """The point of what an instance has before a restore replaces its disks."""
+    day = local_day(now, tenant.timezone).isoformat()
+    by, reason = "snapkeep", f"before restore {restore}"
+    return _new_point(tenant, instance, "pre_restore", day, restore, now, now + PRE_RESTORE_START, by=by, reason=reason)
 
 
 def _new_point(
@@ -298,7 +312,9 @@ def begin(
         if attached.persistent:
             disk = disks[attached.source]
             entries.append(_entry(point, tenant.id, attached, disk))
+    entries, unlabelled = _bounded(entries)
     definition = define(found)
+    definition["left_out"] = sorted([*definition["left_out"], *(f"labels of disk {name}" for name in unlabelled)])
     if len(msgspec.json.encode(definition)) > DEFINITION_BYTES_MAX:
         message = f"the instance's definition is larger than {DEFINITION_BYTES_MAX} bytes"
         return ended(point, Failure(code="definition_too_large", message=message), now)
@@ -344,6 +360,9 @@ def _refusal(
             return Failure(code="csek_disk", message=message)
         if disks[disk.source].region != ref.region:
             return Failure(code="wrong_region", message=f"{disk.source} is not in {ref.region}")
+        if _is_of_its_restore(disks[disk.source], point):
+            message = f"{disk.source} was made by the restore: the state before is that of the disks it has detached"
+            return Failure(code="too_late", message=message)
     if tenant.consistency == "guest_flush" and found.status not in ("RUNNING", "TERMINATED"):
         message = (
             f"{ref.name} is {found.status}: its guest cannot be asked to flush, and its disks are not at rest; "
@@ -351,6 +370,14 @@ def _refusal(
         )
         return Failure(code="guest_not_running", message=message)
     return None
+
+
+def _is_of_its_restore(disk: cloud.Disk, point: Point) -> bool:
+    """Whether a disk is what the restore has put in, before which the point was to be taken."""
+    restore = disk.labels.get("snapkeep-restore")
+    if point.trigger != "pre_restore" or restore is None:
+        return False
+    return point.id == point_id(point.id[:8], "pre_restore", point.instance, restore)
 
 
 def _is_at_rest(tenant: Tenant, found: cloud.Instance) -> bool:
@@ -376,10 +403,26 @@ def _entry(point: Point, tenant: str, attached: cloud.AttachedDisk, disk: cloud.
         architecture=disk.architecture,
         guest_os_features=list(disk.guest_os_features),
         kms_key=disk.kms_key,
+        labels=dict(disk.labels),
+        resource_policies=list(disk.resource_policies),
         snapshot=SnapshotRef(project=point.vault_project, name="", location=point.instance.region),
         attempts=0,
     )
     return next_attempt(entry, tenant, point)
+
+
+def _bounded(disks: Sequence[PointDisk]) -> tuple[list[PointDisk], list[str]]:
+    """The disks, with labels as far as LABELS_BYTES_MAX goes; and the device names of those that are without theirs."""
+    kept, unlabelled, room = [], [], LABELS_BYTES_MAX
+    for disk in disks:
+        size = len(msgspec.json.encode(disk.labels))
+        if size > room:
+            unlabelled.append(disk.device_name)
+            kept.append(replace(disk, labels={}))
+        else:
+            room -= size
+            kept.append(disk)
+    return kept, unlabelled
 
 
 def next_attempt(disk: PointDisk, tenant: str, point: Point) -> PointDisk:
@@ -816,7 +859,7 @@ def after_transition(instance: Instance, tenant: Tenant | None, before: Point | 
         changed = replace(changed, copies=work)
     if after.state in ("verified", "failed") and after.stored_for is not None:
         changed = to_be_weighed(changed, after.updated_at)
-    if after.state != "verified" or after.verified_at is None:
+    if after.state != "verified" or after.verified_at is None or not after.usable:
         return changed
     at = taken_at(after)
     if instance.newest_verified is not None and instance.newest_verified.at >= at:

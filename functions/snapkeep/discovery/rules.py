@@ -28,8 +28,9 @@ class Finding:
 
 
 def selects(tenant: Tenant, instance: cloud.Instance) -> bool:
-    """Whether the fleet file's entry names this instance, or a label that it carries."""
-    if instance.project != tenant.project:
+    """Whether the fleet file's entry names this instance, or a label that it carries; what a restore test has made is
+    nobody's."""
+    if instance.project != tenant.project or instance.labels.get("snapkeep-role") == "test":
         return False
     by_label = tenant.instances.by_label
     if by_label is not None:
@@ -96,9 +97,11 @@ def _first_seen(tenant: Tenant, found: cloud.Instance, disks: Mapping[str, cloud
 def _still_there(
     tenant: Tenant, before: Instance, found: cloud.Instance, disks: Mapping[str, cloud.Disk], now: datetime
 ) -> Finding | None:
-    refs = sorted(disk_refs(found, disks), key=lambda ref: ref.id)
+    # While a restore has its disks in hand, what is attached is neither what it had nor what it will have.
+    attached = before.disks if before.restoring else disk_refs(found, disks)
+    refs = sorted(attached, key=lambda ref: ref.id)
     known = sorted(before.disks, key=lambda ref: ref.id)
-    after = replace(before, name=found.name, disks=before.disks if refs == known else disk_refs(found, disks))
+    after = replace(before, name=found.name, disks=before.disks if refs == known else attached)
     what: What = "bookkeeping"
     detail: dict[str, object] = {}
     if before.lost_at is not None:
