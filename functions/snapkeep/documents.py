@@ -887,6 +887,8 @@ class TenantHealth(Stored, frozen=True, kw_only=True):
     going: int = 0  # points that will be deleted within 7 days, as far as can be told
     going_bytes: int = 0
     incomplete: int = 0  # points and copies of which a snapshot is gone, though nobody here deleted it
+    restore_test_every_days: int | None = None  # null: no restore tests are wanted of it
+    restore_tested: RestoreTested | None = None  # the last test that came to a result
     computed_at: datetime
 
 
@@ -906,6 +908,7 @@ class FleetHealth(Stored, frozen=True, kw_only=True):
     going: int = 0
     going_bytes: int = 0
     incomplete: int = 0
+    restore_tests: dict[str, int] = {}  # how tenants of which tests are wanted stand, to their number
     rejected: int  # kept records of bad messages, counted up to REJECTED_COUNTED_MAX
     dead_letters: int
     ticks: dict[str, datetime]

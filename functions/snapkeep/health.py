@@ -50,6 +50,14 @@ COPIES: Final = (
 )
 """What `copies` of a tenant's and of the fleet's health holds, each the sum of its instances'."""
 
+TestedAs = Literal["passed", "failed", "never", "overdue"]
+
+TESTED_AS: Final[tuple[TestedAs, ...]] = get_args(TestedAs)
+"""What `restore_tests` of the fleet's health counts: each tenant of which restore tests are wanted, once."""
+
+TEST_LATE: Final = timedelta(days=3)
+"""Beyond its interval, after which a tenant's last restore test is too long ago: each day another one was tried."""
+
 _HOW_BAD: Final = {"verified": 0, "failed": 1, "missed": 2}
 """States of a day, from the best to the worst."""
 
@@ -195,6 +203,8 @@ def compute(tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime) ->
         going=sum(i.retention.going for i in instances),
         going_bytes=sum(i.retention.going_bytes for i in instances),
         incomplete=sum(i.retention.incomplete for i in instances),
+        restore_test_every_days=_tested_every(tenant, now),
+        restore_tested=tenant.restore_tested,
         computed_at=now,
     )
     return replace(stands, worst_first=f"{RANKS.index(state(stands))}|{tenant.id}")
@@ -233,6 +243,23 @@ def state(tenant: d.TenantHealth) -> State:
     return "protected"
 
 
+def _tested_every(tenant: d.Tenant, now: datetime) -> int | None:
+    return tenant.restore_test.every_days if tenant.restore_test and not tenant.has_left(now) else None
+
+
+def tested_as(tenant: d.TenantHealth, now: datetime) -> TestedAs | None:
+    """What restore tests say of a tenant: the worst that holds. None where none are wanted."""
+    if tenant.restore_test_every_days is None:
+        return None
+    last = tenant.restore_tested
+    if last is None:
+        return "never"
+    if not last.passed:
+        return "failed"
+    late_at = last.at + timedelta(days=tenant.restore_test_every_days) + TEST_LATE
+    return "overdue" if late_at <= now else "passed"
+
+
 def _write_tenant(
     documents: Documents, seen: Doc | None, tenant: d.Tenant, instances: Sequence[d.Instance], now: datetime
 ) -> None:
@@ -268,8 +295,12 @@ def summarise(tenants: Iterable[d.TenantHealth], now: datetime) -> d.FleetHealth
     states: Counter[State] = Counter()
     counts: Counter[str] = Counter()
     copies: Counter[str] = Counter()
+    tests: Counter[TestedAs] = Counter()
     for tenant in tenants:
         states[state(tenant)] += 1
+        tested = tested_as(tenant, now)
+        if tested is not None:
+            tests[tested] += 1
         counts.update(tenant.counts)
         sums.update(unprotected=len(tenant.unprotected), running=tenant.running, bytes=tenant.bytes)
         sums.update(going=tenant.going, going_bytes=tenant.going_bytes, incomplete=tenant.incomplete)
@@ -289,6 +320,7 @@ def summarise(tenants: Iterable[d.TenantHealth], now: datetime) -> d.FleetHealth
         going=sums["going"],
         going_bytes=sums["going_bytes"],
         incomplete=sums["incomplete"],
+        restore_tests={one: tests[one] for one in TESTED_AS} if tests else {},
         rejected=0,
         dead_letters=0,
         ticks={},

@@ -527,3 +527,39 @@ def test_what_goes_within_a_week_is_summed() -> None:
     assert (told.going, told.going_bytes) == (4, 350)
     fleet = health.summarise([told, told], THEN)
     assert (fleet.going, fleet.going_bytes) == (8, 700)
+
+
+# --- restore tests ------------------------------------------------------------------------------------------------
+
+MONTHLY = d.RestoreTest(every_days=30, network="projects/acme-prod/global/networks/closed")
+
+
+def last_test(days_ago: float, *, passed: bool = True) -> d.RestoreTested:
+    then = THEN - timedelta(days=days_ago)
+    return d.RestoreTested(restore="r", point="p", region="southamerica-east1", at=then, passed=passed, took_s=900)
+
+
+@pytest.mark.parametrize(
+    ("of", "stands"),
+    [
+        ({}, None),
+        ({"restore_tested": last_test(1)}, None),
+        ({"restore_test": MONTHLY}, "never"),
+        ({"restore_test": MONTHLY, "restore_tested": last_test(32.9)}, "passed"),
+        ({"restore_test": MONTHLY, "restore_tested": last_test(33)}, "overdue"),
+        ({"restore_test": MONTHLY, "restore_tested": last_test(40, passed=False)}, "failed"),
+        ({"restore_test": MONTHLY, "offboarding": d.Offboarding(at=THEN, by="a", reason="r")}, None),
+    ],
+)
+def test_a_tenant_shows_what_its_last_restore_test_said(of: dict[str, Any], stands: str | None) -> None:
+    told = health.compute(tenant(**of), [instance()], THEN)
+    assert health.tested_as(told, THEN) == stands
+    assert told.restore_tested == of.get("restore_tested")
+
+
+def test_the_fleet_counts_each_tenant_with_restore_tests_once() -> None:
+    several = [None, last_test(1), last_test(2), last_test(50), last_test(1, passed=False)]
+    told = [health.compute(tenant(restore_test=MONTHLY, restore_tested=one), [], THEN) for one in several]
+    fleet = health.summarise([*told, health.compute(tenant(), [], THEN)], THEN)
+    assert fleet.restore_tests == {"passed": 2, "failed": 1, "never": 1, "overdue": 1}
+    assert health.summarise([health.compute(tenant(), [], THEN)], THEN).restore_tests == {}
