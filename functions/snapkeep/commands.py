@@ -21,6 +21,10 @@ from snapkeep import documents as d
 from snapkeep import fleet as fleet_file
 from snapkeep import hints, messages
 from snapkeep.access import Deployment
+from snapkeep.asking import Ask as Ask  # what every caller of a command names with it
+from snapkeep.asking import Clash as Clash
+from snapkeep.asking import NoTenant as NoTenant
+from snapkeep.asking import Wrong as Wrong
 from snapkeep.audit import handler as audit
 from snapkeep.audit.chain import Head
 from snapkeep.audit.handler import Verdict
@@ -72,26 +76,10 @@ POINTS_READ_MAX: Final = 20_000
 Kind = Literal["creation", "deletion", "restore"]
 
 
-class Wrong(Exception):
-    """What is asked for names something that is not there, or cannot be: which, and what is expected."""
-
-
-class Clash(Exception):
-    """It is well asked for, and what is stored stands against it."""
-
-
-class NoTenant(Exception):
-    """There is no tenant of this id."""
-
-
 # --- what is asked and answered -----------------------------------------------------------------------------------
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339, with its offset from UTC")]
 Day = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z", description="a local day, YYYY-MM-DD")]
-
-
-class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of a request."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

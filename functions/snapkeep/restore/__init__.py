@@ -1,0 +1,1 @@
+"""Restores: what a point is brought back with, and what of that Compute Engine alone holds."""

@@ -131,6 +131,18 @@ def target_link(restore: Restore) -> str | None:
     return cloud.link_of(to.project, f"zones/{to.zone}", "instances", to.name)
 
 
+def claimed(restore: Restore) -> str | None:
+    """The link that the RestoreClaim of a restore is on; None where it makes disks alone, or is a test.
+
+    A new instance's name is claimed in its region (`projects/P/regions/R/instances/N`): its zone may be chosen later.
+    """
+    to = restore.target
+    if restore.purpose == "test" or restore.mode == "disks":
+        return None
+    scope = f"zones/{to.zone}" if restore.mode == "in_place" else f"regions/{to.region}"
+    return cloud.link_of(to.project, scope, "instances", to.name)
+
+
 def hold_id(restore: str) -> str:
     """The id of the hold by which a living restore keeps its set."""
     return f"restore-{restore}"
