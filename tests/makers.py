@@ -21,6 +21,7 @@ from snapkeep.documents import (
     InstanceRef,
     Point,
     PointDisk,
+    Probe,
     Selected,
     SnapshotRef,
     Stored,
@@ -326,6 +327,22 @@ class FakeCompute:
                 self.finish(made.name, status)
 
 
+@dataclass
+class FakeGuests:
+    """Every application answers, but for those whose `silence` says why not; disks hold what `held` says."""
+
+    silence: dict[str, str] = field(default_factory=dict)  # by address
+    held: dict[str, str] = field(default_factory=dict)  # by the link of a disk or a snapshot
+    asked: list[tuple[str, Probe]] = field(default_factory=list)
+
+    def reach(self, address: str, probe: Probe) -> str | None:
+        self.asked.append((address, probe))
+        return self.silence.get(address)
+
+    def contents(self, link: str) -> str | None:
+        return self.held.get(link)
+
+
 class World:
     """One Snapkeep on memory ports, whose functions run when a test says so.
 
@@ -337,6 +354,7 @@ class World:
         self.memory = MemoryDocuments(self.clock.now)
         self.documents: Documents = self.memory
         self.compute = FakeCompute(self.clock)
+        self.guests = FakeGuests()
         self.bus = MemoryBus(self.clock.now)
         for function in FUNCTIONS:
             self.bus.subscribe(f"snapkeep-{function.replace('_', '-')}", self._entry(function))
@@ -346,7 +364,7 @@ class World:
 
     @property
     def ports(self) -> Ports:
-        return Ports(self.documents, self.compute, self.bus, self.clock)
+        return Ports(self.documents, self.compute, self.bus, self.clock, self.guests)
 
     def hand(self, function: str, body: bytes | Message) -> None:
         """One delivery of this message to this function, now."""

@@ -22,6 +22,7 @@ class Config:
     database: str
     compute_endpoint: str | None
     clock: str  # "system", or the URL of a local cloud's clock
+    guests: str  # "network", or the root URL of a local cloud
     sign_in: SignIn  # how function `web` knows who comes in
     iap_audience: str | None  # whom IAP's tokens must be meant for; function `web` needs it with `iap`
 
@@ -36,6 +37,7 @@ def read(environment: Mapping[str, str]) -> Config:
         if environment.get(name) == "":
             raise ConfigError(f"{name}: set and empty; unset it, or give the emulator's HOST:PORT")
     clock = environment.get("SNAPKEEP_CLOCK") or "system"
+    guests = environment.get("SNAPKEEP_GUESTS") or "network"
     sign_in = environment.get("SNAPKEEP_SIGN_IN") or "iap"
     if sign_in not in SIGN_INS:
         raise ConfigError(f"SNAPKEEP_SIGN_IN: {sign_in!r} is not one of {', '.join(SIGN_INS)}")
@@ -50,6 +52,7 @@ def read(environment: Mapping[str, str]) -> Config:
         database=environment.get("SNAPKEEP_DATABASE") or "(default)",
         compute_endpoint=_url("SNAPKEEP_COMPUTE_ENDPOINT", environment.get("SNAPKEEP_COMPUTE_ENDPOINT")),
         clock="system" if clock == "system" else _url("SNAPKEEP_CLOCK", clock) or "system",
+        guests="network" if guests == "network" else _url("SNAPKEEP_GUESTS", guests) or "network",
         sign_in=sign_in,
         iap_audience=environment.get("SNAPKEEP_IAP_AUDIENCE") or None,
     )

@@ -19,14 +19,15 @@ from typing import Final, NoReturn
 
 from snapkeep import config
 from snapkeep.cloud import Change
-from snapkeep.ports import Compute, Identities, Ports, R, Transient
+from snapkeep.guests import LocalGuests, NetworkGuests
+from snapkeep.ports import NOBODY, Compute, Guests, Identities, Ports, R, Transient
 
 CLOCK_TIMEOUT_S: Final = 10
 
 
 @lru_cache(maxsize=2)
 def ports(*, compute: bool, quiet: bool = False) -> Ports:
-    """The ports of this process. Without `compute`, Compute Engine is out of reach, by mistake too.
+    """The ports of this process. Without `compute`, Compute Engine and the guests are out of reach, by mistake too.
 
     A function logs to standard output; `quiet` is for the command line. Raises config.ConfigError.
     """
@@ -41,6 +42,7 @@ def ports(*, compute: bool, quiet: bool = False) -> Ports:
         compute=google_compute(settings) if compute else OutOfReach(),
         bus=GoogleBus(settings.project),
         clock=SystemClock() if settings.clock == "system" else RemoteClock(settings.clock),
+        guests=guests_of(settings) if compute else NOBODY,
     )
 
 
@@ -64,6 +66,10 @@ def identities_of(settings: config.Config) -> Identities:
     from snapkeep.gcp.identity import IapIdentities
 
     return IapIdentities(settings.iap_audience, SystemClock())
+
+
+def guests_of(settings: config.Config) -> Guests:
+    return NetworkGuests() if settings.guests == "network" else LocalGuests(settings.guests)
 
 
 def google_compute(settings: config.Config) -> Compute:

@@ -59,7 +59,11 @@ class Meter:
 
     def wrap(self, ports: Ports) -> Ports:
         return Ports(
-            _Documents(self, ports.documents), _Compute(self, ports.compute), _Bus(self, ports.bus), ports.clock
+            _Documents(self, ports.documents),
+            _Compute(self, ports.compute),
+            _Bus(self, ports.bus),
+            ports.clock,
+            ports.guests,
         )
 
     def deliver(self, function: str, ports: Ports, envelope: Any) -> None:

@@ -156,6 +156,7 @@ class World:
             compute=_Compute(self, ports),
             bus=_Bus(self, ports),
             clock=ports.clock,
+            guests=ports.guests,
         )
 
     def before(self, effect: str) -> None:

@@ -204,6 +204,7 @@ def test_the_defaults_of_the_environment_are_those_of_the_code() -> None:
     read = config.read({"GOOGLE_CLOUD_PROJECT": "p"})
     assert told["SNAPKEEP_DATABASE"] == read.database
     assert told["SNAPKEEP_CLOCK"] == read.clock
+    assert told["SNAPKEEP_GUESTS"] == read.guests
     assert told["SNAPKEEP_API"] == cli_target.LOCAL
     assert told["SNAPKEEP_SIGN_IN"] == read.sign_in
 

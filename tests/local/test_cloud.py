@@ -1207,7 +1207,7 @@ def test_policies_come_over_disks_and_instances_are_switched_off_and_on(http: Fl
         ({"kind": "add_disk", "project": PROJECT, "zone": ZONE, "name": "No"}, 400, "resource.name"),
         ({"kind": "add_disk", "project": PROJECT, "zone": ZONE, "name": "data"}, 409, "already exists"),
         ({"kind": "remove_disk", "disk": DISK + "-2"}, 404, "was not found"),
-        ({"kind": "remove_disk", "disk": DISK}, 400, "is in use by"),
+        ({"kind": "remove_disk", "disk": DISK}, 400, "is already being used by"),
         ({"kind": "add_policy", "project": PROJECT, "region": "us-east1", "name": "No"}, 400, "resource.name"),
         ({"kind": "attach_policy", "disk": DISK, "policy": POLICY}, 404, "was not found"),
         ({"kind": "detach_policy", "disk": DISK, "policy": POLICY}, 400, "is not under it"),
@@ -1245,7 +1245,7 @@ def test_the_state_is_everything(http: FlaskClient, cloud: Cloud) -> None:
     assert state == json.loads(json.dumps(cloud.state()))
     assert state.keys() == {
         *("now", "instances", "disks", "snapshots", "instant_snapshots", "instant_snapshot_groups"),
-        *("resource_policies", "operations", "faults", "calls", "log"),
+        *("resource_policies", "firewalls", "zones_down", "operations", "faults", "calls", "log"),
     }
 
 

@@ -68,7 +68,7 @@ def hold_all(name: str, request_id: str | None) -> Act:
 
 def make_disk(name: str, snapshot: str, request_id: str | None) -> Act:
     body = {"name": name, "sourceSnapshot": link(snapshot)}
-    return lambda cloud: cloud.insert_disk(PROJECT, ZONE, body, request_id)
+    return lambda cloud: cloud.insert_disk(PROJECT, SCOPE, body, request_id)
 
 
 def beside(kind: str, name: str) -> str:

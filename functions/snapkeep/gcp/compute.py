@@ -19,7 +19,7 @@ from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import compute_v1
-from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]  # no py.typed
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError  # type: ignore[import-untyped]  # no py.typed
 from requests.exceptions import ChunkedEncodingError
 
 from snapkeep import cloud
@@ -28,6 +28,9 @@ from snapkeep.faults import translate
 from snapkeep.ports import R, Refused, Transient
 
 T = TypeVar("T")
+
+_OfInstance = cloud.DeleteInstance | cloud.StopInstance | cloud.StartInstance | cloud.AttachDisk | cloud.DetachDisk
+"""Changes of an instance that there is."""
 
 CALL_TIMEOUT_S: Final = 15.0
 """One attempt of one call, to connect and again between two pieces of its answer. A full page takes about 2 s."""
@@ -123,16 +126,36 @@ class GoogleCompute:
             case cloud.DeleteDisk():
                 asked |= {**_place(change.scope), "disk": change.name}
                 return self._disks_in(change.scope).delete_unary(asked, **_ONE_CALL)
-            case (
-                cloud.InsertInstance()
-                | cloud.DeleteInstance()
-                | cloud.SetDiskLabels()
-                | cloud.StopInstance()
-                | cloud.StartInstance()
-                | cloud.AttachDisk()
-                | cloud.DetachDisk()
-            ):
-                raise NotImplementedError(change)
+            case cloud.SetDiskLabels(scope=scope):
+                asked |= {**_place(scope), "resource": change.name}
+                labels = {"labels": dict(change.labels), "label_fingerprint": change.fingerprint}
+                if _is_zone(scope):
+                    asked["zone_set_labels_request_resource"] = labels
+                    return self._disks.set_labels_unary(asked, **_ONE_CALL)
+                asked["region_set_labels_request_resource"] = labels
+                return self._region_disks.set_labels_unary(asked, **_ONE_CALL)
+            case cloud.InsertInstance():
+                asked |= {"zone": change.zone, "instance_resource": _instance_resource(change)}
+                return self._instances.insert_unary(asked, **_ONE_CALL)
+            case _:
+                return self._ask_instance(change, asked | {"zone": change.zone, "instance": change.name})
+
+    def _ask_instance(self, change: _OfInstance, asked: dict[str, Any]) -> compute_v1.Operation:
+        match change:
+            case cloud.DeleteInstance():
+                return self._instances.delete_unary(asked, **_ONE_CALL)
+            case cloud.StopInstance():
+                # Without a word on it an instance with local SSDs is not stopped.
+                asked["discard_local_ssd"] = True
+                return self._instances.stop_unary(asked, **_ONE_CALL)
+            case cloud.StartInstance():
+                return self._instances.start_unary(asked, **_ONE_CALL)
+            case cloud.AttachDisk():
+                asked["attached_disk_resource"] = _attached_resource(change.disk, change.zone)
+                return self._instances.attach_disk_unary(asked, **_ONE_CALL)
+            case cloud.DetachDisk():
+                asked["device_name"] = change.device_name
+                return self._instances.detach_disk_unary(asked, **_ONE_CALL)
             case _:
                 assert_never(change)
 
@@ -182,6 +205,10 @@ class GoogleCompute:
                         self._resource_policies.get(project=project, region=region, resource_policy=name, **_ONE_CALL)
                     )
                 )
+            case cloud.Zone, ["projects", project, "zones", zone]:
+                return lambda: _zone(_plain(self._zones.get(project=project, zone=zone, **_ONE_CALL)))
+            case cloud.Firewall, ["projects", project, "global", "firewalls", name]:
+                return lambda: _firewall(_plain(self._firewalls.get(project=project, firewall=name, **_ONE_CALL)))
             case cloud.Operation, ["projects", project, "global", "operations", name]:
                 return lambda: _operation(self._global_operations.get(project=project, operation=name, **_ONE_CALL))
             case cloud.Operation, ["projects", project, "zones", zone, "operations", name]:
@@ -212,6 +239,12 @@ class GoogleCompute:
             case cloud.ResourcePolicy:
                 request = compute_v1.AggregatedListResourcePoliciesRequest(asked)
                 return _aggregated(self._resource_policies, request, "resource_policies", _policy)
+            case cloud.Zone:
+                page = _page(self._zones.list(compute_v1.ListZonesRequest(asked), **_ONE_CALL))
+                return _in_order(map(_zone, page.items)), page.next_page_token
+            case cloud.Firewall:
+                page = _page(self._firewalls.list(compute_v1.ListFirewallsRequest(asked), **_ONE_CALL))
+                return _in_order(map(_firewall, page.items)), page.next_page_token
         raise TypeError(f"{kind.__name__}: read by its link, not searched for")
 
     # --- clients ----------------------------------------------------------------------------------------------
@@ -260,6 +293,14 @@ class GoogleCompute:
     @cached_property
     def _resource_policies(self) -> compute_v1.ResourcePoliciesClient:
         return compute_v1.ResourcePoliciesClient(**self._options)
+
+    @cached_property
+    def _zones(self) -> compute_v1.ZonesClient:
+        return compute_v1.ZonesClient(**self._options)
+
+    @cached_property
+    def _firewalls(self) -> compute_v1.FirewallsClient:
+        return compute_v1.FirewallsClient(**self._options)
 
     @cached_property
     def _global_operations(self) -> compute_v1.GlobalOperationsClient:
@@ -333,6 +374,48 @@ def _disk_resource(change: cloud.InsertDisk) -> compute_v1.Disk:
     )
     if change.kms_key:
         resource.disk_encryption_key = compute_v1.CustomerEncryptionKey(kms_key_name=change.kms_key)
+    if change.replica_zones:
+        resource.replica_zones = [f"projects/{change.project}/zones/{zone}" for zone in change.replica_zones]
+    if change.provisioned_iops is not None:
+        resource.provisioned_iops = change.provisioned_iops
+    if change.provisioned_throughput is not None:
+        resource.provisioned_throughput = change.provisioned_throughput
+    if change.resource_policies:
+        resource.resource_policies = list(change.resource_policies)
+    return resource
+
+
+def _instance_resource(change: cloud.InsertInstance) -> compute_v1.Instance:
+    """Raises Refused for a definition that is none: the fields are those of a resource that was read."""
+    resource = compute_v1.Instance()
+    try:
+        ParseDict(dict(change.definition), _plain(resource))
+    except ParseError as error:
+        raise Refused(f"no definition of an instance: {error}", code=400, reason="invalid") from error
+    items = sorted({**change.metadata, **change.secrets}.items())
+    resource.name = change.name
+    resource.description = change.description
+    resource.labels = dict(change.labels)
+    resource.metadata = compute_v1.Metadata(items=[compute_v1.Items(key=key, value=value) for key, value in items])
+    resource.disks = [_attached_resource(disk, change.zone) for disk in change.disks]
+    return resource
+
+
+def _attached_resource(disk: cloud.Attachment, zone: str) -> compute_v1.AttachedDisk:
+    resource = compute_v1.AttachedDisk(
+        type_="PERSISTENT" if disk.source else "SCRATCH",
+        device_name=disk.device_name,
+        boot=disk.boot,
+        mode=disk.mode,
+        interface=disk.interface,
+        auto_delete=disk.auto_delete,
+    )
+    if disk.source:
+        resource.source = disk.source
+    else:
+        resource.initialize_params = compute_v1.AttachedDiskInitializeParams(
+            disk_type=f"zones/{zone}/diskTypes/local-ssd"
+        )
     return resource
 
 
@@ -468,6 +551,8 @@ def _disk(found: Any) -> cloud.Disk:
         customer_supplied_key=bool(key.sha256),
         resource_policies=tuple(map(partial_link, found.resource_policies)),
         source_snapshot_id=found.source_snapshot_id or None,
+        users=tuple(map(partial_link, found.users)),
+        label_fingerprint=found.label_fingerprint,
     )
 
 
@@ -486,6 +571,7 @@ def _snapshot(found: Any) -> cloud.Snapshot:
         kms_key=key_without_version(found.snapshot_encryption_key.kms_key_name) or None,
         source_instant_id=found.source_instant_snapshot_id or None,
         size_gb=found.disk_size_gb,
+        description=found.description,
     )
 
 
@@ -526,6 +612,29 @@ def _policy(found: Any) -> cloud.ResourcePolicy:
         region=_last(found.region),
         # An empty message, of which only its being there says anything.
         consistency_group=found.HasField("disk_consistency_group_policy"),
+    )
+
+
+def _zone(found: Any) -> cloud.Zone:
+    return cloud.Zone(
+        name=found.name, project=_project(found.self_link), region=_last(found.region), up=found.status == "UP"
+    )
+
+
+def _firewall(found: Any) -> cloud.Firewall:
+    inwards = found.direction == "INGRESS"
+    return cloud.Firewall(
+        name=found.name,
+        project=_project(found.self_link),
+        network=partial_link(found.network),
+        direction=found.direction,
+        priority=found.priority,
+        # A rule has one of the two.
+        allows=bool(found.allowed),
+        everything=any(rule.I_p_protocol == "all" for rule in (*found.allowed, *found.denied)),
+        ranges=tuple(found.source_ranges if inwards else found.destination_ranges),
+        targeted=bool(found.target_tags or found.target_service_accounts),
+        disabled=found.disabled,
     )
 
 

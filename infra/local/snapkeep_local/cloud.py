@@ -23,7 +23,7 @@ import msgspec
 
 from snapkeep.cloud import NAME, region_of, region_of_scope
 from snapkeep_local import faults as fault_rules
-from snapkeep_local import filters
+from snapkeep_local import filters, machines, places
 from snapkeep_local.errors import ApiError, Json, already_exists, invalid, not_found, not_ready
 from snapkeep_local.faults import Fault, Struck
 from snapkeep_local.limits import DEFAULT, Group, Limits, Pace, Quota
@@ -31,6 +31,7 @@ from snapkeep_local.resources import (
     API,
     Attached,
     Disk,
+    Firewall,
     Instance,
     InstantSnapshot,
     InstantSnapshotGroup,
@@ -39,6 +40,7 @@ from snapkeep_local.resources import (
     Resource,
     ResourcePolicy,
     Snapshot,
+    Zone,
     fingerprint,
     rendered,
     time_text,
@@ -57,7 +59,15 @@ _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 T = TypeVar("T")
 
 Kind = Literal[
-    "instances", "disks", "snapshots", "operations", "instantSnapshots", "instantSnapshotGroups", "resourcePolicies"
+    "instances",
+    "disks",
+    "snapshots",
+    "operations",
+    "instantSnapshots",
+    "instantSnapshotGroups",
+    "resourcePolicies",
+    "zones",
+    "firewalls",
 ]
 """As links and lists name them."""
 
@@ -72,6 +82,21 @@ DISK_GB_MIN: Final = 10
 
 INSTANT_S: Final = (1.0, 5.0)
 """Between these an instant snapshot is in the making, and in the going."""
+
+RUNS_S: Final = (15.0, 60.0)
+"""Within these an instance that was made or started runs; a tenth of it passes while it is given its place."""
+
+STOPS_S: Final = (20.0, 90.0)
+"""Within these an instance's guest has shut down, and is gone where it was to be deleted."""
+
+ATTACHES_S: Final = (2.0, 10.0)
+"""Within these a disk is attached, or detached."""
+
+CHANGES_PER_DAY: Final = 0.02
+"""Share of a disk's contents that its guest changes in a day, once it is attached, where that was not invented."""
+
+AGGREGATED: Final[frozenset[Kind]] = frozenset({"instances", "disks", "instantSnapshots", "resourcePolicies"})
+"""What is listed by zone and region."""
 
 
 class Accepted(TypedDict):
@@ -88,6 +113,7 @@ class Accepted(TypedDict):
     source_instant_id: NotRequired[str]
     source_snapshot_id: NotRequired[str]
     members: NotRequired[list[str]]  # ids of the instant snapshots of a group
+    disk_ids: NotRequired[list[str]]  # of what an instance was made with, or had attached or detached
 
 
 # --- what is to happen --------------------------------------------------------------------------------------------
@@ -117,9 +143,30 @@ class Goes(_Happening, frozen=True, tag="goes"):
     id: str
 
 
-Happening = OperationEnds | Turns | Goes
+class Becomes(_Happening, frozen=True, tag="becomes"):
+    """An instance's next status; nothing happens to one that has not the status that it follows on."""
 
-Made = Snapshot | InstantSnapshot | InstantSnapshotGroup | Disk
+    link: str
+    id: str
+    was: str
+    status: str
+
+
+class Attaches(_Happening, frozen=True, tag="attaches"):
+    link: str  # the instance's
+    id: str
+    device_name: str
+
+
+class Detaches(_Happening, frozen=True, tag="detaches"):
+    link: str  # the instance's
+    id: str
+    device_name: str
+
+
+Happening = OperationEnds | Turns | Goes | Becomes | Attaches | Detaches
+
+Made = Snapshot | InstantSnapshot | InstantSnapshotGroup | Disk | Instance
 """What a change makes, and another may remove."""
 
 Chance = tuple[int, tuple[int, ...], float | None]
@@ -151,6 +198,8 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     requests: list[tuple[tuple[str, str], tuple[datetime, str]]]
     agenda: list[tuple[datetime, int, Happening]]
     order: int
+    firewalls: list[Firewall] = []
+    down: list[str] = []
 
 
 class Cloud:
@@ -174,6 +223,8 @@ class Cloud:
         self._instants_of: dict[str, dict[str, InstantSnapshot]] = defaultdict(dict)  # by the disk's id
         self._groups: dict[str, InstantSnapshotGroup] = {}
         self._policies: dict[str, ResourcePolicy] = {}
+        self._firewalls: dict[str, Firewall] = {}
+        self._down: set[str] = set()  # zones, by name
         self._operations: dict[str, Operation] = {}
         self._by_project: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
         self._chains: dict[tuple[str, str], list[Snapshot]] = defaultdict(list)
@@ -212,6 +263,8 @@ class Cloud:
             requests=list(self._requests.items()),
             agenda=self._agenda,
             order=self._order,
+            firewalls=list(self._firewalls.values()),
+            down=sorted(self._down),
         )
 
     @classmethod
@@ -230,8 +283,10 @@ class Cloud:
         for disk in saved.disks:
             cloud._store(disk)
         for instance in saved.instances:
-            cloud._instances[instance.link] = instance
-            cloud._by_project[instance.project, "instances"][instance.link] = instance
+            cloud._store_instance(instance)
+        for firewall in saved.firewalls:
+            cloud._store_firewall(firewall)
+        cloud._down.update(saved.down)
         for snapshot in saved.snapshots:
             cloud._store_snapshot(snapshot)
         for instant in saved.instants:
@@ -275,8 +330,27 @@ class Cloud:
             case Goes():
                 if found := self._same(happening.link, happening.id):
                     self._vanish(found)
+            case Becomes():
+                one = self._same_instance(happening)
+                if one and one.status == happening.was:
+                    one.status = happening.status
+                    self._shown.pop(one.link, None)
+            case Attaches():
+                if one := self._same_instance(happening):
+                    for attached in one.disks:
+                        if attached.device_name == happening.device_name:
+                            attached.coming = False
+                    self._shown.pop(one.link, None)
+            case Detaches():
+                if one := self._same_instance(happening):
+                    self._detach(one, happening.device_name)
             case _:
                 assert_never(happening)
+
+    def _same_instance(self, happening: Becomes | Attaches | Detaches) -> Instance | None:
+        """The instance that is meant; None where it is gone, or another has taken its name."""
+        found = self._instances.get(happening.link)
+        return found if found and found.id == happening.id else None
 
     def _same(self, link: str, id: str) -> Made | None:
         found: Made | None = self._made(link).get(link)
@@ -291,6 +365,8 @@ class Cloud:
                 return self._disks
             case "instantSnapshots":
                 return self._instants
+            case "instances":
+                return self._instances
             case _:
                 return self._groups
 
@@ -398,8 +474,7 @@ class Cloud:
         # All of them are found before the first is changed.
         for disk in [self._disk(one.source) for one in attached if one.persistent]:
             disk.users.append(instance.link)
-        self._instances[instance.link] = instance
-        self._by_project[project, "instances"][instance.link] = instance
+        self._store_instance(instance)
         self._shown.clear()
         return instance.link
 
@@ -446,23 +521,22 @@ class Cloud:
 
     def remove_instance(self, link: str) -> None:
         """Delete an instance; its disks stay."""
-        instance = self._instance(link)
-        for attached in instance.disks:
-            if attached.persistent:
-                self._disk(attached.source).users.remove(link)
-        del self._instances[link]
-        del self._by_project[instance.project, "instances"][link]
-        self._shown.clear()
+        self._let_go(self._instance(link))
 
     def replace_instance(self, link: str) -> None:
         """Delete an instance and make one of the same name with the same disks: its numeric id is another."""
-        self._instance(link).id = self._id()
-        self._instance(link).created_at = self.now
+        instance = self._instance(link)
+        instance.id = self._id()
+        instance.created_at = self.now
+        for attached in instance.disks:
+            attached.coming = False
         self._shown.clear()
 
     def stop_instance(self, link: str) -> None:
         """Switch an instance off: its status is TERMINATED."""
-        self._instance(link).status = "TERMINATED"
+        instance = self._instance(link)
+        instance.status = "TERMINATED"
+        self._lose_local_ssds(instance)
         self._shown.pop(link, None)
 
     def start_instance(self, link: str) -> None:
@@ -473,11 +547,64 @@ class Cloud:
         """Install in the guest what hears that it is to flush, or remove it."""
         self._instance(link).guest_agent = guest_agent
 
+    def set_guest_answers(self, link: str, answers: bool) -> None:
+        """Let the application in the guest answer, or not."""
+        self._instance(link).answers = answers
+
+    def write_local_ssd(self, instance: str, device_name: str, content: str) -> None:
+        """Write new contents to a local SSD, by its device name. Raises ApiError if there is none of that name."""
+        self._local_ssd(instance, device_name).content = content
+
+    def set_zone(self, zone: str, up: bool) -> None:
+        """Let a zone say that it is UP, or DOWN; what lies in it answers all the same (a fault sees to that).
+
+        Raises ApiError 404 for a zone that there is not.
+        """
+        if zone not in self._zone_names():
+            raise not_found(f"zones/{zone}")
+        (self._down.discard if up else self._down.add)(zone)
+
+    def add_firewall(
+        self,
+        *,
+        project: str,
+        name: str,
+        network: str,
+        direction: Literal["INGRESS", "EGRESS"] = "INGRESS",
+        priority: int = 1000,
+        allows: bool = False,
+        protocol: str = "all",
+        ports: tuple[str, ...] = (),
+        ranges: tuple[str, ...] = ("0.0.0.0/0",),
+        target_tags: tuple[str, ...] = (),
+        disabled: bool = False,
+    ) -> str:
+        """Make a firewall rule of a network (its link); returns the rule's link.
+
+        Raises ApiError 400 for what is no name, 409 if it exists.
+        """
+        _check_name(name)
+        firewall = Firewall(
+            self._id(), name, project, network, self.now, direction, priority, allows, protocol, ports, ranges,
+            target_tags, disabled,
+        )  # fmt: skip
+        if firewall.link in self._firewalls:
+            raise already_exists(firewall.link)
+        self._store_firewall(firewall)
+        return firewall.link
+
+    def remove_firewall(self, link: str) -> None:
+        """Raises ApiError 404 if it is not there."""
+        firewall = _there(self._firewalls, link)
+        del self._firewalls[link]
+        del self._by_project[firewall.project, "firewalls"][link]
+        self._shown.pop(link, None)
+
     def attach_disk(self, instance: str, disk: str) -> None:
         """Attach a disk as a data disk. Raises ApiError if it is attached there already, or not ready."""
         one, wanted = self._instance(instance), self._ready_disk(disk)
         if instance in wanted.users:
-            raise ApiError(400, "resourceInUseByAnotherResource", f"'{disk}' is in use by '{instance}'")
+            raise machines.in_use(disk, instance)
         one.disks.append(Attached(disk.rsplit("/", 1)[1], disk, boot=False, auto_delete=False))
         wanted.users.append(instance)
         self._shown.clear()
@@ -592,6 +719,8 @@ class Cloud:
         if kind in ("instantSnapshots", "instantSnapshotGroups"):
             method = _in_scope(method, _scope_of(link))
         self._call(method, _project_of(link), "reads", (link,))
+        if kind == "zones":
+            return self._render(_there(self._zones(_project_of(link)), link))
         found = _there(self._table(kind), link)
         return self._show(link, found)
 
@@ -614,12 +743,11 @@ class Cloud:
     ) -> tuple[list[Json], str]:
         """One page of a project's resources, and the token of the next ("": none).
 
-        Of all zones and regions (`snapshots.list`, `globalOperations.list`, else `{kind}.aggregatedList`); groups of
-        instant snapshots of one `scope` (`zones/Z`, `regions/R`: `{kind}.list`), since no list has them all.
-        Raises ApiError.
+        Of all zones and regions (`{kind}.aggregatedList`, or `{kind}.list` of what is global); groups of instant
+        snapshots of one `scope` (`zones/Z`, `regions/R`: `{kind}.list`), since no list has them all.
+        Raises ApiError. What does not answer while the rest does is told by `away`.
         """
-        methods = {"snapshots": "snapshots.list", "operations": "globalOperations.list"}
-        method = _in_scope(f"{kind}.list", scope) if scope else methods.get(kind, f"{kind}.aggregatedList")
+        method = _in_scope(f"{kind}.list", scope) if scope else _list_method(kind)
         self._call(method, project, "lists", (f"projects/{project}",))
         if not 1 <= max_results <= PAGE_MAX:
             raise invalid("maxResults", max_results, f"It must be between 1 and {PAGE_MAX}.")
@@ -636,12 +764,23 @@ class Cloud:
                 page.append(shown)
         return page, ""
 
+    def away(self, kind: Kind, project: str) -> list[str]:
+        """The zones and regions (`zones/Z`) without which a page of a project's resources is answered: faults."""
+        if kind not in AGGREGATED:
+            return []
+        whole = f"projects/{project}"
+        away = self._faults.away(_list_method(kind), whole, lambda: [f"{whole}/{scope}" for scope in self.scopes()])
+        return [_scope_of(place) for place in away]
+
     def _candidates(self, kind: Kind, project: str, wanted: filters.Filter) -> Iterator[tuple[str, Any]]:
+        if kind == "zones":
+            yield from self._zones(project).items()
+            return
         table = self._by_project[project, kind]
         names = wanted.names  # worked out anew each time that it is asked for
         if names is None:
             yield from sorted(table.items())
-        elif kind in ("snapshots", "operations"):
+        elif kind in ("snapshots", "operations", "firewalls"):
             for name in sorted(names):
                 link = f"projects/{project}/global/{kind}/{name}"
                 if link in table:
@@ -960,11 +1099,14 @@ class Cloud:
         self._store_instant(instant)
         return instant
 
-    def insert_disk(self, project: str, zone: str, body: Mapping[str, Any], request_id: str | None = None) -> Json:
-        """`disks.insert`, of a snapshot alone: a zonal disk with what the snapshot holds. Raises ApiError."""
+    def insert_disk(self, project: str, scope: str, body: Mapping[str, Any], request_id: str | None = None) -> Json:
+        """`disks.insert`, or `regionDisks.insert` in a `scope` `regions/R`, of a snapshot alone: a disk with what it
+        holds. Raises ApiError."""
         name = str(body.get("name", ""))
-        link = f"projects/{project}/zones/{zone}/disks/{name}"
+        link = f"projects/{project}/{scope}/disks/{name}"
         source = _partial(str(body.get("sourceSnapshot") or ""))
+        replicas = tuple(_partial(str(zone)) for zone in body.get("replicaZones") or ())
+        method = _in_scope("disks.insert", scope)
 
         def insert(struck: Struck) -> Operation:
             _check_name(name)
@@ -973,47 +1115,263 @@ class Cloud:
             snapshot = _there(self._snapshots, source)
             if snapshot.status != "READY":
                 raise not_ready(source)
-            size_gb = int(body.get("sizeGb") or snapshot.size_gb)
-            least = max(snapshot.size_gb, DISK_GB_MIN)
-            if size_gb < least:
-                raise invalid("resource.sizeGb", size_gb, f"Requested disk size cannot be smaller than {least} GB.")
-            operation = self._operate(fault_rules.DISK_INSERT, link, request_id, scope=f"zones/{zone}")
+            disk = self._disk_of(snapshot, project, scope, body, replicas)
+            operation = self._operate(method, link, request_id, scope=scope)
             if self._fails_at_once(operation, struck, (2, 30)):
                 return operation
-            disk = Disk(
-                id=operation.target_id,
-                name=name,
-                project=project,
-                zone=zone,
-                region=region_of(zone),
-                replica_zones=(),
-                type=str(body.get("type") or "pd-standard").rsplit("/", 1)[-1],
-                size_gb=size_gb,
-                created_at=self.now,
-                content=snapshot.content,
-                labels=dict(body.get("labels") or {}),
-                kms_key=(body.get("diskEncryptionKey") or {}).get("kmsKeyName"),
-                status="CREATING",
-                changes_per_day=0.0,  # nobody writes to it
-                source=source,
-                source_id=snapshot.id,
-                description=str(body.get("description", "")),
-            )
+            disk.id = operation.target_id
             self._store(disk)
             self._accepted(operation, disk.region)["source_snapshot_id"] = snapshot.id
             download = snapshot.size_gb * GIB / 2 / FIRST_BYTES_PER_S
             self._make(operation, [disk], (5 + download, 20 + download), struck)
             return operation
 
-        return self._change(fault_rules.DISK_INSERT, project, (link, source), request_id, insert)
+        return self._change(method, project, (link, source, *replicas), request_id, insert)
+
+    def _disk_of(
+        self, snapshot: Snapshot, project: str, scope: str, body: Mapping[str, Any], replicas: tuple[str, ...]
+    ) -> Disk:
+        """The disk that is asked for, without an id. Raises ApiError."""
+        size_gb = int(body.get("sizeGb") or snapshot.size_gb)
+        least = max(snapshot.size_gb, DISK_GB_MIN)
+        if size_gb < least:
+            raise invalid("resource.sizeGb", size_gb, f"Requested disk size cannot be smaller than {least} GB.")
+        region = region_of_scope(scope)
+        zones = tuple(replica.rsplit("/", 1)[-1] for replica in replicas)
+        regional = scope.startswith("regions/")
+        if regional and (len(set(zones)) != 2 or any(region_of(zone) != region for zone in zones)):
+            raise invalid("resource.replicaZones", list(replicas), f"They must be two zones of '{region}'.")
+        if zones and not regional:
+            raise invalid("resource.replicaZones", list(replicas), "A zonal disk has none.")
+        policies = [_partial(str(policy)) for policy in body.get("resourcePolicies") or ()]
+        for policy in policies:
+            found = _there(self._policies, policy)
+            if (found.project, found.region) != (project, region):
+                raise invalid("resource.resourcePolicies", policy, f"It is not of the project and region of '{scope}'.")
+        iops, throughput = body.get("provisionedIops"), body.get("provisionedThroughput")
+        return Disk(
+            id="",
+            name=str(body["name"]),
+            project=project,
+            zone=None if regional else scope.removeprefix("zones/"),
+            region=region,
+            replica_zones=zones,
+            type=str(body.get("type") or "pd-standard").rsplit("/", 1)[-1],
+            size_gb=size_gb,
+            created_at=self.now,
+            content=snapshot.content,
+            labels=dict(body.get("labels") or {}),
+            kms_key=(body.get("diskEncryptionKey") or {}).get("kmsKeyName"),
+            provisioned_iops=int(iops) if iops else None,
+            provisioned_throughput=int(throughput) if throughput else None,
+            status="CREATING",
+            policies=policies,
+            changes_per_day=0.0,  # nobody writes to it
+            source=snapshot.link,
+            source_id=snapshot.id,
+            description=str(body.get("description", "")),
+        )
 
     def delete_disk(self, link: str, request_id: str | None = None) -> Json:
-        """`disks.delete`: its instant snapshots go with it. Raises ApiError, also while it is attached."""
+        """`disks.delete`, `regionDisks.delete`: its instant snapshots go with it.
+
+        Raises ApiError, also while it is attached.
+        """
+        method = _in_scope("disks.delete", _scope_of(link))
 
         def delete(struck: Struck) -> Operation:
-            return self._delete(fault_rules.DISK_DELETE, self._free_disk(link), request_id, struck, (2, 20))
+            return self._delete(method, self._free_disk(link), request_id, struck, (2, 20))
 
-        return self._change(fault_rules.DISK_DELETE, _project_of(link), (link,), request_id, delete)
+        return self._change(method, _project_of(link), (link,), request_id, delete)
+
+    def set_disk_labels(self, link: str, labels: Mapping[str, str], seen: str, request_id: str | None = None) -> Json:
+        """`disks.setLabels`, `regionDisks.setLabels`.
+
+        Raises ApiError, 412 `conditionNotMet` for labels that were changed meanwhile.
+        """
+        method = _in_scope("disks.setLabels", _scope_of(link))
+
+        def change(struck: Struck) -> Operation:
+            disk = self._disk(link)
+            if seen != fingerprint(disk.labels):
+                raise _changed_meanwhile()
+            operation = self._operate(method, link, request_id, disk.id, scope=disk.scope)
+            if self._changes_nothing(operation, struck, timedelta(seconds=1)):
+                return operation
+            disk.labels = dict(labels)
+            self._shown.pop(link, None)
+            self._logged(operation)
+            self._finish(operation, timedelta(seconds=struck.slow), None)
+            return operation
+
+        return self._change(method, _project_of(link), (link,), request_id, change)
+
+    def insert_instance(self, project: str, zone: str, body: Mapping[str, Any], request_id: str | None = None) -> Json:
+        """`instances.insert`, with disks that there are and local SSDs: it is started at once. Raises ApiError."""
+        name = str(body.get("name", ""))
+        scope = f"zones/{zone}"
+        link = f"projects/{project}/{scope}/instances/{name}"
+        sources = [_partial(str(disk["source"])) for disk in body.get("disks") or () if disk.get("source")]
+
+        def insert(struck: Struck) -> Operation:
+            _check_name(name)
+            if link in self._instances:
+                raise already_exists(link)
+            disks = machines.all_attached(body.get("disks") or ())
+            for disk in disks:
+                self._check_attachable(disk, project, zone)
+            told = machines.definition(project, zone, body, self._free_address)
+            operation = self._operate(fault_rules.INSTANCE_INSERT, link, request_id, scope=scope)
+            if self._fails_at_once(operation, struck, (5, 30)):
+                return operation
+            if taken := sorted(machines.addresses(told) & self._addresses(project)):
+                why = f"IP '{taken[0][1]}' is already being used by another resource."
+                self._finish(operation, timedelta(seconds=5), ("IP_IN_USE_BY_ANOTHER_RESOURCE", why, None))
+                return operation
+            labels = dict(body.get("labels") or {})
+            one = Instance(operation.target_id, name, project, zone, self.now, disks, labels, told, "PROVISIONING")
+            made_with = [self._use(attached.source, link) for attached in disks if attached.persistent]
+            self._store_instance(one)
+            self._accepted(operation, region_of(zone))["disk_ids"] = [disk.id for disk in made_with]
+            self._run(one, operation, struck, "TERMINATED" if struck.fails else "RUNNING")
+            return operation
+
+        return self._change(fault_rules.INSTANCE_INSERT, project, (link, *sources), request_id, insert)
+
+    def delete_instance(self, link: str, request_id: str | None = None) -> Json:
+        """`instances.delete`: disks that are attached with `autoDelete` go with it. Raises ApiError."""
+
+        def delete(struck: Struck) -> Operation:
+            one = self._instance(link)
+            if one.definition.get("deletionProtection"):
+                raise machines.misused("Resource cannot be deleted if it's protected against deletion.")
+            operation = self._operate(fault_rules.INSTANCE_DELETE, link, request_id, one.id, scope=f"zones/{one.zone}")
+            took = timedelta(seconds=self._chance.uniform(*STOPS_S) * struck.slow)
+            if struck.deletion_lies:
+                self._finish(operation, took, None)
+                return operation
+            if struck.fails:
+                self._finish(operation, took, _error_of(struck))
+                return operation
+            self._logged(operation)
+            self._become(one, "STOPPING")
+            if struck.stuck:
+                self._never_ends(operation)
+                return operation
+            self._at(self.now + took, Goes(link, one.id))
+            self._finish(operation, took, None)
+            return operation
+
+        return self._change(fault_rules.INSTANCE_DELETE, _project_of(link), (link,), request_id, delete)
+
+    def stop(self, link: str, request_id: str | None = None, *, discard_local_ssd: bool | None = None) -> Json:
+        """`instances.stop`: its guest shuts down; what is on its local SSDs is lost. Raises ApiError."""
+
+        def change(struck: Struck) -> Operation:
+            one = self._instance(link)
+            if one.status == "STOPPING":
+                raise not_ready(link)
+            if discard_local_ssd is None and not all(attached.persistent for attached in one.disks):
+                how = "please add `--discard-local-ssd=false` or `--discard-local-ssd=true` to your command."
+                why = "VM has a Local SSD attached but an undefined value for `discard-local-ssd`. If using gcloud, "
+                raise ApiError(400, "badRequest", why + how)
+            operation = self._operate(fault_rules.INSTANCE_STOP, link, request_id, one.id, scope=f"zones/{one.zone}")
+            took = timedelta(seconds=self._chance.uniform(*STOPS_S) * struck.slow)
+            if struck.fails:
+                self._finish(operation, took, _error_of(struck))
+                return operation
+            self._logged(operation)
+            if one.status == "TERMINATED":
+                self._finish(operation, timedelta(seconds=1), None)
+                return operation
+            self._become(one, "STOPPING")
+            if struck.stuck:
+                self._never_ends(operation)
+                return operation
+            self._at(self.now + took, Becomes(link, one.id, "STOPPING", "TERMINATED"))
+            if discard_local_ssd:
+                self._lose_local_ssds(one)
+            self._finish(operation, took, None)
+            return operation
+
+        return self._change(fault_rules.INSTANCE_STOP, _project_of(link), (link,), request_id, change)
+
+    def start(self, link: str, request_id: str | None = None) -> Json:
+        """`instances.start`. Raises ApiError."""
+
+        def change(struck: Struck) -> Operation:
+            one = self._instance(link)
+            if one.status == "STOPPING":
+                raise not_ready(link)
+            if not any(attached.boot and not attached.coming for attached in one.disks):
+                raise machines.misused("The instance has no boot disk.")
+            operation = self._operate(fault_rules.INSTANCE_START, link, request_id, one.id, scope=f"zones/{one.zone}")
+            if struck.fails:
+                self._finish(operation, timedelta(seconds=self._chance.uniform(*RUNS_S)), _error_of(struck))
+                return operation
+            self._logged(operation)
+            if one.status != "TERMINATED":
+                self._finish(operation, timedelta(seconds=1), None)
+                return operation
+            self._become(one, "PROVISIONING")
+            self._run(one, operation, struck, "RUNNING")
+            return operation
+
+        return self._change(fault_rules.INSTANCE_START, _project_of(link), (link,), request_id, change)
+
+    def attach(self, link: str, body: Mapping[str, Any], request_id: str | None = None) -> Json:
+        """`instances.attachDisk`, of a disk that there is. Raises ApiError."""
+        source = _partial(str(body.get("source") or ""))
+
+        def change(struck: Struck) -> Operation:
+            one = self._attachable_to(link)
+            wanted = machines.attached(body, len(one.disks))
+            if not wanted.persistent:
+                raise invalid("type", "SCRATCH", "A local SSD cannot be attached to an instance that there is.")
+            if any(wanted.device_name == attached.device_name for attached in one.disks):
+                raise machines.name_taken(wanted.device_name)
+            if wanted.boot and one.status != "TERMINATED":
+                raise machines.misused("To attach the boot disk, the instance must be in TERMINATED state.")
+            if wanted.boot and any(attached.boot for attached in one.disks):
+                raise machines.misused("The instance has a boot disk already.")
+            self._check_attachable(wanted, one.project, one.zone)
+            operation = self._operate(fault_rules.ATTACH, link, request_id, one.id, scope=f"zones/{one.zone}")
+            took = timedelta(seconds=self._chance.uniform(*ATTACHES_S))
+            if self._changes_nothing(operation, struck, took):
+                return operation
+            wanted.coming = True
+            # Compute Engine lists the boot disk first.
+            one.disks.insert(0 if wanted.boot else len(one.disks), wanted)
+            self._logged(operation)["disk_ids"] = [self._use(source, link).id]
+            self._shown.pop(link, None)
+            self._at(self.now + took * struck.slow, Attaches(link, one.id, wanted.device_name))
+            self._finish(operation, took * struck.slow, None)
+            return operation
+
+        return self._change(fault_rules.ATTACH, _project_of(link), (link, source), request_id, change)
+
+    def detach(self, link: str, device_name: str, request_id: str | None = None) -> Json:
+        """`instances.detachDisk`, by the instance's own name for it: the disk stays. Raises ApiError."""
+
+        def change(struck: Struck) -> Operation:
+            one = self._attachable_to(link)
+            found = [attached for attached in one.disks if attached.device_name == device_name and not attached.coming]
+            if not found:
+                raise invalid("deviceName", device_name, f"No attached disk found with device name '{device_name}'")
+            if not found[0].persistent:
+                raise machines.misused("A local SSD cannot be detached.")
+            if found[0].boot and one.status != "TERMINATED":
+                raise machines.misused("To detach the boot disk, the instance must be in TERMINATED state.")
+            operation = self._operate(fault_rules.DETACH, link, request_id, one.id, scope=f"zones/{one.zone}")
+            took = timedelta(seconds=self._chance.uniform(*ATTACHES_S))
+            if self._changes_nothing(operation, struck, took):
+                return operation
+            self._logged(operation)["disk_ids"] = [self._disk(found[0].source).id]
+            self._at(self.now + took * struck.slow, Detaches(link, one.id, device_name))
+            self._finish(operation, took * struck.slow, None)
+            return operation
+
+        return self._change(fault_rules.DETACH, _project_of(link), (link,), request_id, change)
 
     def set_snapshot_labels(
         self, link: str, labels: Mapping[str, str], fingerprint: str, request_id: str | None = None
@@ -1032,7 +1390,7 @@ class Cloud:
     ) -> Operation:
         snapshot = _there(self._snapshots, link)
         if seen != snapshot.fingerprint:
-            raise ApiError(412, "conditionNotMet", "Supplied fingerprint does not match current metadata fingerprint.")
+            raise _changed_meanwhile()
         operation = self._operate(fault_rules.LABEL, link, request_id, snapshot.id)
         if struck.stuck:
             operation.status, operation.started_at = "RUNNING", self.now
@@ -1043,9 +1401,7 @@ class Cloud:
             return operation
         snapshot.labels = dict(labels)
         snapshot.fingerprint = fingerprint(snapshot.labels)
-        self.log.append(
-            {"method": operation.kind, "link": link, "id": snapshot.id, "request_id": request_id, "at": self.now}
-        )
+        self._logged(operation)
         self._finish(operation, took, None)
         return operation
 
@@ -1093,6 +1449,34 @@ class Cloud:
         """What a snapshot, an instant snapshot or a disk holds."""
         return str(self._made(link)[link].content)
 
+    def held(self, link: str) -> str | None:
+        """What a snapshot, an instant snapshot or a disk holds; None where there is none."""
+        found = self._made(link).get(link)
+        return None if found is None or isinstance(found, Instance) else str(found.content)
+
+    def local_ssd(self, instance: str, device_name: str) -> str:
+        """What an instance's local SSD holds. Raises ApiError if it has none of that name."""
+        return self._local_ssd(instance, device_name).content
+
+    def silence(self, address: str) -> str | None:
+        """Why no application answers at an internal address; None where one does.
+
+        It does in an instance that runs from its boot disk, unless it was told otherwise.
+        """
+        why = f"no instance has the address {address}"
+        for one in self._instances.values():
+            if address not in (known for _, known in machines.addresses(one.definition)):
+                continue
+            if one.status != "RUNNING":
+                why = f"'{one.link}' is {one.status}"
+            elif not any(attached.boot and not attached.coming for attached in one.disks):
+                why = f"'{one.link}' has no boot disk"
+            elif not one.answers:
+                why = f"the application in '{one.link}' does not answer"
+            else:
+                return None
+        return why
+
     def flushed(self, snapshot_link: str) -> bool:
         """Whether the guest flushed before this snapshot was taken."""
         return self._snapshots[snapshot_link].flushed
@@ -1115,6 +1499,8 @@ class Cloud:
                 self._render(one) | {"content": one.content} for _, one in sorted(self._instants.items())
             ],
             "instant_snapshot_groups": [self._render(one) for _, one in sorted(self._groups.items())],
+            "firewalls": [self._render(one) for _, one in sorted(self._firewalls.items())],
+            "zones_down": sorted(self._down),
             "resource_policies": [self._render(one) for _, one in sorted(self._policies.items())],
             "operations": [self._render(one) for _, one in sorted(self._operations.items())],
             "faults": self.faults(),
@@ -1183,14 +1569,19 @@ class Cloud:
         return operation
 
     def _accepted(self, operation: Operation, region: str) -> Accepted:
-        """The line of `log` on what an operation makes in this region."""
+        """The line of `log` on an operation that makes something in this region."""
+        accepted = self._logged(operation)
+        accepted["region"] = region
+        return accepted
+
+    def _logged(self, operation: Operation) -> Accepted:
+        """The line of `log` on an operation that makes, changes or removes something."""
         accepted: Accepted = {
             "method": operation.kind,
             "link": operation.target,
             "id": operation.target_id,
             "request_id": operation.request_id,
             "at": self.now,
-            "region": region,
         }
         self.log.append(accepted)
         return accepted
@@ -1222,6 +1613,111 @@ class Cloud:
             self._at(self.now + took, Turns(one.link, one.id, "FAILED" if bad else "READY"))
         self._finish(operation, took, _error_of(struck))
 
+    def _never_ends(self, operation: Operation) -> None:
+        operation.status, operation.started_at = "RUNNING", self.now
+
+    def _changes_nothing(self, operation: Operation, struck: Struck, took: timedelta) -> bool:
+        """Whether a fault lets the operation go by without an effect."""
+        if struck.stuck:
+            self._never_ends(operation)
+        elif struck.fails:
+            self._finish(operation, took * struck.slow, _error_of(struck))
+        return bool(struck.stuck or struck.fails)
+
+    # --- instances, within --------------------------------------------------------------------------------------
+
+    def _become(self, one: Instance, status: str) -> None:
+        one.status = status
+        self._shown.pop(one.link, None)
+
+    def _run(self, one: Instance, operation: Operation, struck: Struck, end: str) -> None:
+        """Let an instance that is PROVISIONING come to run, or to another end, unless it stays on the way."""
+        took = timedelta(seconds=self._chance.uniform(*RUNS_S) * struck.slow)
+        self._at(self.now + took / 10, Becomes(one.link, one.id, "PROVISIONING", "STAGING"))
+        if struck.stuck:
+            self._never_ends(operation)
+            return
+        self._at(self.now + took, Becomes(one.link, one.id, "STAGING", end))
+        self._finish(operation, took, _error_of(struck))
+
+    def _attachable_to(self, link: str) -> Instance:
+        """An instance that stands still. Raises ApiError."""
+        one = self._instance(link)
+        if one.status not in ("RUNNING", "TERMINATED"):
+            raise not_ready(link)
+        return one
+
+    def _check_attachable(self, wanted: Attached, project: str, zone: str) -> None:
+        """Raises ApiError for a disk that an instance in this zone cannot have in this way."""
+        if not wanted.persistent:
+            return
+        disk = self._ready_disk(wanted.source)
+        if disk.project != project or zone not in ((disk.zone,) if disk.zone else disk.replica_zones):
+            raise invalid("source", wanted.source, f"The disk must lie in 'projects/{project}/zones/{zone}'.")
+        if disk.users and not (wanted.mode == "READ_ONLY" and self._only_read(disk)):
+            raise machines.in_use(disk.link, disk.users[0])
+
+    def _only_read(self, disk: Disk) -> bool:
+        users = [self._instance(user) for user in disk.users]
+        return all(one.mode == "READ_ONLY" for user in users for one in user.disks if one.source == disk.link)
+
+    def _use(self, link: str, user: str) -> Disk:
+        """The disk that an instance begins to use."""
+        disk = self._disk(link)
+        disk.users.append(user)
+        disk.changes_per_day = disk.changes_per_day or CHANGES_PER_DAY
+        self._shown.pop(link, None)
+        return disk
+
+    def _detach(self, one: Instance, device_name: str) -> None:
+        for attached in [attached for attached in one.disks if attached.device_name == device_name]:
+            one.disks.remove(attached)
+            self._disk(attached.source).users.remove(one.link)
+            self._shown.pop(attached.source, None)
+        self._shown.pop(one.link, None)
+
+    def _let_go(self, one: Instance) -> None:
+        """The instance goes, and lets go of its disks."""
+        for attached in one.disks:
+            if attached.persistent:
+                self._disk(attached.source).users.remove(one.link)
+        del self._instances[one.link]
+        del self._by_project[one.project, "instances"][one.link]
+        self._shown.clear()
+
+    def _lose_local_ssds(self, one: Instance) -> None:
+        for attached in one.disks:
+            attached.content = ""
+
+    def _local_ssd(self, instance: str, device_name: str) -> Attached:
+        for attached in self._instance(instance).disks:
+            if attached.device_name == device_name and not attached.persistent:
+                return attached
+        raise invalid("deviceName", device_name, f"It is no local SSD of '{instance}'.")
+
+    def _addresses(self, project: str) -> set[tuple[str, str]]:
+        """The networks and internal addresses that a project's instances have."""
+        instances: Iterable[Instance] = self._by_project[project, "instances"].values()
+        return {address for one in instances for address in machines.addresses(one.definition)}
+
+    def _free_address(self, net: str) -> str:
+        """An internal address that no instance has, in any network: whoever asks at it means one instance."""
+        taken = {address for one in self._instances.values() for _, address in machines.addresses(one.definition)}
+        return machines.drawn(taken, lambda: self._chance.randrange(2, 250), net)
+
+    # --- zones ------------------------------------------------------------------------------------------------
+
+    def _zone_names(self) -> list[str]:
+        return list(places.zones(region_of_scope(scope) for scope in self.scopes()))
+
+    def _zones(self, project: str) -> dict[str, Zone]:
+        """By link. They are of no project, and each project has them below its own name."""
+        zones = [
+            Zone(str(2000 + number), name, project, name not in self._down)
+            for number, name in enumerate(self._zone_names())
+        ]
+        return {zone.link: zone for zone in zones}
+
     def _delete(
         self, method: str, one: Made, request_id: str | None, struck: Struck, within_s: tuple[float, float]
     ) -> Operation:
@@ -1237,7 +1733,7 @@ class Cloud:
             self._finish(operation, took, _error_of(struck))
             return operation
         self._turn_to(one, "DELETING")
-        self.log.append({"method": method, "link": one.link, "id": one.id, "request_id": request_id, "at": self.now})
+        self._logged(operation)
         self._at(self.now + took, Goes(one.link, one.id))
         self._finish(operation, took, None)
         return operation
@@ -1256,6 +1752,13 @@ class Cloud:
         self._shown.pop(one.link, None)
 
     def _vanish(self, one: Made) -> None:
+        if isinstance(one, Instance):
+            going = [attached.source for attached in one.disks if attached.persistent and attached.auto_delete]
+            self._let_go(one)
+            for disk in going:
+                if not self._disk(disk).users:
+                    self._vanish(self._disk(disk))
+            return
         link = one.link
         del self._made(link)[link]
         del self._by_project[one.project, link.rsplit("/", 2)[1]][link]
@@ -1295,6 +1798,14 @@ class Cloud:
         self._made(link)[link] = one
         self._by_project[one.project, link.rsplit("/", 2)[1]][link] = one
 
+    def _store_instance(self, instance: Instance) -> None:
+        self._instances[instance.link] = instance
+        self._by_project[instance.project, "instances"][instance.link] = instance
+
+    def _store_firewall(self, firewall: Firewall) -> None:
+        self._firewalls[firewall.link] = firewall
+        self._by_project[firewall.project, "firewalls"][firewall.link] = firewall
+
     def _store_instant(self, instant: InstantSnapshot) -> None:
         self._store(instant)
         self._instants_of[instant.source_id][instant.link] = instant
@@ -1321,7 +1832,7 @@ class Cloud:
         """One that is attached to nothing."""
         disk = self._disk(link)
         if disk.users:
-            raise ApiError(400, "resourceInUseByAnotherResource", f"'{link}' is in use by '{disk.users[0]}'")
+            raise machines.in_use(link, disk.users[0])
         return disk
 
     def _instance(self, link: str) -> Instance:
@@ -1343,6 +1854,10 @@ class Cloud:
                 return self._groups
             case "resourcePolicies":
                 return self._policies
+            case "firewalls":
+                return self._firewalls
+            case "zones":
+                raise AssertionError("zones are of no table")
 
     def _show(self, link: str, resource: Any) -> Json:
         """A resource as a read answers it: the same dict, until it changes. Operations are few, and made anew."""
@@ -1364,6 +1879,16 @@ class Cloud:
 
     def _render(self, resource: Resource) -> Json:
         return rendered(resource, self._disks)
+
+
+def _changed_meanwhile() -> ApiError:
+    return ApiError(412, "conditionNotMet", "Supplied fingerprint does not match current metadata fingerprint.")
+
+
+def _list_method(kind: Kind) -> str:
+    if kind == "operations":
+        return "globalOperations.list"
+    return f"{kind}.aggregatedList" if kind in AGGREGATED else f"{kind}.list"
 
 
 def _state_of(chance: random.Random) -> Chance:

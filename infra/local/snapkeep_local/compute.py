@@ -11,6 +11,7 @@ from snapkeep import cloud
 from snapkeep.cloud import (
     AttachDisk,
     AttachedDisk,
+    Attachment,
     Change,
     DeleteDisk,
     DeleteInstance,
@@ -19,6 +20,7 @@ from snapkeep.cloud import (
     DeleteSnapshot,
     DetachDisk,
     Disk,
+    Firewall,
     Insert,
     InsertDisk,
     InsertInstance,
@@ -35,10 +37,11 @@ from snapkeep.cloud import (
     Snapshot,
     StartInstance,
     StopInstance,
+    Zone,
     partial_link,
 )
 from snapkeep.faults import translate
-from snapkeep.ports import R
+from snapkeep.ports import R, Transient
 from snapkeep_local.cloud import Cloud, Kind
 from snapkeep_local.errors import ApiError, Json
 
@@ -49,6 +52,8 @@ _KINDS: Final[Mapping[type, Kind]] = {
     InstantSnapshot: "instantSnapshots",
     InstantSnapshotGroup: "instantSnapshotGroups",
     ResourcePolicy: "resourcePolicies",
+    Zone: "zones",
+    Firewall: "firewalls",
 }
 
 _LINKS: Final[Mapping[type, re.Pattern[str]]] = {
@@ -58,6 +63,8 @@ _LINKS: Final[Mapping[type, re.Pattern[str]]] = {
     InstantSnapshot: re.compile(r"projects/[^/]+/(zones|regions)/[^/]+/instantSnapshots/[^/]+"),
     InstantSnapshotGroup: re.compile(r"projects/[^/]+/(zones|regions)/[^/]+/instantSnapshotGroups/[^/]+"),
     ResourcePolicy: re.compile(r"projects/[^/]+/regions/[^/]+/resourcePolicies/[^/]+"),
+    Zone: re.compile(r"projects/[^/]+/zones/[^/]+"),
+    Firewall: re.compile(r"projects/[^/]+/global/firewalls/[^/]+"),
     Operation: re.compile(r"projects/[^/]+/(global|(zones|regions)/[^/]+)/operations/[^/]+"),
 }
 
@@ -97,6 +104,9 @@ class LocalCompute:
                 page, token = self._cloud.page(_KINDS[kind], project, filter=where, page_token=token)
             except ApiError as error:
                 raise translate(error.status, error.reason, error.message) from error
+            if away := self._cloud.away(_KINDS[kind], project):
+                # What is in it would look as if it were gone.
+                raise Transient(f"no answer from {', '.join(away)}", reason="UNREACHABLE")
             for resource in page:
                 yield self._typed(kind, resource)
             if not token:
@@ -122,20 +132,25 @@ class LocalCompute:
                 case DeleteInstantSnapshotGroup():
                     operation = self._cloud.delete_instant_snapshot_group(change.link, request_id)
                 case InsertDisk():
-                    zone = change.scope.removeprefix("zones/")
-                    operation = self._cloud.insert_disk(change.project, zone, _disk_body(change), request_id)
+                    operation = self._cloud.insert_disk(change.project, change.scope, _disk_body(change), request_id)
                 case DeleteDisk():
                     operation = self._cloud.delete_disk(change.link, request_id)
-                case (
-                    InsertInstance()
-                    | DeleteInstance()
-                    | SetDiskLabels()
-                    | StopInstance()
-                    | StartInstance()
-                    | AttachDisk()
-                    | DetachDisk()
-                ):
-                    raise NotImplementedError(change)
+                case SetDiskLabels():
+                    operation = self._cloud.set_disk_labels(change.link, change.labels, change.fingerprint, request_id)
+                case InsertInstance():
+                    body = _instance_body(change)
+                    operation = self._cloud.insert_instance(change.project, change.zone, body, request_id)
+                case DeleteInstance():
+                    operation = self._cloud.delete_instance(change.link, request_id)
+                case StopInstance():
+                    operation = self._cloud.stop(change.link, request_id, discard_local_ssd=True)
+                case StartInstance():
+                    operation = self._cloud.start(change.link, request_id)
+                case AttachDisk():
+                    body = _attachment_body(change.disk, change.zone)
+                    operation = self._cloud.attach(change.link, body, request_id)
+                case DetachDisk():
+                    operation = self._cloud.detach(change.link, change.device_name, request_id)
                 case _:
                     assert_never(change)
         except ApiError as error:
@@ -185,7 +200,40 @@ def _disk_body(change: InsertDisk) -> Json:
     }
     if change.kms_key:
         body["diskEncryptionKey"] = {"kmsKeyName": change.kms_key}
+    if change.replica_zones:
+        body["replicaZones"] = [f"projects/{change.project}/zones/{zone}" for zone in change.replica_zones]
+    if change.provisioned_iops is not None:
+        body["provisionedIops"] = str(change.provisioned_iops)
+    if change.provisioned_throughput is not None:
+        body["provisionedThroughput"] = str(change.provisioned_throughput)
+    if change.resource_policies:
+        body["resourcePolicies"] = list(change.resource_policies)
     return body
+
+
+def _instance_body(change: InsertInstance) -> Json:
+    items = sorted({**change.metadata, **change.secrets}.items())
+    return {
+        **change.definition,
+        **_described(change),
+        "labels": dict(change.labels),
+        "metadata": {"items": [{"key": key, "value": value} for key, value in items]},
+        "disks": [_attachment_body(disk, change.zone) for disk in change.disks],
+    }
+
+
+def _attachment_body(disk: Attachment, zone: str) -> Json:
+    what: Json = {"type": "PERSISTENT", "source": disk.source}
+    if not disk.source:
+        what = {"type": "SCRATCH", "initializeParams": {"diskType": f"zones/{zone}/diskTypes/local-ssd"}}
+    return {
+        **what,
+        "deviceName": disk.device_name,
+        "boot": disk.boot,
+        "mode": disk.mode,
+        "interface": disk.interface,
+        "autoDelete": disk.auto_delete,
+    }
 
 
 def _typed(kind: type[R], found: Json) -> R:
@@ -241,6 +289,8 @@ def _disk(found: Json) -> Disk:
         customer_supplied_key="sha256" in key,
         resource_policies=tuple(map(partial_link, found.get("resourcePolicies", ()))),
         source_snapshot_id=found.get("sourceSnapshotId"),
+        users=tuple(map(partial_link, found.get("users", ()))),
+        label_fingerprint=found["labelFingerprint"],
     )
 
 
@@ -259,6 +309,7 @@ def _snapshot(found: Json) -> Snapshot:
         kms_key=cloud.key_without_version(found.get("snapshotEncryptionKey", {}).get("kmsKeyName", "")) or None,
         source_instant_id=found.get("sourceInstantSnapshotId"),
         size_gb=int(found["diskSizeGb"]),
+        description=found["description"],
     )
 
 
@@ -298,6 +349,26 @@ def _policy(found: Json) -> ResourcePolicy:
     )
 
 
+def _zone(found: Json) -> Zone:
+    return Zone(name=found["name"], project=_project(found), region=_last(found["region"]), up=found["status"] == "UP")
+
+
+def _firewall(found: Json) -> Firewall:
+    rules = found.get("allowed") or found.get("denied") or []
+    return Firewall(
+        name=found["name"],
+        project=_project(found),
+        network=partial_link(found["network"]),
+        direction=found["direction"],
+        priority=found["priority"],
+        allows="allowed" in found,
+        everything=any(rule["IPProtocol"] == "all" for rule in rules),
+        ranges=tuple(found.get("sourceRanges" if found["direction"] == "INGRESS" else "destinationRanges", ())),
+        targeted="targetTags" in found,
+        disabled=found["disabled"],
+    )
+
+
 def _operation(found: Json) -> Operation:
     errors = found.get("error", {}).get("errors", [])
     return Operation(
@@ -319,6 +390,8 @@ _READ: Final[Mapping[type, Callable[[Json], Resource]]] = {
     InstantSnapshot: _instant,
     InstantSnapshotGroup: _instant_group,
     ResourcePolicy: _policy,
+    Zone: _zone,
+    Firewall: _firewall,
     Operation: _operation,
 }
 

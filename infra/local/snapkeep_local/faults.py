@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final, Literal
@@ -20,8 +20,15 @@ from snapkeep_local.errors import ApiError, Json
 INSERT: Final = "snapshots.insert"
 DELETE: Final = "snapshots.delete"
 LABEL: Final = "snapshots.setLabels"
-DISK_INSERT: Final = "disks.insert"
-DISK_DELETE: Final = "disks.delete"
+DISK_INSERTS: Final = ("disks.insert", "regionDisks.insert")
+DISK_DELETES: Final = ("disks.delete", "regionDisks.delete")
+DISK_LABELS: Final = ("disks.setLabels", "regionDisks.setLabels")
+INSTANCE_INSERT: Final = "instances.insert"
+INSTANCE_DELETE: Final = "instances.delete"
+INSTANCE_STOP: Final = "instances.stop"
+INSTANCE_START: Final = "instances.start"
+ATTACH: Final = "instances.attachDisk"
+DETACH: Final = "instances.detachDisk"
 INSTANT_INSERTS: Final = (
     "instantSnapshots.insert",
     "regionInstantSnapshots.insert",
@@ -30,13 +37,24 @@ INSTANT_INSERTS: Final = (
 )
 DELETES: Final = (
     DELETE,
-    DISK_DELETE,
+    *DISK_DELETES,
+    INSTANCE_DELETE,
     "instantSnapshots.delete",
     "regionInstantSnapshots.delete",
     "instantSnapshotGroups.delete",
     "regionInstantSnapshotGroups.delete",
 )
-MUTATIONS: Final = (INSERT, DISK_INSERT, *INSTANT_INSERTS, *DELETES, LABEL)
+ON_INSTANCES: Final = (INSTANCE_STOP, INSTANCE_START, ATTACH, DETACH)
+MUTATIONS: Final = (
+    INSERT,
+    *DISK_INSERTS,
+    INSTANCE_INSERT,
+    *INSTANT_INSERTS,
+    *DELETES,
+    LABEL,
+    *DISK_LABELS,
+    *ON_INSTANCES,
+)
 
 
 class _Effect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -66,7 +84,11 @@ class Slow(_Effect, frozen=True, kw_only=True, tag="slow"):
 
 
 class Stuck(_Effect, frozen=True, kw_only=True, tag="stuck"):
-    """The operation never ends; a snapshot that it makes stays as `snapshot` says, anything else CREATING."""
+    """The operation never ends; a snapshot that it makes stays as `snapshot` says, anything else CREATING.
+
+    An instance that is made or started stays STAGING, one that is stopped or deleted STOPPING. Nothing is attached,
+    detached or labelled.
+    """
 
     snapshot: Literal["CREATING", "UPLOADING"] = "UPLOADING"
 
@@ -74,7 +96,8 @@ class Stuck(_Effect, frozen=True, kw_only=True, tag="stuck"):
 class OperationFails(_Effect, frozen=True, kw_only=True, tag="operation_fails"):
     """The operation ends in an error. What it was to make is then absent, or FAILED; what was to be deleted stays.
 
-    `snapshot` says which of the two, of disks and instant snapshots as well.
+    `snapshot` says which of the two, of disks and instant snapshots as well. An instance that is to be FAILED is made
+    all the same, and never runs: it ends TERMINATED. What was to be changed stays as it was.
 
     `http_status` becomes its httpErrorStatusCode; without it the operation carries `error.errors` alone.
     """
@@ -128,6 +151,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     The links of an insert are those of what is made, of what it is made from and, of a snapshot, of the region that it
     is to be stored in (`projects/P/regions/R`); that of a list is `projects/P`.
+    An aggregated list goes on without a zone or region (`projects/P/zones/Z`) that an error before the effect is meant
+    for, and says of it UNREACHABLE. So one fault takes a zone away:
+    `{"effect": {"kind": "error_before"}, "resource": "zones/us-east1-b"}`.
     A matching call is struck with `probability`, `count` times at most (None: without end). An effect that means
     nothing to a call (a slow operation to a read) does not strike it.
     """
@@ -156,7 +182,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             case InstantVanishes():
                 possible = method in INSTANT_INSERTS
             case DiskFails():
-                possible = method == DISK_INSERT
+                possible = method in DISK_INSERTS
             case DeletionLies():
                 possible = method in DELETES
             case Slow() | Stuck() | OperationFails():
@@ -239,6 +265,22 @@ class Faults:
                 case DeletionLies():
                     struck.deletion_lies = True
         return struck
+
+    def away(self, method: str, whole: str, places: Callable[[], Iterable[str]]) -> list[str]:
+        """The places (links) that a list of the `whole` (a project's link) is to go on without."""
+        found: set[str] = set()
+        for number in self._able(method):
+            fault, times = self.active[number]
+            if not isinstance(fault.effect, ErrorBefore) or fault.concerns((whole,)):
+                continue
+            meant = [place for place in places() if fault.concerns((place,))]
+            if not meant or (fault.probability < 1 and self.rng.random() >= fault.probability):
+                continue
+            self.active[number] = (fault, times + 1)
+            if times + 1 == fault.count:
+                self._able_by_method.clear()
+            found.update(meant)
+        return sorted(found)
 
     def _able(self, method: str) -> tuple[int, ...]:
         """Those that have not struck as often as they may and are meant for the method, in the order of striking.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, assert_never
 
+from snapkeep.cloud import region_of
 from snapkeep_local.errors import Json
 
 API: Final = "https://www.googleapis.com/compute/v1/"
@@ -65,6 +66,8 @@ class Attached:
     interface: str = "SCSI"
     auto_delete: bool = True
     persistent: bool = True
+    content: str = ""  # of a local SSD; what a persistent disk holds is the disk's
+    coming: bool = False  # asked for, and not yet there
 
 
 @dataclass(slots=True)
@@ -79,6 +82,7 @@ class Instance:
     definition: Json
     status: str = "RUNNING"
     guest_agent: bool = True  # without it nobody in the guest hears that it is to flush
+    answers: bool = True  # whether its application does, while it runs
 
     @property
     def link(self) -> str:
@@ -171,6 +175,39 @@ class ResourcePolicy:
 
 
 @dataclass(slots=True)
+class Zone:
+    id: str
+    name: str
+    project: str
+    up: bool
+
+    @property
+    def link(self) -> str:
+        return f"projects/{self.project}/zones/{self.name}"
+
+
+@dataclass(slots=True)
+class Firewall:
+    id: str
+    name: str
+    project: str
+    network: str  # link
+    created_at: datetime
+    direction: str  # INGRESS | EGRESS
+    priority: int
+    allows: bool
+    protocol: str  # all, tcp, ...
+    ports: tuple[str, ...]
+    ranges: tuple[str, ...]
+    target_tags: tuple[str, ...] = ()
+    disabled: bool = False
+
+    @property
+    def link(self) -> str:
+        return f"projects/{self.project}/global/firewalls/{self.name}"
+
+
+@dataclass(slots=True)
 class Operation:
     id: str
     name: str
@@ -189,7 +226,9 @@ class Operation:
 # --- the REST shape -----------------------------------------------------------------------------------------------
 
 
-Resource = Instance | Disk | Snapshot | InstantSnapshot | InstantSnapshotGroup | ResourcePolicy | Operation
+Resource = (
+    Instance | Disk | Snapshot | InstantSnapshot | InstantSnapshotGroup | ResourcePolicy | Zone | Firewall | Operation
+)
 
 
 def rendered(resource: Resource, disks: Mapping[str, Disk]) -> Json:
@@ -207,6 +246,10 @@ def rendered(resource: Resource, disks: Mapping[str, Disk]) -> Json:
             return _instant_group_json(resource)
         case ResourcePolicy():
             return _policy_json(resource)
+        case Zone():
+            return _zone_json(resource)
+        case Firewall():
+            return _firewall_json(resource)
         case Operation():
             return _operation_json(resource)
         case _:
@@ -243,7 +286,7 @@ def _instance_json(one: Instance, disks: Mapping[str, Disk]) -> Json:
             }
             | ({"source": API + attached.source, "diskSizeGb": str(disks[attached.source].size_gb)}
                if attached.persistent else {"diskSizeGb": "375"})
-            for index, attached in enumerate(one.disks)
+            for index, attached in enumerate(attached for attached in one.disks if not attached.coming)
         ],
         **one.definition,
     }  # fmt: skip
@@ -351,6 +394,36 @@ def _policy_json(one: ResourcePolicy) -> Json:
         "selfLink": API + one.link,
         "status": "READY",
         **({"diskConsistencyGroupPolicy": {}} if one.consistency_group else {"snapshotSchedulePolicy": schedule}),
+    }
+
+
+def _zone_json(one: Zone) -> Json:
+    return {
+        "kind": "compute#zone",
+        "id": one.id,
+        "name": one.name,
+        "description": one.name,
+        "region": f"{API}projects/{one.project}/regions/{region_of(one.name)}",
+        "selfLink": API + one.link,
+        "status": "UP" if one.up else "DOWN",
+    }
+
+
+def _firewall_json(one: Firewall) -> Json:
+    rule = {"IPProtocol": one.protocol, **unless_empty("ports", list(one.ports))}
+    return {
+        "kind": "compute#firewall",
+        "id": one.id,
+        "name": one.name,
+        "creationTimestamp": time_text(one.created_at),
+        "selfLink": API + one.link,
+        "network": API + one.network,
+        "direction": one.direction,
+        "priority": one.priority,
+        "allowed" if one.allows else "denied": [rule],
+        **unless_empty("sourceRanges" if one.direction == "INGRESS" else "destinationRanges", list(one.ranges)),
+        **unless_empty("targetTags", list(one.target_tags)),
+        "disabled": one.disabled,
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import flask
 import msgspec
@@ -34,6 +34,8 @@ _LIST_KINDS: Final[dict[Kind, str]] = {
     "instantSnapshots": "compute#instantSnapshotAggregatedList",
     "resourcePolicies": "compute#resourcePolicyAggregatedList",
     "instantSnapshotGroups": "compute#listInstantSnapshotGroups",
+    "zones": "compute#zoneList",
+    "firewalls": "compute#firewallList",
 }
 
 
@@ -80,6 +82,54 @@ class _Disk(_Body, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     description: str = ""
     disk_encryption_key: _EncryptionKey = _EncryptionKey()
+    replica_zones: list[str] = []
+    provisioned_iops: int | Annotated[str, msgspec.Meta(pattern=r"^\d{1,9}$")] | None = None
+    provisioned_throughput: int | Annotated[str, msgspec.Meta(pattern=r"^\d{1,9}$")] | None = None
+    resource_policies: list[str] = []
+
+
+class _InitializeParams(_Body, frozen=True, kw_only=True):
+    disk_type: str = ""
+
+
+class _AttachedDisk(_Body, frozen=True, kw_only=True):
+    type: str = "PERSISTENT"
+    source: str = ""
+    device_name: str = ""
+    boot: bool = False
+    mode: str = "READ_WRITE"
+    interface: str = "SCSI"
+    auto_delete: bool = False
+    initialize_params: _InitializeParams = _InitializeParams()
+
+
+class _Items(_Body, frozen=True, kw_only=True):
+    items: list[Any] = []
+
+
+class _AccessConfig(_Body, frozen=True, kw_only=True):
+    nat_ip: str = msgspec.field(default="", name="natIP")
+
+
+class _Interface(_Body, frozen=True, kw_only=True):
+    network: str = ""
+    subnetwork: str = ""
+    network_ip: str = msgspec.field(default="", name="networkIP")
+    access_configs: list[_AccessConfig] = []
+
+
+class _Instance(_Body, frozen=True, kw_only=True):
+    """What of an instance is looked at; the rest is kept as it was sent."""
+
+    name: str = ""
+    machine_type: str = ""
+    disks: list[_AttachedDisk] = []
+    labels: dict[str, str] = {}
+    metadata: _Items = _Items()
+    tags: _Items = _Items()
+    network_interfaces: list[_Interface] = []
+    deletion_protection: bool = False
+    resource_policies: list[str] = []
 
 
 class _Labels(_Body, frozen=True, kw_only=True):
@@ -190,6 +240,46 @@ class SetGuestAgent(_FleetChange, frozen=True, kw_only=True, tag="set_guest_agen
     guest_agent: bool
 
 
+class SetGuestAnswers(_FleetChange, frozen=True, kw_only=True, tag="set_guest_answers"):
+    """Whether the application in the guest answers while it runs."""
+
+    instance: str
+    answers: bool
+
+
+class WriteLocalSsd(_FleetChange, frozen=True, kw_only=True, tag="write_local_ssd"):
+    instance: str
+    device_name: str
+    content: str
+
+
+class SetZone(_FleetChange, frozen=True, kw_only=True, tag="set_zone"):
+    """What a zone says of itself: UP, or DOWN. What lies in it answers all the same: a fault sees to that."""
+
+    zone: str
+    up: bool
+
+
+class AddFirewall(_FleetChange, frozen=True, kw_only=True, tag="add_firewall"):
+    """A rule of a network (its link): a denial of everything inwards, unless it says otherwise."""
+
+    project: str
+    name: str
+    network: str
+    direction: Literal["INGRESS", "EGRESS"] = "INGRESS"
+    priority: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 1000
+    allows: bool = False
+    protocol: str = "all"
+    ports: tuple[str, ...] = ()
+    ranges: tuple[str, ...] = ("0.0.0.0/0",)
+    target_tags: tuple[str, ...] = ()
+    disabled: bool = False
+
+
+class RemoveFirewall(_FleetChange, frozen=True, kw_only=True, tag="remove_firewall"):
+    firewall: str
+
+
 class AddPolicy(_FleetChange, frozen=True, kw_only=True, tag="add_policy"):
     """A consistency group; or else a schedule of snapshots, which runs nowhere here."""
 
@@ -220,6 +310,11 @@ FleetChange = (
     | StopInstance
     | StartInstance
     | SetGuestAgent
+    | SetGuestAnswers
+    | WriteLocalSsd
+    | SetZone
+    | AddFirewall
+    | RemoveFirewall
     | RemoveDisk
     | ReplaceDisk
     | ResizeDisk
@@ -250,6 +345,17 @@ def change_fleet(cloud: Cloud, change: FleetChange) -> str:
             cloud.start_instance(link)
         case SetGuestAgent(instance=link, guest_agent=guest_agent):
             cloud.set_guest_agent(link, guest_agent)
+        case SetGuestAnswers(instance=link, answers=answers):
+            cloud.set_guest_answers(link, answers)
+        case WriteLocalSsd(instance=link, device_name=device_name, content=content):
+            cloud.write_local_ssd(link, device_name, content)
+        case SetZone(zone=zone, up=up):
+            cloud.set_zone(zone, up)
+            link = f"zones/{zone}"
+        case AddFirewall():
+            return cloud.add_firewall(**msgspec.structs.asdict(change))
+        case RemoveFirewall(firewall=link):
+            cloud.remove_firewall(link)
         case RemoveDisk(disk=link):
             cloud.remove_disk(link)
         case ReplaceDisk(disk=link):
@@ -287,6 +393,7 @@ class Simulator:
         self.app.register_error_handler(HTTPException, _not_understood)
         _add_api(self.app, self)
         _add_instant_snapshots(self.app, self)
+        _add_instances(self.app, self)
         _add_controls(self.app, self)
 
     def now(self) -> datetime:
@@ -328,23 +435,42 @@ def _add_api(app: flask.Flask, simulator: Simulator) -> None:
     def aggregated(project: str, kind: Kind) -> Json:
         return simulator.use(lambda cloud: _aggregated(cloud, kind, project))
 
-    @app.get(f"{root}/zones/<zone>/instances/<name>")
-    def instance(project: str, zone: str, name: str) -> Json:
-        return simulator.use(lambda cloud: cloud.get("instances", f"projects/{project}/zones/{zone}/instances/{name}"))
-
     @app.get(f"{root}/<any(zones, regions):scope>/<place>/disks/<name>")
     def disk(project: str, scope: str, place: str, name: str) -> Json:
         return simulator.use(lambda cloud: cloud.get("disks", f"projects/{project}/{scope}/{place}/disks/{name}"))
 
-    @app.post(f"{root}/zones/<zone>/disks")
-    def insert_disk(project: str, zone: str) -> Json:
+    @app.post(f"{root}/<any(zones, regions):scope>/<place>/disks")
+    def insert_disk(project: str, scope: str, place: str) -> Json:
         body = msgspec.to_builtins(_decoded(_Disk))
-        return simulator.use(lambda cloud: cloud.insert_disk(project, zone, body, _request_id()))
+        return simulator.use(lambda cloud: cloud.insert_disk(project, f"{scope}/{place}", body, _request_id()))
 
-    @app.delete(f"{root}/zones/<zone>/disks/<name>")
-    def delete_disk(project: str, zone: str, name: str) -> Json:
-        link = f"projects/{project}/zones/{zone}/disks/{name}"
+    @app.delete(f"{root}/<any(zones, regions):scope>/<place>/disks/<name>")
+    def delete_disk(project: str, scope: str, place: str, name: str) -> Json:
+        link = f"projects/{project}/{scope}/{place}/disks/{name}"
         return simulator.use(lambda cloud: cloud.delete_disk(link, _request_id()))
+
+    @app.post(f"{root}/<any(zones, regions):scope>/<place>/disks/<name>/setLabels")
+    def set_disk_labels(project: str, scope: str, place: str, name: str) -> Json:
+        link, sent = f"projects/{project}/{scope}/{place}/disks/{name}", _decoded(_Labels)
+        return simulator.use(
+            lambda cloud: cloud.set_disk_labels(link, sent.labels, sent.label_fingerprint, _request_id())
+        )
+
+    @app.get(f"{root}/zones")
+    def list_zones(project: str) -> Json:
+        return simulator.use(lambda cloud: _list(cloud, "zones", project))
+
+    @app.get(f"{root}/zones/<zone>")
+    def zone(project: str, zone: str) -> Json:
+        return simulator.use(lambda cloud: cloud.get("zones", f"projects/{project}/zones/{zone}"))
+
+    @app.get(f"{root}/global/firewalls")
+    def list_firewalls(project: str) -> Json:
+        return simulator.use(lambda cloud: _list(cloud, "firewalls", project))
+
+    @app.get(f"{root}/global/firewalls/<name>")
+    def firewall(project: str, name: str) -> Json:
+        return simulator.use(lambda cloud: cloud.get("firewalls", f"projects/{project}/global/firewalls/{name}"))
 
     @app.get(f"{root}/regions/<region>/resourcePolicies/<name>")
     def resource_policy(project: str, region: str, name: str) -> Json:
@@ -387,6 +513,48 @@ def _add_api(app: flask.Flask, simulator: Simulator) -> None:
     def operation(project: str, scope: str, place: str, name: str) -> Json:
         link = f"projects/{project}/{scope}/{place}/operations/{name}"
         return simulator.use(lambda cloud: cloud.get_operation(link))
+
+
+def _add_instances(app: flask.Flask, simulator: Simulator) -> None:
+    instances = "/compute/v1/projects/<project>/zones/<zone>/instances"
+
+    def link(project: str, zone: str, name: str) -> str:
+        return f"projects/{project}/zones/{zone}/instances/{name}"
+
+    @app.get(f"{instances}/<name>")
+    def instance(project: str, zone: str, name: str) -> Json:
+        return simulator.use(lambda cloud: cloud.get("instances", link(project, zone, name)))
+
+    @app.post(instances)
+    def insert(project: str, zone: str) -> Json:
+        looked_at = msgspec.to_builtins(_decoded(_Instance))
+        body = msgspec.json.decode(flask.request.get_data()) | {"disks": looked_at.get("disks", [])}
+        return simulator.use(lambda cloud: cloud.insert_instance(project, zone, body, _request_id()))
+
+    @app.delete(f"{instances}/<name>")
+    def delete(project: str, zone: str, name: str) -> Json:
+        return simulator.use(lambda cloud: cloud.delete_instance(link(project, zone, name), _request_id()))
+
+    @app.post(f"{instances}/<name>/stop")
+    def stop(project: str, zone: str, name: str) -> Json:
+        discard = {"true": True, "false": False}.get(flask.request.args.get("discardLocalSsd", ""))
+        return simulator.use(
+            lambda cloud: cloud.stop(link(project, zone, name), _request_id(), discard_local_ssd=discard)
+        )
+
+    @app.post(f"{instances}/<name>/start")
+    def start(project: str, zone: str, name: str) -> Json:
+        return simulator.use(lambda cloud: cloud.start(link(project, zone, name), _request_id()))
+
+    @app.post(f"{instances}/<name>/attachDisk")
+    def attach(project: str, zone: str, name: str) -> Json:
+        body = msgspec.to_builtins(_decoded(_AttachedDisk))
+        return simulator.use(lambda cloud: cloud.attach(link(project, zone, name), body, _request_id()))
+
+    @app.post(f"{instances}/<name>/detachDisk")
+    def detach(project: str, zone: str, name: str) -> Json:
+        device = flask.request.args.get("deviceName", "")
+        return simulator.use(lambda cloud: cloud.detach(link(project, zone, name), device, _request_id()))
 
 
 def _add_instant_snapshots(app: flask.Flask, simulator: Simulator) -> None:
@@ -460,6 +628,16 @@ def _add_controls(app: flask.Flask, simulator: Simulator) -> None:
         wanted: FleetChange = _decoded(FleetChange)
         return {"link": simulator.use(lambda cloud: change_fleet(cloud, wanted))}
 
+    @app.get("/_sim/guests")
+    def guests() -> Json:
+        address = flask.request.args.get("address", "")
+        return {"silence": simulator.use(lambda cloud: cloud.silence(address))}
+
+    @app.get("/_sim/contents")
+    def contents() -> Json:
+        link = flask.request.args.get("link", "")
+        return {"content": simulator.use(lambda cloud: cloud.held(link))}
+
     @app.get("/_sim/calls")
     def calls() -> Json:
         return simulator.use(lambda cloud: dict(sorted(cloud.calls.items())))
@@ -478,13 +656,15 @@ def _list(cloud: Cloud, kind: Kind, project: str, scope: str = "") -> Json:
 
 
 def _aggregated(cloud: Cloud, kind: Kind, project: str) -> Json:
-    """A page by scope: each one that holds anything of it, and a warning for each that does not."""
+    """A page by scope: each one that holds anything of it, and a warning for each that does not, or did not answer."""
     page, token = _page(cloud, kind, project)
+    away = cloud.away(kind, project)
     scopes: dict[str, Json] = {scope: _no_results(scope) for scope in _scopes(cloud, kind)}
     for resource in page:
         scope = "/".join(resource["selfLink"].removeprefix(API).split("/")[2:4])
         scopes.setdefault(scope, {}).setdefault(kind, []).append(resource)
         scopes[scope].pop("warning", None)
+    scopes |= {scope: _unreachable(scope) for scope in away}
     return _listed(kind, f"projects/{project}/aggregated/{kind}", token) | {"items": scopes}
 
 
@@ -497,6 +677,11 @@ def _no_results(scope: str) -> Json:
     message = f"There are no results for scope '{scope}' on this page."
     data = [{"key": "scope", "value": scope}]
     return {"warning": {"code": "NO_RESULTS_ON_PAGE", "message": message, "data": data}}
+
+
+def _unreachable(scope: str) -> Json:
+    data = [{"key": "scope", "value": scope}]
+    return {"warning": {"code": "UNREACHABLE", "message": f"'{scope}' is unreachable.", "data": data}}
 
 
 def _listed(kind: Kind, path: str, token: str) -> Json:
@@ -519,7 +704,7 @@ def _page(cloud: Cloud, kind: Kind, project: str, scope: str = "") -> tuple[list
     )
 
 
-learn(_Disk, _Snapshot, _Labels, _InstantSnapshot, _InstantSnapshotGroup, Fault, FleetChange)
+learn(_Disk, _Instance, _AttachedDisk, _Snapshot, _Labels, _InstantSnapshot, _InstantSnapshotGroup, Fault, FleetChange)
 
 
 # --- what was sent ------------------------------------------------------------------------------------------------

@@ -279,6 +279,7 @@ class LocalCloud:
             "SNAPKEEP_DATABASE": DATABASE,
             "SNAPKEEP_COMPUTE_ENDPOINT": str(self.addresses["compute"]),
             "SNAPKEEP_CLOCK": str(self.addresses["clock"]),
+            "SNAPKEEP_GUESTS": str(self.addresses["sim"]),
             "PUBSUB_EMULATOR_HOST": publish_at,  # through the broker's front, so that it knows what is on its way
             "SNAPKEEP_SIGN_IN": "local",
             "WORKERS": str(WORKERS),

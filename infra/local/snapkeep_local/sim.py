@@ -26,6 +26,7 @@ from snapkeep.store import Due, Fleet, canonical, query
 from snapkeep_local import example, schedule
 from snapkeep_local.cloud import Cloud
 from snapkeep_local.compute import LocalCompute
+from snapkeep_local.guests import CloudGuests
 from snapkeep_local.memory import MemoryBus, MemoryDocuments
 
 WITH_TTL: Final = ("inbox", "requests", "rejected")
@@ -132,6 +133,7 @@ class System:
             compute=LocalCompute(self.cloud),
             bus=self.bus,
             clock=self.clock,
+            guests=CloudGuests(self.cloud),
         )
         seen_by_functions = wrap(self.ports) if wrap else self.ports
         for function in schedule.functions():
