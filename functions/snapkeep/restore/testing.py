@@ -19,6 +19,7 @@ from snapkeep.copies import rules as copies
 from snapkeep.copies import sets
 from snapkeep.creation.rules import to_be_weighed
 from snapkeep.documents import Failure, Instance, Point, Restore, RestoreTested, Tenant
+from snapkeep.restore.rules import restore_id
 from snapkeep.retention import deletion
 from snapkeep.retention.rules import restorable
 
@@ -92,9 +93,8 @@ def _draw(token: str, what: str) -> bytes:
 
 def id_of(tenant: str, point: Point, region: str | None, due: datetime) -> str:
     """The id of the test of a set that was due at this instant."""
-    identity = "|".join((tenant, "test", sets.name_of(point.id, region), due.isoformat()))
-    name = point.instance.name[:24].rstrip("-")
-    return f"{due:%Y%m%d}-t-{name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+    what = "|".join((tenant, sets.name_of(point.id, region), due.isoformat()))
+    return restore_id(due, "new_instance", "test", point.instance.name, what)
 
 
 # --- what it says -------------------------------------------------------------------------------------------------
@@ -133,13 +133,8 @@ def concluded(
             failure=None if passed else failure,
         )
         after = replace(after, restore_tested=result)
-    data: dict[str, Any] = {
+    data = told(point, restore.source.region if restore.source.copy else None) | {
         "restore": restore.id,
-        "point": restore.recovery_point,
-        "region": restore.source.region,
-        "copy": restore.source.copy,
-        "instance": restore.instance.name,
-        "zone": restore.instance.zone,
         "carried_out": carried_out,
         "took_s": took_s,
     }
@@ -152,6 +147,17 @@ def concluded(
         event_type="restore_test.passed" if passed else "restore_test.failed",
         data=data,
     )
+
+
+def told(point: Point, region: str | None) -> dict[str, Any]:
+    """What events and records of a test say of its set; `region`: of a copy, None: at home."""
+    return {
+        "point": point.id,
+        "region": region or point.instance.region,
+        "copy": region is not None,
+        "instance": point.instance.name,
+        "zone": point.instance.zone,
+    }
 
 
 def not_begun(tenant: Tenant, now: datetime) -> Tenant:
