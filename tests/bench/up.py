@@ -73,6 +73,7 @@ class Up:
             "SNAPKEEP_SIGN_IN": "local",
             "SNAPKEEP_COMPUTE_ENDPOINT": self.addresses["compute"],
             "SNAPKEEP_CLOCK": self.addresses["clock"],
+            "SNAPKEEP_GUESTS": self.addresses["sim"],
             "FIRESTORE_EMULATOR_HOST": self.addresses["firestore"],
             "PUBSUB_EMULATOR_HOST": self.addresses["pubsub"],
         }

@@ -14,6 +14,7 @@ from snapkeep import cloud, fleet
 from snapkeep.documents import ByName, CopyRetention, Retention, Schedule, Selected, Tenant
 from snapkeep_local import example, sim
 from snapkeep_local.cloud import Cloud
+from snapkeep_local.compute import LocalCompute
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fleet.yaml"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -116,6 +117,20 @@ def test_instances_of_one_moment_have_all_disks_in_one_zone_and_under_one_policy
         policies = [policy.rpartition("/")[2] for policy in disk.get("resourcePolicies", ())]
         [user] = [cloud.partial_link(user) for user in disk["users"]]
         assert len(policies) == (user in grouped)
+
+
+def test_the_networks_of_restore_tests_let_nothing_in_or_out() -> None:
+    built = Cloud(1, NOW)
+    sim.populate(built, TENANTS, 1)
+    networks = {tenant.restore_test.network for tenant in TENANTS if tenant.restore_test}
+    assert len(networks) > 1
+    for network in networks:
+        rules = list(LocalCompute(built).find(cloud.Firewall, network.split("/")[1]))
+        assert {(rule.direction, rule.allows, rule.everything, rule.ranges) for rule in rules} == {
+            (direction, False, True, ("0.0.0.0/0",)) for direction in ("INGRESS", "EGRESS")
+        }
+        assert {rule.network for rule in rules} == {network}
+        assert not any(rule.targeted or rule.disabled for rule in rules)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -1160,6 +1160,47 @@ def test_the_fleet_is_changed(http: FlaskClient, cloud: Cloud) -> None:
     assert [one["name"] for one in http.get("/_sim/state").get_json()["disks"]] == ["data"]
 
 
+def test_zones_guests_local_ssds_and_firewall_rules_are_changed(http: FlaskClient, cloud: Cloud) -> None:
+    def change(kind: str, **fields: Any) -> str:
+        answer = http.post("/_sim/fleet", json={"kind": kind, **fields})
+        assert answer.status_code == 200, answer.get_json()
+        return str(answer.get_json()["link"])
+
+    spot = {"project": PROJECT, "zone": ZONE}
+    boot = change("add_disk", **spot, name="boot-2", content="first")
+    instance = change("add_instance", **spot, name="pam-2", disks=[boot], local_ssds=1)
+    address = cloud.get("instances", instance)["networkInterfaces"][0]["networkIP"]
+
+    def silence(of: str = address) -> Any:
+        return http.get("/_sim/guests", query_string={"address": of, "port": 443}).get_json()["silence"]
+
+    assert silence() is None
+    assert "no instance has the address 10.0.0.1" in silence("10.0.0.1")
+    change("set_guest_answers", instance=instance, answers=False)
+    assert "does not answer" in silence()
+    change("set_guest_answers", instance=instance, answers=True)
+    assert change("write_local_ssd", instance=instance, device_name="local-ssd-0", content="cache") == instance
+    assert cloud.local_ssd(instance, "local-ssd-0") == "cache"
+    change("stop_instance", instance=instance)
+    assert "TERMINATED" in silence()
+    assert cloud.local_ssd(instance, "local-ssd-0") == ""
+    change("start_instance", instance=instance)
+    change("detach_disk", instance=instance, disk=boot)
+    assert "no boot disk" in silence()
+    assert http.get("/_sim/contents", query_string={"link": boot}).get_json() == {"content": "first"}
+    for nothing in (boot + "-2", instance, ""):
+        assert http.get("/_sim/contents", query_string={"link": nothing}).get_json() == {"content": None}
+    assert change("set_zone", zone=ZONE, up=False) == f"zones/{ZONE}"
+    assert http.get("/_sim/state").get_json()["zones_down"] == [ZONE]
+    rule = change("add_firewall", project=PROJECT, name="deny", network="projects/p/global/networks/n")
+    (told,) = http.get("/_sim/state").get_json()["firewalls"]
+    assert (told["direction"], told["denied"], told["sourceRanges"]) == (
+        "INGRESS", [{"IPProtocol": "all"}], ["0.0.0.0/0"]
+    )  # fmt: skip
+    change("remove_firewall", firewall=rule)
+    assert http.get("/_sim/state").get_json()["firewalls"] == []
+
+
 def test_policies_come_over_disks_and_instances_are_switched_off_and_on(http: FlaskClient, cloud: Cloud) -> None:
     def change(kind: str, **fields: Any) -> str:
         answer = http.post("/_sim/fleet", json={"kind": kind, **fields})
@@ -1213,6 +1254,9 @@ def test_policies_come_over_disks_and_instances_are_switched_off_and_on(http: Fl
         ({"kind": "detach_policy", "disk": DISK, "policy": POLICY}, 400, "is not under it"),
         ({"kind": "stop_instance", "instance": INSTANCE + "-2"}, 404, "was not found"),
         ({"kind": "set_guest_agent", "instance": INSTANCE}, 400, "missing required field `guest_agent`"),
+        ({"kind": "set_zone", "zone": "us-east1-a", "up": False}, 404, "was not found"),
+        ({"kind": "write_local_ssd", "instance": INSTANCE, "device_name": "x", "content": ""}, 400, "no local SSD"),
+        ({"kind": "remove_firewall", "firewall": "projects/p/global/firewalls/f"}, 404, "was not found"),
         ([], 400, "Expected `object`"),
     ],
 )

@@ -71,6 +71,35 @@ def make_disk(name: str, snapshot: str, request_id: str | None) -> Act:
     return lambda cloud: cloud.insert_disk(PROJECT, SCOPE, body, request_id)
 
 
+def make_regional_disk(name: str, snapshot: str, request_id: str | None) -> Act:
+    zones = [f"projects/{PROJECT}/zones/southamerica-east1-{letter}" for letter in "ab"]
+    body = {"name": name, "sourceSnapshot": link(snapshot), "replicaZones": zones}
+    return lambda cloud: cloud.insert_disk(PROJECT, "regions/southamerica-east1", body, request_id)
+
+
+def make_instance(name: str, disk: str, request_id: str | None) -> Act:
+    body = {
+        "name": name,
+        "machineType": f"zones/{ZONE}/machineTypes/e2-standard-2",
+        "networkInterfaces": [{}],
+        "disks": [{"source": disk, "boot": True, "autoDelete": True, "deviceName": "persistent-disk-0"}],
+    }
+    return lambda cloud: cloud.insert_instance(PROJECT, ZONE, body, request_id)
+
+
+def attach(name: str, disk: str, request_id: str | None) -> Act:
+    body = {"source": disk, "deviceName": "more", "mode": "READ_ONLY"}
+    return lambda cloud: cloud.attach(beside("instances", name), body, request_id)
+
+
+def label_disk(disk: str, value: str, request_id: str | None) -> Act:
+    def act(cloud: Cloud) -> Any:
+        seen = next((one["labelFingerprint"] for one in cloud.disks() if one["selfLink"].endswith(disk)), "")
+        return cloud.set_disk_labels(disk, {"a": value}, seen, request_id)
+
+    return act
+
+
 def beside(kind: str, name: str) -> str:
     return f"projects/{PROJECT}/{SCOPE}/{kind}/{name}"
 
@@ -93,6 +122,7 @@ def fault(effect: Effect, probability: float, count: int | None) -> Act:
 
 
 names = st.sampled_from(NAMES)
+machines = st.sampled_from((*NAMES, "pam-1"))
 disks = st.sampled_from(DISKS)
 requests = st.sampled_from(REQUESTS)
 effects: st.SearchStrategy[Effect] = st.sampled_from(
@@ -130,6 +160,29 @@ acts: st.SearchStrategy[Act] = st.one_of(
         requests,
     ),
     st.builds(lambda name, id: lambda cloud: cloud.delete_disk(beside("disks", name), id), names, requests),
+    st.builds(make_regional_disk, names, names, requests),
+    st.builds(label_disk, disks, st.sampled_from(["x", "y"]), requests),
+    st.builds(make_instance, names, st.one_of(disks, names.map(lambda name: beside("disks", name))), requests),
+    st.builds(lambda name, id: lambda cloud: cloud.delete_instance(beside("instances", name), id), machines, requests),
+    st.builds(
+        lambda name, id: lambda cloud: cloud.stop(beside("instances", name), id, discard_local_ssd=True),
+        machines,
+        requests,
+    ),
+    st.builds(lambda name, id: lambda cloud: cloud.start(beside("instances", name), id), machines, requests),
+    st.builds(attach, machines, st.one_of(disks, names.map(lambda name: beside("disks", name))), requests),
+    st.builds(
+        lambda name, device, id: lambda cloud: cloud.detach(beside("instances", name), device, id),
+        machines,
+        st.sampled_from(["persistent-disk-0", "data", "more"]),
+        requests,
+    ),
+    st.builds(lambda up: lambda cloud: cloud.set_zone(ZONE, up), st.booleans()),
+    st.just(lambda cloud: cloud.add_firewall(project=PROJECT, name="deny", network="projects/p/global/networks/n")),
+    st.just(lambda cloud: cloud.set_guest_answers(INSTANCE, False)),
+    st.just(lambda cloud: cloud.write_local_ssd(INSTANCE, "local-ssd-0", "cache")),
+    st.just(lambda cloud: (cloud.away("disks", PROJECT), cloud.page("disks", PROJECT))),
+    st.just(lambda cloud: (cloud.page("zones", PROJECT), cloud.page("firewalls", PROJECT))),
     st.builds(lambda disk: lambda cloud: cloud.attach_policy(disk, POLICY), disks),
     st.just(lambda cloud: cloud.stop_instance(INSTANCE)),
     st.builds(label, names, st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from(["x", "y"])), requests),
@@ -186,6 +239,25 @@ def test_a_resumed_cloud_answers_as_one_that_never_stopped(seed: int, steps: lis
     assert steady.state() == saved.state()
     assert (steady.calls, steady.log) == (saved.calls, saved.log)
     assert msgspec.json.encode(steady.saved()) == msgspec.json.encode(saved.saved())
+
+
+def test_an_instance_half_started_and_a_disk_half_attached_are_finished_after_the_resumption() -> None:
+    cloud = built()
+    cloud.set_zone(ZONE, False)
+    cloud.add_firewall(project=PROJECT, name="deny", network=f"projects/{PROJECT}/global/networks/isolated")
+    cloud.set_guest_answers(INSTANCE, False)
+    spare, new = (cloud.add_disk(project=PROJECT, zone=ZONE, name=name) for name in ("spare", "new"))
+    make_instance("one", new, None)(cloud)
+    attach("pam-1", spare, None)(cloud)
+    cloud.stop_instance(INSTANCE)
+    again = resumed(cloud)
+    again.advance(NOW + timedelta(minutes=5))
+    shown = {one["name"]: one for one in again.state()["instances"]}
+    assert shown["one"]["status"] == "RUNNING"
+    assert "more" in [disk["deviceName"] for disk in shown["pam-1"]["disks"]]
+    assert (again.state()["zones_down"], len(again.firewalls())) == ([ZONE], 1)
+    again.start_instance(INSTANCE)
+    assert "does not answer" in str(again.silence(shown["pam-1"]["networkInterfaces"][0]["networkIP"]))
 
 
 def test_what_is_half_done_is_finished_after_the_resumption() -> None:

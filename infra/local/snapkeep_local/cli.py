@@ -429,7 +429,10 @@ def add_fault(
     count: int | None,
     settings: tuple[tuple[str, Any], ...],
 ) -> None:
-    """Have calls meet EFFECT from now on."""
+    """Have calls meet EFFECT from now on.
+
+    A whole zone away: error_before --resource zones/us-east1-b
+    """
     given = {"method": method, "resource": resource, "probability": probability, "count": count}
     body: dict[str, Any] = {"effect": {"kind": effect, **dict(settings)}}
     body |= {name: value for name, value in given.items() if value is not None}

@@ -1421,6 +1421,9 @@ class Cloud:
     def instances(self) -> list[Instance]:
         return list(self._instances.values())
 
+    def firewalls(self) -> list[Firewall]:
+        return list(self._firewalls.values())
+
     def disks(self) -> list[Json]:
         """Every disk that there is now, in its REST shape; no call is counted."""
         return [self._render(disk) for disk in self._disks.values()]
@@ -1451,8 +1454,10 @@ class Cloud:
 
     def held(self, link: str) -> str | None:
         """What a snapshot, an instant snapshot or a disk holds; None where there is none."""
-        found = self._made(link).get(link)
-        return None if found is None or isinstance(found, Instance) else str(found.content)
+        for table in (self._snapshots, self._instants, self._disks):
+            if link in table:
+                return table[link].content
+        return None
 
     def local_ssd(self, instance: str, device_name: str) -> str:
         """What an instance's local SSD holds. Raises ApiError if it has none of that name."""
@@ -1681,9 +1686,10 @@ class Cloud:
         for attached in one.disks:
             if attached.persistent:
                 self._disk(attached.source).users.remove(one.link)
+                self._shown.pop(attached.source, None)
         del self._instances[one.link]
         del self._by_project[one.project, "instances"][one.link]
-        self._shown.clear()
+        self._shown.pop(one.link, None)
 
     def _lose_local_ssds(self, one: Instance) -> None:
         for attached in one.disks:

@@ -1,4 +1,4 @@
-"""The cloud that a fleet file implies: which instances and disks the local cloud holds at the start.
+"""The cloud that a fleet file implies: which instances, disks and firewall rules the local cloud holds at the start.
 
 A fleet file says which instances are a tenant's and nothing about what they are made of. That is invented here, and
 follows from the names alone, so that two runs, and a run with one tenant more, hold the same instances. Only
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from snapkeep.cloud import region_of
 from snapkeep.documents import Tenant
@@ -22,6 +22,7 @@ LABELLED_MIN: Final = 2  # instances invented for a label
 LABELLED_MAX: Final = 3
 NAME_CHARS_MAX: Final = 63
 LOCAL_SSD_GB: Final = 375  # the one size that local SSDs have
+DIRECTIONS: Final[tuple[Literal["INGRESS", "EGRESS"], ...]] = ("INGRESS", "EGRESS")
 
 REGION_OF_ZONE_NAME: Final[Mapping[str, str]] = {
     "America/Sao_Paulo": "southamerica-east1",
@@ -79,6 +80,27 @@ class InstanceSpec:
     tags: tuple[str, ...] = ()
     service_account: str | None = None
     consistency_group: str = ""  # the policy that all its persistent disks are under; "": none
+
+
+@dataclass(frozen=True, slots=True)
+class DenialSpec:
+    """A firewall rule that denies everything, in or out."""
+
+    project: str
+    name: str
+    network: str  # link
+    direction: Literal["INGRESS", "EGRESS"]
+
+
+def denials(tenants: Iterable[Tenant]) -> list[DenialSpec]:
+    """What isolates the networks of the tenants' restore tests: nothing comes in, and nothing goes out."""
+    networks = sorted({tenant.restore_test.network for tenant in tenants if tenant.restore_test})
+    return [denial(network, direction) for network in networks for direction in DIRECTIONS]
+
+
+def denial(network: str, direction: Literal["INGRESS", "EGRESS"]) -> DenialSpec:
+    _, project, *_, name = network.split("/")
+    return DenialSpec(project, disk_name(name, f"deny-{direction.lower()}"), network, direction)
 
 
 def inventory(tenants: Iterable[Tenant], seed: int = 0) -> list[InstanceSpec]:

@@ -32,7 +32,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     id: str
     clock: Mode
     seed: int
-    invented: list[str]  # instances (links) that were made for a fleet file; they are not made again
+    invented: list[str]  # what was made for a fleet file (links); it is not made again
     cloud: Saved
 
 

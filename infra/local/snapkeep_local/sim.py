@@ -58,11 +58,12 @@ def deliver(function: str, ports: Ports, envelope: Any) -> None:
 
 
 def populate(cloud: Cloud, tenants: Iterable[Tenant], seed: int, made: Iterable[str] = ()) -> list[str]:
-    """Make the instances and disks that a fleet file implies, but for those (links) that were made before.
+    """Make what a fleet file implies: instances with their disks, and firewall rules. Not what was made before (links).
 
     Returns all that have been made by now.
     """
-    known = {*made, *(instance.link for instance in cloud.instances())}
+    tenants = list(tenants)
+    known = {*made, *(one.link for one in cloud.instances()), *(one.link for one in cloud.firewalls())}
     for spec in example.inventory(tenants, seed):
         link = f"projects/{spec.project}/zones/{spec.zone}/instances/{spec.name}"
         if link in known:
@@ -98,6 +99,11 @@ def populate(cloud: Cloud, tenants: Iterable[Tenant], seed: int, made: Iterable[
             tags=spec.tags,
             service_account=spec.service_account,
         )
+    for rule in example.denials(tenants):
+        link = f"projects/{rule.project}/global/firewalls/{rule.name}"
+        if link not in known:
+            known.add(link)
+            cloud.add_firewall(project=rule.project, name=rule.name, network=rule.network, direction=rule.direction)
     return sorted(known)
 
 
