@@ -288,14 +288,15 @@ def test_what_is_known_of_a_former_try_stays_with_the_copy_that_is_asked_for(bou
     assert (bought.the_point().copies[US].disks, bought.the_point().copies[US].holds) == (former.disks, [hold])
 
 
-def test_a_copy_that_has_lost_a_snapshot_may_be_made_again_and_what_is_left_of_it_goes_with_the_new_one(
-    bought: World,
+@pytest.mark.parametrize("wrong", [{"gone": ["sk-boot-1"]}, {"usable": False}])
+def test_a_copy_that_cannot_be_restored_from_may_be_made_again_and_what_is_left_of_it_goes_with_the_new_one(
+    bought: World, wrong: dict[str, Any]
 ) -> None:
     lock = bought.clock.now() + timedelta(days=90)
-    former = copy_there(bought, "verified", gone=["sk-boot-1"], lock_until=lock)
+    former = copy_there(bought, "verified", lock_until=lock, **wrong)
     ask_copy(bought)
     copy = bought.the_point().copies[US]
-    assert (copy.state, copy.gone, copy.disks) == ("requested", [], former.disks)
+    assert (copy.state, copy.gone, copy.usable, copy.disks) == ("requested", [], True, former.disks)
     assert copy.lock_until == lock, "no later policy shortens it"
 
 

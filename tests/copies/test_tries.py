@@ -200,9 +200,9 @@ def test_what_lacks_a_key_names_only_disks_that_have_one(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"gone": ["sk-home-1"]}, {"state": "expiring"}, {"state": "deleted"}],
+    [{"gone": ["sk-home-1"]}, {"usable": False}, {"state": "expiring"}, {"state": "deleted"}],
 )
-def test_a_point_that_goes_is_no_source(changes: dict[str, Any]) -> None:
+def test_a_point_that_goes_or_cannot_be_restored_from_is_no_source(changes: dict[str, Any]) -> None:
     step = tries.step(replace(verified("temporary_disk"), **changes), AWAY, OWNER, Facts(HOME), NOW)
     assert code(step) == "source_gone"
 

@@ -17,7 +17,6 @@ HOUR = timedelta(hours=1)
 NETWORK = "projects/acme-prod/global/networks/closed"
 TESTED = tenant(restore_test=d.RestoreTest(every_days=30, network=NETWORK))
 ADD_ON = d.Entitlements(inter_region_backup=d.InterRegionBackup(region=US, valid_until="2027-12-31"))
-QUOTA = d.Failure(code="QUOTA_EXCEEDED", message="Quota 'SSD_TOTAL_GB' exceeded")
 
 
 def stored(id: str = "p1", days: int = 1, **changes: Any) -> d.Point:
@@ -62,10 +61,17 @@ def trial_of(one: d.Point, region: str | None = None, **changes: Any) -> d.Resto
     return d.Restore(**fields | changes)
 
 
-def gave_up_checking(**changes: Any) -> dict[str, Any]:
-    """The steps of a test that was not what it should be until nobody waited any longer."""
-    steps = [d.RestoreStep(name="create_disks", state="done", at=THEN)]
-    return {"steps": [*steps, d.RestoreStep(name="check", state="failed", at=THEN + HOUR)], **changes}
+def ended_by(step: d.StepName, code: str, *checks: str, **changes: Any) -> dict[str, Any]:
+    """What is stored of a test that this failure of a step has ended; the names of checks that failed."""
+    why = d.Failure(code=code, message="as it was met")
+    steps = [
+        d.RestoreStep(name=step, state="failed", at=THEN + HOUR, failure=why),
+        d.RestoreStep(name="delete_disks", state="skipped", at=THEN + HOUR),
+        d.RestoreStep(name="delete_disks", undo=True, state="done", at=THEN + HOUR),
+    ]
+    failed = [d.RestoreCheck(name=name, state="failed", detail="it is not so") for name in checks]
+    given_up = d.Abandoned(ends_as="failed", by="snapkeep", reason="r", at=THEN + HOUR, deadline=THEN + DAY)
+    return {"steps": steps, "checks": failed, "abandoned": given_up, "failure": why, **changes}
 
 
 # --- when ---------------------------------------------------------------------------------------------------------
@@ -162,72 +168,60 @@ def test_a_test_that_passed_is_noted_with_its_time_and_the_next_one_is_a_month_a
     )
 
 
+HOME_ZONE = d.RestoreTarget(project="acme-prod", region=REGION, zone=point().instance.zone, name="rt-acme-pam-1-0")
+
+
 @pytest.mark.parametrize(
-    ("changes", "failure"),
+    "ended",
     [
-        ({}, d.Failure(code="point_gone", message="sk-p1 is not there")),
-        ({}, d.Failure(code="snapshot_changed", message="sk-p1 is another one")),
-        (
-            gave_up_checking(checks=[d.RestoreCheck(name="contents", state="failed", detail="they differ")]),
-            d.Failure(code="not_as_it_should_be", message="contents: they differ"),
-        ),
+        ended_by("survey", "point_gone"),
+        ended_by("survey", "snapshot_changed"),
+        ended_by("create_disks", "snapshot_changed"),
+        ended_by("create_disks", "disk_failed"),
+        ended_by("create_disks", "INVALID_FIELD_VALUE", target=HOME_ZONE),
+        ended_by("check", "checks_failed", "disks"),
+        ended_by("check", "checks_failed", "instance"),
+        ended_by("check", "checks_failed", "definition", "contents"),
     ],
 )
-def test_what_shows_the_set_to_be_wrong_makes_the_point_unusable(changes: dict[str, Any], failure: d.Failure) -> None:
+def test_what_shows_the_set_to_be_wrong_makes_the_point_unusable(ended: dict[str, Any]) -> None:
     one = stored()
-    end = testing.concluded(trial_of(one, **changes), TESTED, one, False, failure, THEN + 2 * HOUR)
+    end = testing.concluded(trial_of(one, **ended), TESTED, one, False, ended["failure"], THEN + 2 * HOUR)
     assert end.carried_out
     assert not end.point.usable
     assert end.point.updated_at == THEN + 2 * HOUR
     assert end.event_type == "restore_test.failed"
-    assert end.data["failure"]["code"] == failure.code
+    assert end.data["failure"]["code"] == ended["failure"].code
     assert end.tenant.restore_tested is not None
     assert not end.tenant.restore_tested.passed
     assert end.tenant.restore_test_at == THEN + 2 * HOUR + 30 * DAY
 
 
-def test_a_disk_that_compute_engine_will_never_make_shows_it_too() -> None:
-    one = stored()
-    why = d.Failure(code="INVALID_FIELD_VALUE", message="the snapshot is not a snapshot of a disk")
-    disk = d.RestoreDisk(device_name="boot", boot=True, mode="READ_WRITE", interface="SCSI", auto_delete=True, of="1",
-                         snapshot="s", snapshot_id="9", project="acme-prod", scope="", name="rs-1", type="pd-balanced",
-                         size_gb=100, failure=why)  # fmt: skip
-    assert not testing.concluded(trial_of(one, disks=[disk]), TESTED, one, False, why, THEN).point.usable
-    quota = replace(disk, failure=QUOTA)
-    assert testing.concluded(trial_of(one, disks=[quota]), TESTED, one, False, QUOTA, THEN).point.usable
-
-
 @pytest.mark.parametrize(
-    ("changes", "failure"),
+    "ended",
     [
-        ({}, QUOTA),
-        ({}, d.Failure(code="network_not_isolated", message="something gets in")),
-        ({}, None),
-        # Ended by a person while it was not there yet.
-        (
-            gave_up_checking(
-                checks=[d.RestoreCheck(name="instance", state="failed", detail="it is STAGING")],
-                abandoned=d.Abandoned(ends_as="cancelled", by="someone", reason="no", at=THEN, deadline=THEN + DAY),
-            ),
-            d.Failure(code="cancelled", message="no"),
-        ),
-        # Still being looked at when something else went wrong.
-        (
-            {
-                "steps": [d.RestoreStep(name="check", state="running")],
-                "checks": [d.RestoreCheck(name="instance", state="failed", detail="it is STAGING")],
-            },
-            d.Failure(code="503", message="the zone is away"),
-        ),
+        ended_by("survey", "network_not_isolated"),
+        ended_by("survey", "zone_away"),
+        ended_by("create_disks", "QUOTA_EXCEEDED"),
+        ended_by("create_disks", "point_gone"),  # a key that is not found reads the same
+        ended_by("create_disks", "INVALID_FIELD_VALUE"),  # elsewhere
+        ended_by("create_instance", "INVALID_FIELD_VALUE", target=HOME_ZONE),
+        ended_by("create_instance", "instance_gone"),
+        ended_by("check", "checks_failed", "definition"),
+        ended_by("check", "made_gone", "instance"),  # somebody has taken it away
+        ended_by("check", "deadline", "instance"),
+        ended_by("delete_instance", "in_use"),
+        ended_by("check", "cancelled", "instance", abandoned=d.Abandoned(
+            ends_as="cancelled", by="anna", reason="r", at=THEN, deadline=THEN + DAY)),
+        {"state": "cancelled", "failure": d.Failure(code="not_begun", message="paused"), "steps": []},
+        {"failure": None},
     ],
-)
-def test_what_says_nothing_of_the_set_leaves_it_as_it_was_and_is_tried_again_tomorrow(
-    changes: dict[str, Any], failure: d.Failure | None
-) -> None:
+)  # fmt: skip
+def test_what_says_nothing_of_the_set_leaves_it_as_it_was_and_is_tried_again_tomorrow(ended: dict[str, Any]) -> None:
     one = stored()
     before = d.RestoreTested(restore="r", point="p", region=REGION, at=THEN - DAY, passed=True, took_s=5)
     owner = replace(TESTED, restore_tested=before)
-    end = testing.concluded(trial_of(one, **changes), owner, one, False, failure, THEN + HOUR)
+    end = testing.concluded(trial_of(one, **ended), owner, one, False, ended["failure"], THEN + HOUR)
     assert end.point is one
     assert not end.carried_out
     assert end.event_type == "restore_test.failed"
@@ -238,8 +232,8 @@ def test_what_says_nothing_of_the_set_leaves_it_as_it_was_and_is_tried_again_tom
 
 def test_a_failed_test_of_a_copy_says_nothing_of_the_point_at_home() -> None:
     one = stored(copies={US: copied()})
-    why = d.Failure(code="point_gone", message="sk-copy is not there")
-    end = testing.concluded(trial_of(one, US), TESTED, one, False, why, THEN + HOUR)
+    ended = ended_by("survey", "point_gone")
+    end = testing.concluded(trial_of(one, US, **ended), TESTED, one, False, ended["failure"], THEN + HOUR)
     assert end.point.usable
     assert not end.point.copies[US].usable
     assert end.data["copy"] is True

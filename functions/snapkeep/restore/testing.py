@@ -8,7 +8,7 @@ a network that is not closed) leaves it as it was, is told all the same, and is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from snapkeep.copies import rules as copies
 from snapkeep.copies import sets
 from snapkeep.creation.rules import to_be_weighed
-from snapkeep.documents import Failure, Instance, Point, Restore, RestoreTested, Tenant
+from snapkeep.documents import Failure, Instance, Point, Restore, RestoreTested, StepName, Tenant
 from snapkeep.restore.rules import restore_id
 from snapkeep.retention import deletion
 from snapkeep.retention.rules import restorable
@@ -39,15 +39,23 @@ INSTANCES_TRIED_MAX: Final = 5
 POINT_PAGES_MAX: Final = 3
 """Pages of 100 points, the newest first, that it reads of each. An instance with more keeps what no test reaches."""
 
-EVIDENCE: Final = frozenset({"point_gone", "snapshot_changed", "disk_failed", "checks_failed"})
-"""Codes of a restore's failure that say of themselves that the snapshots are not what was stored, or do not make what
-they should. Others count by what was read: a disk that is FAILED, a check that failed."""
+EVIDENCE: Final[Mapping[StepName, frozenset[str]]] = {
+    "survey": frozenset({"point_gone", "snapshot_changed"}),
+    "create_disks": frozenset({"snapshot_changed", "disk_failed"}),
+    "check": frozenset({"checks_failed"}),
+}
+"""What says that the snapshots are not what was stored, or do not make what they should: codes of failures, by the step
+that they ended. Not that something is not found where a disk is made: the survey has just seen the snapshot, and a key
+or a type that is gone is not the set's fault."""
 
-_REFUSED_AS_IT_IS: Final = frozenset(
-    {"INVALID_FIELD_VALUE", "INVALID_USAGE", "UNSUPPORTED_OPERATION", "invalid", "badRequest", "invalidParameter"}
+REFUSED_AS_IT_IS: Final = frozenset(
+    {"INVALID_FIELD_VALUE", "INVALID_USAGE", "invalid", "badRequest", "invalidParameter"}
 )
-"""Why Compute Engine will never make a disk of a snapshot as it is described. Not that something was not found: the
-survey has just seen the snapshot, and a key or a type that is gone is not the set's fault."""
+"""Why Compute Engine will never make a disk as the point describes it. Evidence only where the disk once was: another
+zone may lack its type."""
+
+CHECKED_OF_THE_SET: Final = frozenset({"disks", "instance", "contents"})
+"""Checks that follow from the set. What else a test's instance is, it was asked to be for the test."""
 
 
 # --- which set, and when ------------------------------------------------------------------------------------------
@@ -119,7 +127,7 @@ def concluded(
     `restore` as it is about to be stored, its steps, disks and checks included. Where the point comes back changed, its
     instance is to be weighed in the same commit (`weighed_after`).
     """
-    carried_out = passed or _says_of_the_set(restore, failure)
+    carried_out = passed or _says_of_the_set(restore)
     took_s = _took_s(restore, now)
     after = _next(tenant, restore, now + (_every(tenant) if carried_out else AGAIN), now)
     if carried_out:
@@ -184,16 +192,18 @@ def weighed_after(
     return replace(to_be_weighed(deletion.with_newest(instance, tenant, points), now), copies=work, updated_at=now)
 
 
-def _says_of_the_set(restore: Restore, failure: Failure | None) -> bool:
+def _says_of_the_set(restore: Restore) -> bool:
     """Whether a test that did not pass shows that the set cannot be restored from."""
     if restore.abandoned is not None and restore.abandoned.ends_as == "cancelled":
         return False  # whoever ended it did not wait for the answer
-    if failure is not None and failure.code in EVIDENCE:
-        return True
-    given_up = any(step.name == "check" and step.state == "failed" for step in restore.steps)
-    if given_up and any(check.state == "failed" for check in restore.checks):
-        return True
-    return any(disk.failure is not None and disk.failure.code in _REFUSED_AS_IT_IS for disk in restore.disks)
+    ended = next((step for step in restore.steps if step.state == "failed" and not step.undo), None)
+    if ended is None or ended.failure is None:
+        return False
+    if ended.name == "create_disks" and ended.failure.code in REFUSED_AS_IT_IS:
+        return restore.target.zone == restore.instance.zone
+    if ended.name == "check" and not any(c.state == "failed" and c.name in CHECKED_OF_THE_SET for c in restore.checks):
+        return False
+    return ended.failure.code in EVIDENCE.get(ended.name, ())
 
 
 def _took_s(restore: Restore, now: datetime) -> int:
