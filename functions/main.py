@@ -61,6 +61,11 @@ def entitlements(event: CloudEvent) -> None:
 
 
 @functions_framework.cloud_event
+def restore(event: CloudEvent) -> None:
+    ENTRIES["restore"](event.data, wiring.ports(compute=True))
+
+
+@functions_framework.cloud_event
 def dead_letters(event: CloudEvent) -> None:
     ENTRIES["dead_letters"](event.data, wiring.ports(compute=False))
 

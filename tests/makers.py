@@ -52,6 +52,7 @@ FUNCTIONS = (
     "expire",
     "copy",
     "entitlements",
+    "restore",
     "dead_letters",
 )
 

@@ -16,6 +16,7 @@ from snapkeep.creation import handler as creation
 from snapkeep.discovery import handler as discovery
 from snapkeep.messages import Message
 from snapkeep.ports import Ports
+from snapkeep.restore import handler as restore
 from snapkeep.retention import handler as retention
 
 Entry = Callable[[Any, Ports], None]
@@ -31,6 +32,7 @@ HANDLERS: Final[Mapping[str, Callable[[Message, Ports], None]]] = {
     "expire": retention.expire,
     "copy": copies.copy,
     "entitlements": copies.entitlements,
+    "restore": restore.restore,
 }
 """Who carries out a decoded message, by the name that infra/functions.yaml gives the function."""
 

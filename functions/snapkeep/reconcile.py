@@ -13,10 +13,11 @@ from itertools import islice
 from typing import Final
 
 from snapkeep import documents as d
+from snapkeep import hints
 from snapkeep.breaker import Breaker
 from snapkeep.copies import handler as copies_handler
 from snapkeep.creation import handler as creation_handler
-from snapkeep.messages import Message, Tick, not_for
+from snapkeep.messages import Message, RestoreRef, Tick, not_for
 from snapkeep.ports import Ports
 from snapkeep.store import QUERIES, Fleet, readable
 
@@ -24,6 +25,9 @@ log: Final = logging.getLogger(__name__)
 
 POINT_PAGES_PER_RUN: Final = 10
 """Pages of due points in one run (1,000 points); the rest is due still at the next tick."""
+
+RESTORE_PAGES_PER_RUN: Final = 5
+"""Pages of due restores in one run (500 restores); the rest is due still at the next tick."""
 
 
 def reconcile(message: Message, ports: Ports) -> None:
@@ -35,6 +39,7 @@ def reconcile(message: Message, ports: Ports) -> None:
     if not isinstance(message, Tick):
         raise not_for("reconcile", message)
     now = ports.clock.now()
+    _wake_restores(ports, now)
     compute = Breaker(ports.compute)
     shared = replace(ports, compute=compute)
     due = readable(d.Point, Fleet(ports.documents).due("points", now, POINT_PAGES_PER_RUN))
@@ -48,6 +53,15 @@ def reconcile(message: Message, ports: Ports) -> None:
         if compute.nobody_answers:
             log.warning("Compute Engine does not answer: what is left is due still, and the first of the next run")
             break
+
+
+def _wake_restores(ports: Ports, now: datetime) -> None:
+    """Hand due restores to `restore`, which alone may stop, change or delete instances.
+
+    First of all: somebody waits for them, and a message takes no time.
+    """
+    due = readable(d.Restore, Fleet(ports.documents).due("restores", now, RESTORE_PAGES_PER_RUN))
+    hints.start_restores(ports.bus, [RestoreRef(one.tenant, one.value.id) for one in due])
 
 
 def is_creations(point: d.Point, now: datetime) -> bool:

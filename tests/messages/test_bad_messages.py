@@ -210,6 +210,7 @@ def test_every_function_rejects_what_is_not_for_it(function: str) -> None:
         "retention": messages.DiscoverBatch(tenants=["acme"]),
         "expire": Tick(),
         "copy": Tick(),
+        "restore": Tick(),
         "entitlements": messages.DiscoverBatch(tenants=["acme"]),
         "health": messages.DiscoverBatch(tenants=["acme"]),
     }

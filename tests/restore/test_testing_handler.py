@@ -40,7 +40,6 @@ def copied() -> d.Copy:
 def world(*points: d.Point, id: str = "acme", **of: Any) -> World:
     """A tenant whose first restore test is due, with these points; without any, with one."""
     one = World()
-    one.bus.subscribe("snapkeep-restore", lambda envelope: None)  # keeps what is published there
     some = points or (stored("20261030-s-acme-pam-1-0badcafe", THEN - DAY),)
     fields = {"restore_test": CLOSED, "restore_test_at": THEN, **of}
     one.put((f"tenants/{id}", tenant(id=id, **fields)))

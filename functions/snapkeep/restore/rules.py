@@ -113,6 +113,11 @@ def disk_name(tenant: str, restore: str, instance: str, device: str, attempt: in
     return f"rs-{_cut(instance, 18)}-{_plain(device, 18)}-{restore[:8]}-{_hex(identity, 10)}"
 
 
+def begins_with(restore: Restore) -> str:
+    """What the names of its disks begin with: the name asked for of mode `disks`, else the point's instance."""
+    return restore.target.name if restore.mode == "disks" else restore.instance.name
+
+
 def instance_name_of_test(tenant: str, restore: str, instance: str) -> str:
     """The name of the instance of a restore test."""
     return f"rt-{_cut(instance, 30)}-{_hex(f'{tenant}|{restore}', 10)}"
@@ -121,14 +126,6 @@ def instance_name_of_test(tenant: str, restore: str, instance: str) -> str:
 def claim_id(instance: str) -> str:
     """The id of the RestoreClaim on an instance, by its link."""
     return hashlib.sha256(instance.encode()).hexdigest()[:32]
-
-
-def target_link(restore: Restore) -> str | None:
-    """The link of the instance that is restored into, or made; None where there is none, or its zone is not chosen."""
-    to = restore.target
-    if restore.mode == "disks" or to.zone is None:
-        return None
-    return cloud.link_of(to.project, f"zones/{to.zone}", "instances", to.name)
 
 
 def claimed(restore: Restore) -> str | None:
@@ -141,6 +138,14 @@ def claimed(restore: Restore) -> str | None:
         return None
     scope = f"zones/{to.zone}" if restore.mode == "in_place" else f"regions/{to.region}"
     return cloud.link_of(to.project, scope, "instances", to.name)
+
+
+def target_link(restore: Restore) -> str | None:
+    """The link of the instance that is restored into, or made; None where there is none, or its zone is not chosen."""
+    to = restore.target
+    if restore.mode == "disks" or to.zone is None:
+        return None
+    return cloud.link_of(to.project, f"zones/{to.zone}", "instances", to.name)
 
 
 def hold_id(restore: str) -> str:
@@ -244,13 +249,23 @@ def abandon(
     """
     if restore.abandoned is not None or restore.state != "running":
         return restore
+    back = [RestoreStep(name=name, undo=True) for name in _undo_steps(restore)]
     steps = [replace(one, state="skipped", at=now) if one.state == "pending" else one for one in restore.steps]
     steps = [replace(one, state="failed", at=now, failure=why) if one.state == "running" else one for one in steps]
-    back = [RestoreStep(name=name, undo=True) for name in UNDO_STEPS[restore.mode]]
     given_up = Abandoned(ends_as=ends_as, by=by, reason=why.message, at=now, deadline=now + UNDO_WITHIN)
     return replace(
         restore, steps=[*steps, *back], abandoned=given_up, failure=why, faults=0, updated_at=now, next_at=now
     )
+
+
+def _undo_steps(restore: Restore) -> Iterator[StepName]:
+    """What takes back all that a restore has begun."""
+    for name in UNDO_STEPS[restore.mode]:
+        of: StepName = "stop"
+        if name in ("delete_instance", "delete_disks"):
+            of = "create_instance" if name == "delete_instance" else "create_disks"
+        if has_begun(restore, of):
+            yield name
 
 
 def has_begun(restore: Restore, name: StepName) -> bool:
