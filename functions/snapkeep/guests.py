@@ -18,7 +18,7 @@ from snapkeep.documents import Probe
 from snapkeep.ports import Transient
 
 TIMEOUT_S: Final = 5.0
-"""To connect, and again to be answered: a guest that starts refuses at once or not at all, and is asked again."""
+"""To connect, and again between two pieces of an answer. A guest that is not there yet is asked again, later."""
 
 REASON_CHARS_MAX: Final = 200
 

@@ -183,11 +183,17 @@ class Guests(Protocol):
     """What runs inside a tenant's instances. Nothing is changed there."""
 
     def reach(self, address: str, probe: Probe) -> str | None:
-        """Ask the application at an address whether it answers: None if it does, else what came instead."""
+        """Ask the application at an address whether it answers: None if it does, else what came instead.
+
+        Raises Transient where that cannot be found out now.
+        """
         ...
 
     def contents(self, link: str) -> str | None:
-        """A digest of what a disk or a snapshot holds, where that can be known: on a local cloud. None elsewhere."""
+        """A digest of what a disk or a snapshot holds, where that can be known: on a local cloud. None elsewhere.
+
+        Raises Transient.
+        """
         ...
 
 

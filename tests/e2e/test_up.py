@@ -26,6 +26,12 @@ from tests.e2e.conftest import (
     up,
 )
 
+from snapkeep.cloud import Instance, Zone
+from snapkeep.documents import Probe
+from snapkeep.gcp.compute import GoogleCompute
+from snapkeep.guests import LocalGuests
+from snapkeep.ports import Transient
+
 pytestmark = pytest.mark.e2e
 
 
@@ -70,6 +76,37 @@ def test_the_fleet_is_listed_and_changed(cloud: Up) -> None:
     assert cloud.json("sim", "fleet", "list", "--project", "brightwater-prod")[0]["size_gb"] == 900
     wrong = cloud.snapkeep("sim", "fleet", "change", "resize_disk", "disk=projects/p/zones/z/disks/none", "size_gb=9")
     assert (wrong.returncode, wrong.stdout, len(wrong.stderr.splitlines())) == (1, "", 1)
+
+
+def test_one_line_takes_a_whole_zone_away_and_one_lets_it_say_so(cloud: Up) -> None:
+    zone, project = "southamerica-east1-c", "brightwater-prod"
+    compute = GoogleCompute(cloud.addresses["compute"])
+    added = cloud.json("sim", "fault", "add", "error_before", "--resource", f"zones/{zone}")
+    with pytest.raises(Transient, match=f"no answer from zones/{zone}"):
+        list(compute.find(Instance, project))
+    cloud.json("sim", "fault", "clear", str(added["id"]))
+    assert [one.zone for one in compute.find(Instance, project)] == [zone]
+    link = f"projects/{project}/zones/{zone}"
+    for up_or_down, says in (("false", False), ("true", True)):
+        assert cloud.snapkeep("sim", "fleet", "change", "set_zone", f"zone={zone}", f"up={up_or_down}").returncode == 0
+        found = compute.get(Zone, link)
+        assert found is not None
+        assert found.up is says
+
+
+def test_functions_ask_the_local_cloud_whether_an_application_answers(cloud: Up) -> None:
+    status = cloud.json("sim", "status")
+    given = Path(f"/proc/{status['functions']['create']['pid']}/environ").read_text().split("\0")
+    (url,) = [line.partition("=")[2] for line in given if line.startswith("SNAPKEEP_GUESTS=")]
+    (one,) = GoogleCompute(cloud.addresses["compute"]).find(Instance, "brightwater-prod")
+    address = one.definition["networkInterfaces"][0]["networkIP"]
+    guests, probe = LocalGuests(url), Probe(kind="tcp", port=443)
+    assert guests.reach(address, probe) is None
+    cloud.snapkeep("sim", "fleet", "change", "set_guest_answers", f"instance={one.link}", "answers=false")
+    assert "does not answer" in str(guests.reach(address, probe))
+    cloud.snapkeep("sim", "fleet", "change", "set_guest_answers", f"instance={one.link}", "answers=true")
+    disk = cloud.json("sim", "fleet", "list", "--project", "brightwater-prod")[0]
+    assert guests.contents(disk["disk"]) == disk["content"]
 
 
 def fetched(url: str) -> str:

@@ -18,6 +18,7 @@ from snapkeep import config, documents, fleet, messages, store
 from snapkeep.cli import root
 from snapkeep.cli import target as cli_target
 from snapkeep.web import openapi, routes
+from snapkeep_local import cli as local_cli
 from snapkeep_local import faults, rest
 
 ROOT: Final = Path(__file__).parents[2]
@@ -386,6 +387,7 @@ def test_the_faults_and_changes_of_the_local_cloud_are_those_of_the_code() -> No
     effects, changes = re.sub(r"\([^)]*\)", "", told).split("Kinds of a change:")
     assert set(re.findall(r"`(\w+)`", effects)) == tags(faults.Effect)
     assert set(re.findall(r"`(\w+)`", changes)) == tags(rest.FleetChange)
+    assert (set(local_cli.EFFECTS), set(local_cli.CHANGES)) == (tags(faults.Effect), tags(rest.FleetChange))
 
 
 def test_the_line_that_up_prints_has_the_keys_of_the_contract() -> None:

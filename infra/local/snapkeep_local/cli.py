@@ -61,6 +61,7 @@ WRONG_SHOWN: Final = 20
 
 CHANGES: Final = (
     "add_disk",
+    "add_firewall",
     "add_instance",
     "add_policy",
     "attach_disk",
@@ -68,14 +69,18 @@ CHANGES: Final = (
     "detach_disk",
     "detach_policy",
     "remove_disk",
+    "remove_firewall",
     "remove_instance",
     "replace_disk",
     "replace_instance",
     "resize_disk",
     "set_guest_agent",
+    "set_guest_answers",
+    "set_zone",
     "start_instance",
     "stop_instance",
     "write_disk",
+    "write_local_ssd",
 )
 
 EFFECTS: Final = (
