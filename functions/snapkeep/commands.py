@@ -315,7 +315,7 @@ class Act:
     writes: Sequence[Write] = ()
 
 
-def _once(
+def once(
     ports: Ports,
     chain: str,
     asked: Asked,
@@ -379,14 +379,14 @@ def _again(before: d.Request, asked: Asked, kind: type[A]) -> A:
     return msgspec.json.decode(before.answer, type=kind)
 
 
-def _tenant(store: TenantStore) -> Held[d.Tenant]:
+def owner_of(store: TenantStore) -> Held[d.Tenant]:
     tenant = store.get(d.Tenant)
     if tenant is None:
         raise NoTenant(store.tenant)
     return tenant
 
 
-def _record(
+def record_of(
     now: datetime, asked: Asked, action: str, subject: str, detail: Mapping[str, Any], outcome: Any = "succeeded"
 ) -> Record:
     # The key makes two acts that say the same at one instant two records.
@@ -469,10 +469,10 @@ def request_point(ports: Ports, asked: Asked, tenant: str, ask: PointAsk) -> Poi
 
     def decide() -> tuple[PointAnswer, Act]:
         wanted = PointRequest(asked.id, asked.act, asked.by, ask.instance, ask.zone, ask.reason)
-        point, record, writes = point_on_demand(store, _tenant(store).value, wanted, now)
+        point, record, writes = point_on_demand(store, owner_of(store).value, wanted, now)
         return PointAnswer(tenant=tenant, point=point.id), Act(record, writes)
 
-    answer = _once(ports, tenant, asked, PointAnswer, decide)
+    answer = once(ports, tenant, asked, PointAnswer, decide)
     hints.start_points(ports.bus, [[PointRef(tenant, answer.point)]])
     hints.nudge(ports.bus, [tenant], "audit", "health")
     return answer
@@ -490,7 +490,7 @@ def request_copy(ports: Ports, asked: Asked, tenant: str, point: str, ask: CopyA
     store = Fleet(ports.documents).tenant(tenant)
 
     def decide() -> tuple[CopyAnswer, Act | None]:
-        owner = _tenant(store).value
+        owner = owner_of(store).value
         stored = store.get(d.Point, "points", point)
         if stored is None:
             raise Wrong(f"point: {tenant!r} has no point {point!r}")
@@ -526,9 +526,9 @@ def request_copy(ports: Ports, asked: Asked, tenant: str, point: str, ask: CopyA
             writes.append(instance.replaced(replace(instance.value, copies=work, updated_at=now)))
         detail: dict[str, Any] = {"instance": after.instance.name, "region": bought.region, "reason": ask.reason}
         detail |= {"way": copy.way, "disks": answer.disks, "size_gb": answer.size_gb}
-        return answer, Act(_record(now, asked, "copy.requested", f"points/{point}", detail, "requested"), writes)
+        return answer, Act(record_of(now, asked, "copy.requested", f"points/{point}", detail, "requested"), writes)
 
-    answer = _once(ports, tenant, asked, CopyAnswer, decide)
+    answer = once(ports, tenant, asked, CopyAnswer, decide)
     if not ask.dry_run:
         hints.start_copies(ports.bus, [PointRef(tenant, point)])
         hints.nudge(ports.bus, [tenant], "audit", "health")
@@ -601,9 +601,9 @@ def add_hold(ports: Ports, asked: Asked, tenant: str, ask: HoldAsk) -> HoldAnswe
         hold = d.Hold(
             id=f"h-{digest(f'{tenant}|{asked.id}')[:12]}", reason=ask.reason, by=asked.by, at=now, until=until
         )
-        owner = _tenant(store)
+        owner = owner_of(store)
         if ask.point is not None:
-            write, called_back = _hold_point(store, ask.point, ask.copy, hold, now)
+            write, called_back = hold_point(store, ask.point, ask.copy, hold, now)
             subject = f"points/{ask.point}"
             held = HoldAnswer(
                 tenant=tenant, subject=subject, name=ask.point, copy=ask.copy, hold=hold, called_back=called_back
@@ -623,9 +623,9 @@ def add_hold(ports: Ports, asked: Asked, tenant: str, ask: HoldAsk) -> HoldAnswe
         detail |= {"going": held.going} if held.going else {}
         if ask.dry_run:
             return replace(held, dry_run=True), None
-        return held, Act(_record(now, asked, "hold.added", held.subject, detail), [write])
+        return held, Act(record_of(now, asked, "hold.added", held.subject, detail), [write])
 
-    answer = _once(ports, tenant, asked, HoldAnswer, decide)
+    answer = once(ports, tenant, asked, HoldAnswer, decide)
     if ask.dry_run:
         return answer
     if answer.subject == ".":
@@ -663,7 +663,7 @@ def _holding(holder: T, holds: list[d.Hold], now: datetime) -> T:
     return replace(holder, holds=standing, held=bool(standing), updated_at=now)
 
 
-def _hold_point(store: TenantStore, id: str, region: str | None, hold: d.Hold, now: datetime) -> tuple[Write, bool]:
+def hold_point(store: TenantStore, id: str, region: str | None, hold: d.Hold, now: datetime) -> tuple[Write, bool]:
     """What is written of the point to hold it at home, or its copy; and whether that was in its grace and is called
     back with it."""
     point = store.get(d.Point, "points", id)
@@ -702,7 +702,7 @@ def release_hold(ports: Ports, asked: Asked, tenant: str, hold: str, ask: Releas
     store = Fleet(ports.documents).tenant(tenant)
 
     def decide() -> tuple[HoldAnswer, Act | None]:
-        owner = _tenant(store)
+        owner = owner_of(store)
         lets_go: list[str] | None = None
         if found := _find(owner.value.holds, hold):
             held = HoldAnswer(tenant=tenant, subject=".", name=tenant, hold=found)
@@ -731,9 +731,9 @@ def release_hold(ports: Ports, asked: Asked, tenant: str, hold: str, ask: Releas
             return replace(held, lets_go=lets_go, dry_run=True), None
         detail = {"hold": hold, "held_for": found.reason, "reason": ask.reason, "name": held.name}
         detail |= {"copy": held.copy} if held.copy else {}
-        return held, Act(_record(now, asked, "hold.released", held.subject, detail), [write])
+        return held, Act(record_of(now, asked, "hold.released", held.subject, detail), [write])
 
-    answer = _once(ports, tenant, asked, HoldAnswer, decide)
+    answer = once(ports, tenant, asked, HoldAnswer, decide)
     return answer if ask.dry_run else _held(ports, answer)
 
 
@@ -835,7 +835,7 @@ def _set_paused(
     stop = done == "paused"
 
     def decide() -> tuple[PauseAnswer, Act | None]:
-        owner = _tenant(fleet.tenant(tenant)).value if tenant is not None else None
+        owner = owner_of(fleet.tenant(tenant)).value if tenant is not None else None
         seen = fleet.held_controls()
         paused = seen.value.paused if seen else d.PausedKinds()
         kind: d.Paused = getattr(paused, what)
@@ -857,9 +857,9 @@ def _set_paused(
             return answer, None
         if before == stop:
             return answer, Act(None)  # so that many who stop the same do not stand in each other's way
-        return answer, Act(_record(now, asked, f"{what}.{done}", "system/controls", detail), [write])
+        return answer, Act(record_of(now, asked, f"{what}.{done}", "system/controls", detail), [write])
 
-    answer = _once(ports, tenant or SYSTEM, asked, PauseAnswer, decide, CONTROLS_CONFLICTS_MAX)
+    answer = once(ports, tenant or SYSTEM, asked, PauseAnswer, decide, CONTROLS_CONFLICTS_MAX)
     if dry_run:
         return answer
     hints.nudge(ports.bus, [tenant or SYSTEM], "audit")
@@ -884,7 +884,7 @@ def override(ports: Ports, asked: Asked, tenant: str, ask: OverrideAsk) -> Overr
     store = Fleet(ports.documents).tenant(tenant)
 
     def decide() -> tuple[OverrideAnswer, Act | None]:
-        owner = _tenant(store).value
+        owner = owner_of(store).value
         instance = find_instance(store, ask.instance, ask.zone)
         one = instance.value
         if not retention.situation(owner, one, now).in_breach:
@@ -904,10 +904,10 @@ def override(ports: Ports, asked: Asked, tenant: str, ask: OverrideAsk) -> Overr
             dry_run=ask.dry_run,
         )
         detail = {"override": given.id, "reason": ask.reason, "name": one.name, "lets_go": len(going)}
-        record = _record(now, asked, "retention.overridden", f"instances/{one.id}", detail, "requested")
+        record = record_of(now, asked, "retention.overridden", f"instances/{one.id}", detail, "requested")
         return answer, None if ask.dry_run else Act(record, [instance.replaced(after)])
 
-    answer = _once(ports, tenant, asked, OverrideAnswer, decide)
+    answer = once(ports, tenant, asked, OverrideAnswer, decide)
     if not ask.dry_run:
         hints.nudge(ports.bus, [tenant], "audit", "retention")
     return answer
@@ -919,7 +919,7 @@ def offboard(ports: Ports, asked: Asked, tenant: str, ask: OffboardAsk) -> Offbo
     store = Fleet(ports.documents).tenant(tenant)
 
     def decide() -> tuple[OffboardAnswer, Act | None]:
-        owner = _tenant(store)
+        owner = owner_of(store)
         leaving = None
         if ask.day is not None:
             leaving = d.Offboarding(at=_beginning(ask.day, owner.value.timezone), by=asked.by, reason=ask.reason)
@@ -943,10 +943,10 @@ def offboard(ports: Ports, asked: Asked, tenant: str, ask: OffboardAsk) -> Offbo
             **({} if points is None else {"points": points}),
         }
         action = "tenant.offboarded" if leaving else "tenant.kept"
-        record = _record(now, asked, action, ".", detail)
+        record = record_of(now, asked, action, ".", detail)
         return answer, None if ask.dry_run else Act(record, [owner.replaced(after)])
 
-    answer = _once(ports, tenant, asked, OffboardAnswer, decide)
+    answer = once(ports, tenant, asked, OffboardAnswer, decide)
     if not ask.dry_run:
         hints.send(ports.bus, "discover", Tick())
         hints.nudge(ports.bus, [tenant], "audit", "entitlements", "health")
@@ -971,7 +971,7 @@ def switch_schedule(ports: Ports, asked: Asked, tenant: str, ask: SwitchAsk) -> 
     store = Fleet(ports.documents).tenant(tenant)
 
     def decide() -> tuple[SwitchAnswer, Act | None]:
-        owner = _tenant(store)
+        owner = owner_of(store)
         if owner.value.deployment != "private_saas":
             raise Clash(f"{tenant} is {owner.value.deployment}: its schedule is the vendor's")
         switch = d.ScheduleSwitch(on=ask.on, by=asked.by, at=now)
@@ -979,11 +979,11 @@ def switch_schedule(ports: Ports, asked: Asked, tenant: str, ask: SwitchAsk) -> 
         after = replace(owner.value, schedule_switch=switch, discover_at=now, updated_at=now)
         before = owner.value.schedule_switch
         detail = {"on": ask.on, "reason": ask.reason, "before": before is not None and before.on}
-        record = _record(now, asked, "schedule.switched", ".", detail)
+        record = record_of(now, asked, "schedule.switched", ".", detail)
         answer = SwitchAnswer(tenant=tenant, schedule_switch=switch, dry_run=ask.dry_run)
         return answer, None if ask.dry_run else Act(record, [owner.replaced(after)])
 
-    answer = _once(ports, tenant, asked, SwitchAnswer, decide)
+    answer = once(ports, tenant, asked, SwitchAnswer, decide)
     if ask.dry_run:
         return answer
     hints.send(ports.bus, "discover", Tick())
@@ -997,10 +997,10 @@ def tick(ports: Ports, asked: Asked, function: str) -> TickAnswer:
     topic = f"snapkeep-{function.replace('_', '-')}"
 
     def decide() -> tuple[TickAnswer, Act]:
-        record = _record(now, asked, "function.woken", f"functions/{function}", {"topic": topic}, "requested")
+        record = record_of(now, asked, "function.woken", f"functions/{function}", {"topic": topic}, "requested")
         return TickAnswer(function=function, topic=topic), Act(record)
 
-    answer = _once(ports, SYSTEM, asked, TickAnswer, decide)
+    answer = once(ports, SYSTEM, asked, TickAnswer, decide)
     ports.bus.publish(answer.topic, messages.encode(Tick()))
     hints.nudge(ports.bus, [SYSTEM], "audit")
     return answer
@@ -1127,10 +1127,10 @@ def _apply(ports: Ports, asked: Asked, entry: Entry, ask: ApplyAsk, warnings: li
             raise Clash(_not_accepted(f"{entry.id}: this entry", given.sets, given.copies, ask.accept_deletions))
         detail: dict[str, Any] = {"file": ask.file, "changes": [str(one) for one in differences]}
         detail |= {"deletions": given.sets, "copies": given.copies, "deselected": given.deselected}
-        record = _record(now, asked, "tenant.applied", ".", detail)
+        record = record_of(now, asked, "tenant.applied", ".", detail)
         return answer, Act(record, [before.replaced(after) if before else created(store.path(), after)])
 
-    return _once(ports, entry.id, asked, ApplyAnswer, decide)
+    return once(ports, entry.id, asked, ApplyAnswer, decide)
 
 
 def _over(tenant: d.Tenant, now: datetime) -> list[str]:

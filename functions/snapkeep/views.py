@@ -25,6 +25,8 @@ from snapkeep.creation.slots import slot_of
 from snapkeep.documents import TENANT_ID_WORD
 from snapkeep.health import State, state
 from snapkeep.ports import Doc, Ports
+from snapkeep.restore import planning, words
+from snapkeep.restore import rules as restore_rules
 from snapkeep.retention import deletion, rules
 from snapkeep.store import QUERIES, SYSTEM, Fleet, Held, TenantStore, canonical, digest, readable, timestamp
 
@@ -437,6 +439,157 @@ def _set(point: d.Point, region: str | None) -> SetLine:
         ready=sum(ref.status == "READY" and ref.name not in one.gone for ref in refs),
         bytes=sum(ref.bytes for ref in refs if ref.status != d.GONE),
     )
+
+
+# --- restores -----------------------------------------------------------------------------------------------------
+
+
+class RestoreLine(Shown, frozen=True, kw_only=True):
+    """A restore in a list."""
+
+    tenant: str
+    id: str
+    purpose: str
+    mode: str
+    state: str
+    recovery_point: str
+    undoes: str | None  # the restore whose former disks it puts back
+    instance: str  # the point's, by name
+    target: d.RestoreTarget
+    requested_at: datetime
+    requested_by: str
+    needs_approval: bool
+    approve_by: datetime | None
+    approved_by: str | None
+    request_sha256: str
+    started_at: datetime | None
+    finished_at: datetime | None
+    took_s: int | None  # of a completed one: from its start until everything was checked
+    step: str | None  # the one that it is at; null before its start and after its end
+    abandoned: bool  # what it did is being taken back, or was
+    failure: d.Failure | None
+    left: int  # how many things could not be taken back
+    keep_until: datetime | None
+
+
+class RestoresView(Shown, frozen=True, kw_only=True):
+    """A page of a tenant's restores, the most recently requested first."""
+
+    at: datetime
+    tenant: str
+    restores: list[RestoreLine]
+    next: str | None
+
+
+class RestoreView(d.Restore, frozen=True, kw_only=True):
+    """A restore as it is stored, and what is derived from it."""
+
+    tenant: str
+    at: datetime
+    took_s: int | None
+    running_s: int | None  # since it began, while it runs
+    stopped_s: int | None  # of a completed one in place: how long its instance was stopped
+    size_gb: int  # of the disks that it makes
+    step: str | None  # the one that it is at
+    step_took_s: list[int | None]  # of each of `steps`; of the one that it is at until now; null: it has not begun
+    stops: bool  # whether an instance is stopped for it
+    approvers: list[str]  # roles, while it waits for one: not whoever asked for it
+    cancellable: bool
+    undo_refused: str | None  # why it cannot be undone; null: it can
+
+
+def restores(ports: Ports, tenant: str, after: str | None = None) -> RestoresView | None:
+    """A page of 50 restores of a tenant; None where there is no such tenant. Raises BadCursor."""
+    fleet = Fleet(ports.documents)
+    last = _after_restore(tenant, after) if after else None
+    if not fleet.tenants_by_id([tenant]):
+        return None
+    docs = fleet.tenant(tenant).page_docs("tenant_restores", after=last)
+    return RestoresView(
+        at=ports.clock.now(),
+        tenant=tenant,
+        restores=[_restore_line(tenant, one) for one in _values(d.Restore, docs)],
+        next=_next(docs, "tenant_restores", _restore_cursor),
+    )
+
+
+def restore_of(ports: Ports, tenant: str, id: str) -> RestoreView | None:
+    """A tenant's restore of this id. Two reads."""
+    fleet = Fleet(ports.documents)
+    found = fleet.tenant(tenant).get_all(d.Restore, "restores", [id])
+    owner = fleet.tenants_by_id([tenant]).get(tenant)
+    return _restore(found[0].value, owner.value, ports.clock.now()) if found and owner else None
+
+
+def _restore(one: d.Restore, owner: d.Tenant, now: datetime) -> RestoreView:
+    fields = {name: getattr(one, name) for name in one.__struct_fields__}
+    waits = one.state == "requested" and one.approve_by is not None and now < one.approve_by
+    right = access.RIGHTS["restore.approve"]
+    return RestoreView(
+        tenant=owner.id,
+        at=now,
+        took_s=words.took_s(one),
+        running_s=int((now - one.started_at).total_seconds()) if one.started_at and not one.finished_at else None,
+        stopped_s=words.stopped_s(one),
+        size_gb=sum(disk.size_gb for disk in one.disks),
+        step=_step(one),
+        step_took_s=_step_times(one, now),
+        stops=one.mode == "in_place",
+        approvers=list(right.roles(owner.deployment)) if waits else [],
+        cancellable=one.state in restore_rules.LIVING and one.abandoned is None,
+        undo_refused=planning.not_undoable(one, now),
+        **fields,
+    )
+
+
+def _restore_line(tenant: str, one: d.Restore) -> RestoreLine:
+    return RestoreLine(
+        tenant=tenant,
+        id=one.id,
+        purpose=one.purpose,
+        mode=one.mode,
+        state=one.state,
+        recovery_point=one.recovery_point,
+        undoes=one.source.undoes,
+        instance=one.instance.name,
+        target=one.target,
+        requested_at=one.requested_at,
+        requested_by=one.requested_by,
+        needs_approval=one.needs_approval,
+        approve_by=one.approve_by,
+        approved_by=one.approved_by,
+        request_sha256=one.request_sha256,
+        started_at=one.started_at,
+        finished_at=one.finished_at,
+        took_s=words.took_s(one),
+        step=_step(one),
+        abandoned=one.abandoned is not None,
+        failure=one.failure,
+        left=len(one.left),
+        keep_until=one.keep_until,
+    )
+
+
+def _step(one: d.Restore) -> str | None:
+    """The name of the step that a running restore is at."""
+    if one.state != "running":
+        return None
+    return next((step.name for step in one.steps if step.state in ("pending", "running")), None)
+
+
+def _step_times(one: d.Restore, now: datetime) -> list[int | None]:
+    """Seconds that each step took, or has taken until now: from the end of the one before it."""
+    times: list[int | None] = []
+    since = one.started_at
+    for step in one.steps:
+        ended = step.state in ("done", "failed") and step.at is not None
+        if since is None or step.state == "skipped" or not (ended or step.state == "running"):
+            times.append(None)
+            continue
+        until = step.at if ended and step.at else now
+        times.append(max(int((until - since).total_seconds()), 0))
+        since = until
+    return times
 
 
 # --- retention ----------------------------------------------------------------------------------------------------
@@ -889,6 +1042,8 @@ _TENANT: Final = re.compile(rf"[0-9]\|({TENANT_ID_WORD})")
 _PROJECT: Final = re.compile(r"[a-z0-9:.-]{1,100}")
 _POINT: Final = re.compile(rf"([0-9T:.-]{{26}}Z)\|({TENANT_ID_WORD})\|([0-9a-z-]{{1,63}})")
 
+_RESTORE: Final = re.compile(r"([0-9T:.-]{26}Z)\|([0-9a-z-]{1,63})")
+
 
 def _after_tenant(cursor: str) -> Doc:
     match = _TENANT.fullmatch(cursor)
@@ -911,6 +1066,21 @@ def _after_point(cursor: str) -> Doc:
     if not match or at is None:
         raise BadCursor(f"after: {cursor!r} is not what a page of points ends with (its `next`)")
     return Doc(f"tenants/{match[2]}/points/{match[3]}", {"requested_at": at}, None)
+
+
+def _restore_cursor(doc: Doc) -> str:
+    return f"{timestamp(doc.data['requested_at'])}|{doc.path.rsplit('/', 1)[1]}"
+
+
+def _after_restore(tenant: str, cursor: str) -> Doc:
+    match = _RESTORE.fullmatch(cursor)
+    try:
+        at = datetime.fromisoformat(match[1]) if match else None
+    except ValueError:
+        at = None
+    if not match or at is None:
+        raise BadCursor(f"after: {cursor!r} is not what a page of restores ends with (its `next`)")
+    return Doc(f"tenants/{tenant}/restores/{match[2]}", {"requested_at": at}, None)
 
 
 def _next(docs: list[Doc], name: str, cursor: Callable[[Doc], str]) -> str | None:

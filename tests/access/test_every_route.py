@@ -14,7 +14,8 @@ from flask.testing import FlaskClient
 from msgspec.structs import replace
 from tests.access.iap import AUDIENCE, KEYS, bad, claims, token
 from tests.makers import THEN, HandClock, World, point_disk
-from tests.web.fleets import put_points, put_stored, put_tenant
+from tests.restore.restores import undoable, waiting
+from tests.web.fleets import put_points, put_stored, put_tenant, snapshot_ref
 from tests.web.people import client_of, put_people
 from werkzeug.test import TestResponse
 
@@ -29,10 +30,18 @@ from snapkeep.web.routes import ROUTES, Route
 BOUGHT: Final = d.Entitlements(inter_region_backup=d.InterRegionBackup(region="us-east1", valid_until="2027-12-31"))
 HOLD: Final = d.Hold(id="h-0123456789ab", reason="case 4711", by="somebody", at=THEN)
 
+ID: Final = "20261101-p-alpha-app-0000000"
+RESTORES: Final = {"restore_approve": f"{ID}1", "restore_cancel": f"{ID}1", "restore_undo": f"{ID}2"}
+"""Of each route on a restore: the one that may be acted on so."""
+
 BODIES: Final[dict[str, Any]] = {
     "policy_try": {"retention": {"keep_daily": 3}},
     "point_request": {"instance": "alpha-app", "reason": "r"},
     "copy_request": {"reason": "r"},
+    "restore_request": {"point": "20261101-o-alpha-app-00000001", "mode": "disks", "reason": "r"},
+    "restore_approve": {"request_sha256": "0" * 64},
+    "restore_cancel": {"reason": "r"},
+    "restore_undo": {"reason": "r"},
     "hold_add": {"reason": "r"},
     "hold_release": {"reason": "r"},
     "tenant_pause": {"what": "deletion", "reason": "r"},
@@ -61,7 +70,10 @@ def world_of(deployment: Deployment) -> World:
     put_people(world, anna="alpha", bob="beta")
     for id in ("alpha", "beta"):
         put_tenant(world, id, deployment=deployment, entitlements=BOUGHT)
-        put_points(world, id, 2, state="verified", disks=[point_disk()])
+        kept = point_disk(snapshot=snapshot_ref(name="sk-1", id="9001", status="READY"))
+        put_points(world, id, 2, state="verified", disks=[kept])
+        for restore in (waiting(f"20261101-p-{id}-app-00000001"), undoable(f"20261101-p-{id}-app-00000002")):
+            world.put((f"tenants/{id}/restores/{restore.id}", restore))
     put_stored(world, "alpha", 5)
     alpha = world.read(d.Tenant, "tenants/alpha")
     (machine,) = world.instances("alpha")
@@ -74,7 +86,9 @@ def world_of(deployment: Deployment) -> World:
 
 def path_of(route: Route, *, tenant: str = "alpha") -> str:
     point = f"20261101-o-{tenant}-app-00000001"
+    restore = RESTORES.get(route.name, f"{ID}1").replace("alpha", tenant)
     parts = {"tenant": tenant, "chain": tenant, "point": point, "hold": HOLD.id, "function": "plan"}
+    parts["restore"] = restore
     return "/api/v1" + route.path.format(**parts)
 
 
@@ -224,6 +238,7 @@ def marked(deployment: Deployment) -> World:
     # A point that both have: an instance that went from one to the other.
     shared = world.points("alpha")[0]
     world.put((f"tenants/zebra/points/{shared.id}", replace(shared, reason="zebra", vault_project="zebra-vault")))
+    theirs = replace(undoable("20261101-p-zebra-app-00000002"), reason="zebra", requested_by="zoe@zebra.example")
     hold = replace(HOLD, id="h-00000000beef", reason="zebra case", by="zoe@zebra.example")
     owner = world.read(d.Tenant, "tenants/zebra")
     (machine,) = world.instances("zebra")
@@ -239,6 +254,8 @@ def marked(deployment: Deployment) -> World:
     world.put(
         ("tenants/zebra", replace(owner, holds=[hold], held=True, unmatched=["zebra-gone in z"], name="Zebra Bank")),
         (f"tenants/zebra/instances/{machine.id}", replace(machine, holds=[hold], held=True)),
+        (f"tenants/zebra/restores/{theirs.id}", theirs),
+        (f"tenants/zebra/restores/{ID}1", replace(theirs, id=f"{ID}1")),
         (
             "vaults/zebra-vault",
             d.Vault(updated_at=at, project="zebra-vault", tenants=["zebra"], next_at=at, orphans=[orphan]),

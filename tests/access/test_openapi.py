@@ -36,10 +36,14 @@ THERE: Final = {
     "chain": "alpha",
     "point": "20261101-o-alpha-app-00000001",
     "hold": HOLD.id,
+    "restore": "20261101-p-alpha-app-00000001",
     "function": "plan",
 }
 
-NAMES_SOMETHING: Final = ("policy_try", "point_request", "override", "apply", "offboard")
+NAMES_SOMETHING: Final = (
+    "policy_try", "point_request", "override", "apply", "offboard", "restore_request", "restore_approve",
+    "restore_undo",
+)  # fmt: skip
 """Routes whose body names an instance, a day, a policy or a tenant: one that is made up is as a rule not there."""
 
 CHECKS: Final = [

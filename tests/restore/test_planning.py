@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 from msgspec.structs import replace
 from tests.makers import REGION, THEN, ZONE, copy_of, instance, point, point_disk, tenant
+from tests.restore.restores import former
 
 from snapkeep import documents as d
 from snapkeep.asking import Clash, Wrong
@@ -458,14 +459,6 @@ def test_how_long_an_instance_stops_is_measured_from_before_its_stop_to_after_it
         "acme-pam-1 in southamerica-east1-a stops, for about 40 s"
         in planned({"mode": "in_place", "waive_all": True}, past=[before]).lines
     )
-
-
-def former(**changes: Any) -> d.FormerDisk:
-    fields: dict[str, Any] = {
-        "project": "acme-prod", "scope": f"zones/{ZONE}", "name": "acme-pam-1-boot", "id": "1", "device_name": "boot",
-        "boot": True, "mode": "READ_WRITE", "interface": "SCSI", "auto_delete": True, "status": "kept",
-    }  # fmt: skip
-    return d.FormerDisk(**fields | changes)
 
 
 def test_a_completed_restore_in_place_is_undone_by_one_that_needs_approval_too() -> None:

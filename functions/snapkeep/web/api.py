@@ -44,6 +44,8 @@ def _answering(route: Route, ports: Ports, door: Door) -> Any:
             doors.as_json()
         tenant = path[route.of] if route.of else None
         deployment = door.enter(route.action, tenant)
+        if route.approves is not None:
+            door.enter(route.action, tenant, route.approves(ports, path))
         query = checked(flask.request.args.to_dict(flat=False), route.query)
         if query.get("tenant"):
             door.enter(route.action, query["tenant"])  # another's: 404, and written down

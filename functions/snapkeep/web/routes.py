@@ -18,12 +18,16 @@ from snapkeep.commands import Asked
 from snapkeep.documents import TENANT_ID_WORD, PointState, Retention, learn
 from snapkeep.fleet import policy_of
 from snapkeep.ports import Ports
+from snapkeep.restore import commands as restoring
+from snapkeep.restore.planning import RestoreAsk
 from snapkeep.store import SYSTEM, Fleet
 from snapkeep.web.mistakes import given, mistake
 
 HOLD_WORD: Final = r"h-[0-9a-f]{12}"
 POINT_WORD: Final = r"[0-9]{8}-[smor]-[a-z0-9-]{1,24}-[0-9a-f]{8}"
 """A point's id, before it is asked for: Firestore compares at most 1,500 bytes."""
+
+RESTORE_WORD: Final = r"[0-9]{8}-[dnpt]-[a-z0-9-]{1,24}-[0-9a-f]{8}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ PATH: Final[Mapping[str, Parameter]] = {
     "tenant": _word("a tenant's id", TENANT_ID_WORD, "no tenant's id"),
     "point": _word("a point's id", POINT_WORD, "no point's id"),
     "hold": _word("a hold's id", HOLD_WORD, "no hold's id"),
+    "restore": _word("a restore's id", RESTORE_WORD, "no restore's id"),
     "chain": _word("a tenant's id, or `_system`", f"(_system|{TENANT_ID_WORD})", "no chain"),
     "function": _choice("a function that has ticks", *sorted(views.PERIODS)),
 }
@@ -133,6 +138,7 @@ class Route:
     handle: Callable[[Call], Any]
     body: type[commands.Ask] | None = None
     query: Mapping[str, Parameter] = field(default_factory=dict)
+    approves: Callable[[Ports, Mapping[str, str]], str | None] | None = None  # whose request it would approve
 
     @property
     def parts(self) -> list[str]:
@@ -214,6 +220,20 @@ def holds(call: Call) -> views.HoldsView:
     return views.holds(call.ports, of)
 
 
+def restores(call: Call) -> views.RestoresView:
+    found = views.restores(call.ports, call.tenant, call.query["after"])
+    if found is None:
+        raise NotFound
+    return found
+
+
+def restore(call: Call) -> views.RestoreView:
+    found = views.restore_of(call.ports, call.tenant, call.path["restore"])
+    if found is None:
+        raise NotFound
+    return found
+
+
 def orphans(call: Call) -> views.OrphansView:
     return views.orphans(call.ports, call.query["after"])
 
@@ -272,6 +292,18 @@ def request_copy(call: Call) -> commands.CopyAnswer:
     return commands.request_copy(call.ports, call.ask, call.tenant, call.path["point"], call.body)
 
 
+OnRestore = Callable[[Ports, Asked, str, str, Any], commands.Answer]
+"""A command on one restore of a tenant, with the body that it takes."""
+
+
+def on_restore(command: OnRestore) -> Callable[[Call], commands.Answer]:
+    return lambda call: command(call.ports, call.ask, call.tenant, call.path["restore"], call.body)
+
+
+def whose_restore(ports: Ports, path: Mapping[str, str]) -> str | None:
+    return restoring.requested_by(ports, path["tenant"], path["restore"])
+
+
 def in_tenant(switch: Switch) -> Callable[[Call], commands.PauseAnswer]:
     def handle(call: Call) -> commands.PauseAnswer:
         ask: commands.PauseAsk = call.body
@@ -306,6 +338,11 @@ ROUTES: Final[tuple[Route, ...]] = (
           query={"instance": INSTANCE, "at": AT}),
     Route("policy_try", "POST", "/tenants/{tenant}/retention", "retention.read", "the same by another policy",
           views.RetentionView, try_policy, commands.PolicyAsk),
+    Route("restores", "GET", "/tenants/{tenant}/restores", "restore.read",
+          "a page of a tenant's restores, the most recently requested first",
+          views.RestoresView, restores, query={"after": AFTER}),
+    Route("restore", "GET", "/tenants/{tenant}/restores/{restore}", "restore.read", "one restore, step by step",
+          views.RestoreView, restore),
     Route("holds", "GET", "/holds", "hold.read", "holds of tenants, instances and points",
           views.HoldsView, holds, query={"tenant": TENANT}),
     Route("orphans", "GET", "/orphans", "orphan.read", "a page of vault projects, and the orphans found in each",
@@ -327,6 +364,18 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("copy_request", "POST", "/tenants/{tenant}/points/{point}/copies", "copy.request",
           "ask for a copy of a point in the region that is bought",
           commands.CopyAnswer, request_copy, commands.CopyAsk),
+    Route("restore_request", "POST", "/tenants/{tenant}/restores", "restore.request",
+          "ask for a restore; with `dry_run` for a plan of one",
+          restoring.RestoreAnswer, act(restoring.request), RestoreAsk),
+    Route("restore_approve", "POST", "/tenants/{tenant}/restores/{restore}/approval", "restore.approve",
+          "approve what somebody else asked for",
+          restoring.RestoreState, on_restore(restoring.approve), restoring.ApprovalAsk, approves=whose_restore),
+    Route("restore_cancel", "POST", "/tenants/{tenant}/restores/{restore}/cancellation", "restore.cancel",
+          "end a restore, and have taken back what it did",
+          restoring.RestoreState, on_restore(restoring.cancel), restoring.CancelAsk),
+    Route("restore_undo", "POST", "/tenants/{tenant}/restores/{restore}/undo", "restore.request",
+          "ask for the disks back that a restore in place has replaced",
+          restoring.RestoreAnswer, on_restore(restoring.undo), restoring.UndoAsk),
     Route("hold_add", "POST", "/tenants/{tenant}/holds", "hold.add", "hold a point, a copy, an instance or the tenant",
           commands.HoldAnswer, act(commands.add_hold), commands.HoldAsk),
     Route("hold_release", "POST", "/tenants/{tenant}/holds/{hold}/release", "hold.release", "end a hold",
