@@ -50,12 +50,17 @@ def read(environment: Mapping[str, str]) -> Config:
     return Config(
         project=project,
         database=environment.get("SNAPKEEP_DATABASE") or "(default)",
-        compute_endpoint=_url("SNAPKEEP_COMPUTE_ENDPOINT", environment.get("SNAPKEEP_COMPUTE_ENDPOINT")),
+        compute_endpoint=compute_endpoint(environment),
         clock="system" if clock == "system" else _url("SNAPKEEP_CLOCK", clock) or "system",
         guests="network" if guests == "network" else _url("SNAPKEEP_GUESTS", guests) or "network",
         sign_in=sign_in,
         iap_audience=environment.get("SNAPKEEP_IAP_AUDIENCE") or None,
     )
+
+
+def compute_endpoint(environment: Mapping[str, str]) -> str | None:
+    """Where Compute Engine is; None: Google's. Raises ConfigError."""
+    return _url("SNAPKEEP_COMPUTE_ENDPOINT", environment.get("SNAPKEEP_COMPUTE_ENDPOINT"))
 
 
 def _url(name: str, value: str | None) -> str | None:

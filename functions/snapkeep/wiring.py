@@ -78,6 +78,15 @@ def google_compute(settings: config.Config) -> Compute:
     return GoogleCompute(settings.compute_endpoint)
 
 
+def compute_alone() -> Compute:
+    """Compute Engine with the operator's own credentials, for a command that asks nothing else. Raises
+    config.ConfigError.
+    """
+    from snapkeep.gcp.compute import GoogleCompute
+
+    return GoogleCompute(config.compute_endpoint(os.environ))
+
+
 class SystemClock:
     def now(self) -> datetime:
         return datetime.now(UTC)

@@ -330,10 +330,11 @@ def test_a_point_of_before_there_were_manifests_is_shown_by_what_its_snapshots_s
 def test_what_is_in_no_set_is_named_and_counted() -> None:
     labelled = snapshot(labels={"snapkeep-tenant": "acme"})
     spread = changed(snapshots(a_point(1))[0], locations=("us", "eu"))
-    listing = catalogue.read([snapshot(), labelled, spread])
+    stripped = changed(snapshots(a_point(1))[0], labels={})
+    listing = catalogue.read([snapshot(), stripped, labelled, spread])
     assert listing.sets == ()
     assert listing.strangers == (
-        "sk-boot-1: without label snapkeep-tenant",
+        "sk-home-0: without label snapkeep-tenant",
         "sk-boot-1: without label snapkeep-point",
         "sk-home-0: stored in us, eu, which no set of a point is",
     )

@@ -9,7 +9,7 @@ import importlib.util
 
 import click
 
-from snapkeep.cli import access, audit, controls, fleet, hold, points, retention, tick
+from snapkeep.cli import access, audit, controls, fleet, from_cloud, hold, points, retention, tick
 from snapkeep.cli.output import Output
 
 
@@ -26,6 +26,7 @@ root.add_command(fleet.fleet)
 root.add_command(points.points)
 root.add_command(retention.retention)
 root.add_command(hold.hold)
+root.add_command(from_cloud.restore)
 root.add_command(controls.pause)
 root.add_command(controls.resume)
 root.add_command(controls.schedule)

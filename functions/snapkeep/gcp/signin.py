@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import google.auth
@@ -45,6 +47,17 @@ def id_token_for(audience: str) -> str:
     if not token:
         raise CannotSignIn(f"Google gave no ID token: sign in with the scopes openid and email, as `{LOGIN}` does")
     return token
+
+
+@contextmanager
+def signed_in() -> Iterator[None]:
+    """For calls with the operator's own credentials. Raises CannotSignIn where they are missing, or refused."""
+    try:
+        yield
+    except DefaultCredentialsError as error:
+        raise CannotSignIn(f"no Google credentials here ({_line(error)}): `{LOGIN}` makes some") from None
+    except GoogleAuthError as error:
+        raise CannotSignIn(f"these credentials cannot be used ({_line(error)}): `{LOGIN}` renews them") from None
 
 
 def _found() -> Credentials:

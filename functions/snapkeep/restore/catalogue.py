@@ -19,7 +19,7 @@ from typing import Final
 
 from snapkeep.cloud import Snapshot
 from snapkeep.creation.rules import SPREAD_MAX
-from snapkeep.restore.manifest import Carried, Damaged, Manifest, ManifestDisk, carried, opened
+from snapkeep.restore.manifest import MARK, Carried, Damaged, Manifest, ManifestDisk, carried, opened
 
 TENANT_LABEL: Final = "snapkeep-tenant"
 POINT_LABEL: Final = "snapkeep-point"
@@ -103,6 +103,8 @@ def read(snapshots: Iterable[Snapshot]) -> Listing:
         if count == SNAPSHOTS_MAX:
             cut_off = True
             break
+        if not _claims(snapshot):
+            continue
         tenant, point = snapshot.labels.get(TENANT_LABEL, ""), snapshot.labels.get(POINT_LABEL, "")
         why = _strange(tenant, point, snapshot)
         if why:
@@ -114,6 +116,11 @@ def read(snapshots: Iterable[Snapshot]) -> Listing:
     found = [_found(*key, one) for key, one in sets.items()]
     found.sort(key=lambda one: (one.taken_at, one.tenant, one.point, one.role == "home", one.region), reverse=True)
     return Listing(tuple(found), tuple(strangers), total, cut_off)
+
+
+def _claims(snapshot: Snapshot) -> bool:
+    """Whether anything of it says that it is Snapkeep's. Others are nobody's business here."""
+    return not {TENANT_LABEL, POINT_LABEL}.isdisjoint(snapshot.labels) or MARK in snapshot.description
 
 
 def _strange(tenant: str, point: str, snapshot: Snapshot) -> str:

@@ -136,6 +136,7 @@ def _interfaces(restore: Restore, supplied: Mapping[str, str]) -> list[dict[str,
         mine = {where: supplied[item] for item, where in given.items() if item.startswith(f"address nic{nic} ")}
         body = {name: one[name] for name in _NIC_ASKED if name in one}
         if restore.target.network and nic == 0:
+            body.pop("subnetwork", None)  # of another network, or another region
             body |= _network(restore.target)
         elif restore.target.network:
             continue  # `recovery` names one network

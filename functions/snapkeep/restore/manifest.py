@@ -31,6 +31,7 @@ from msgspec.structs import replace
 from snapkeep.documents import TENANT_ID_WORD, CopyDisk, Point, PointDisk, Trigger
 
 VERSION: Final = 1
+MARK: Final = "snapkeep-manifest/"
 
 DESCRIPTION_CHARS_MAX: Final = 2048
 """Of a resource's description in Compute Engine."""

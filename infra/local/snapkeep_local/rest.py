@@ -505,11 +505,14 @@ def _add_api(app: flask.Flask, simulator: Simulator) -> None:
     def list_operations(project: str) -> Json:
         return simulator.use(lambda cloud: _list(cloud, "operations", project))
 
+    # `wait`, which gcloud asks for, may answer before the operation is done: here always at once.
     @app.get(f"{root}/global/operations/<name>")
+    @app.post(f"{root}/global/operations/<name>/wait")
     def global_operation(project: str, name: str) -> Json:
         return simulator.use(lambda cloud: cloud.get_operation(f"projects/{project}/global/operations/{name}"))
 
     @app.get(f"{root}/<any(zones, regions):scope>/<place>/operations/<name>")
+    @app.post(f"{root}/<any(zones, regions):scope>/<place>/operations/<name>/wait")
     def operation(project: str, scope: str, place: str, name: str) -> Json:
         link = f"projects/{project}/{scope}/{place}/operations/{name}"
         return simulator.use(lambda cloud: cloud.get_operation(link))
