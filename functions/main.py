@@ -66,6 +66,11 @@ def restore(event: CloudEvent) -> None:
 
 
 @functions_framework.cloud_event
+def restore_test(event: CloudEvent) -> None:
+    ENTRIES["restore_test"](event.data, wiring.ports(compute=False))
+
+
+@functions_framework.cloud_event
 def dead_letters(event: CloudEvent) -> None:
     ENTRIES["dead_letters"](event.data, wiring.ports(compute=False))
 

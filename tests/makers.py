@@ -53,6 +53,7 @@ FUNCTIONS = (
     "copy",
     "entitlements",
     "restore",
+    "restore_test",
     "dead_letters",
 )
 

@@ -17,6 +17,7 @@ from snapkeep.discovery import handler as discovery
 from snapkeep.messages import Message
 from snapkeep.ports import Ports
 from snapkeep.restore import handler as restore
+from snapkeep.restore import testing_handler
 from snapkeep.retention import handler as retention
 
 Entry = Callable[[Any, Ports], None]
@@ -33,6 +34,7 @@ HANDLERS: Final[Mapping[str, Callable[[Message, Ports], None]]] = {
     "copy": copies.copy,
     "entitlements": copies.entitlements,
     "restore": restore.restore,
+    "restore_test": testing_handler.restore_test,
 }
 """Who carries out a decoded message, by the name that infra/functions.yaml gives the function."""
 

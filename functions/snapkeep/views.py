@@ -40,6 +40,7 @@ PERIODS: Final[Mapping[str, timedelta]] = {
     "health": timedelta(minutes=5),
     "retention": timedelta(minutes=10),
     "entitlements": timedelta(hours=1),
+    "restore_test": timedelta(hours=1),
 }
 """Between two ticks of each function that has any: infra/functions.yaml, which is not deployed with the code."""
 

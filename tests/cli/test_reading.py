@@ -65,6 +65,7 @@ def test_the_fleets_health_tells_of_ticks_and_bad_messages(api: str) -> None:
         "reconcile": True,
         "retention": True,
         "entitlements": True,
+        "restore_test": True,
     }
     assert said["paused"]["deletion"]["fleet"] is False
     table = run(api, "fleet", "health").stdout

@@ -212,6 +212,7 @@ def test_every_function_rejects_what_is_not_for_it(function: str) -> None:
         "copy": Tick(),
         "restore": Tick(),
         "entitlements": messages.DiscoverBatch(tenants=["acme"]),
+        "restore_test": Nudge(tenants=["acme"]),
         "health": messages.DiscoverBatch(tenants=["acme"]),
     }
     kept = refuse(envelope(encode(strange[function])), function)

@@ -119,7 +119,7 @@ def test_a_fleet_that_has_just_begun_is_not_called_silent() -> None:
     assert said(world) == "Not every function has run yet"
     (only,) = concerns(views.fleet(world.ports))
     assert (only.tone, only.who) == ("warn", "Not every function has run yet")
-    assert only.reasons[0] == "never ticked: audit, discover, entitlements, plan, reconcile, retention"
+    assert only.reasons[0] == ("never ticked: audit, discover, entitlements, plan, reconcile, restore_test, retention")
 
 
 def test_the_verdict_counts_who_is_at_risk() -> None:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from snapkeep import documents as d
 from snapkeep import hints
 from snapkeep.copies import sets
-from snapkeep.messages import RESTORES_PER_MESSAGE_MAX, Message, RestoreBatch, RestoreRef, Tick, not_for
+from snapkeep.messages import Message, RestoreRef, Tick, not_for
 from snapkeep.ports import Conflict, Ports, Write
 from snapkeep.restore import planning, rules, testing
 from snapkeep.store import Event, Fleet, Held, Record, TenantStore, created, readable
@@ -56,13 +56,7 @@ def restore_test(message: Message, ports: Ports) -> None:
         looked_at += 1
         if looked_at == TESTS_PER_RUN:
             break
-    _tell(ports, run)
-
-
-def _tell(ports: Ports, run: _Run) -> None:
-    for start in range(0, len(run.begun), RESTORES_PER_MESSAGE_MAX):
-        batch = run.begun[start : start + RESTORES_PER_MESSAGE_MAX]
-        hints.send(ports.bus, "restore", RestoreBatch(restores=batch))
+    hints.start_restores(ports.bus, run.begun)
     hints.nudge(ports.bus, run.told, "audit")
 
 
