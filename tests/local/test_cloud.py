@@ -1055,6 +1055,20 @@ def test_a_call_that_an_error_ends_has_met_nothing_else(cloud: Cloud) -> None:
     assert snapshot(cloud, "s")["status"] == "FAILED"
 
 
+def test_a_list_goes_on_without_a_zone_as_often_as_its_fault_says(cloud: Cloud) -> None:
+    number = cloud.add_fault(Fault(effect=ErrorBefore(), method="disks.*", resource=f"zones/{ZONE}", count=2))
+    assert [cloud.away("instances", PROJECT), cloud.away("snapshots", PROJECT)] == [[], []]
+    assert [cloud.away("disks", PROJECT) for _ in range(3)] == [[f"zones/{ZONE}"], [f"zones/{ZONE}"], []]
+    assert [(fault["id"], fault["struck"]) for fault in cloud.faults()] == [(number, 2)]
+
+
+def test_a_fault_that_ends_the_whole_list_takes_no_zone_away(cloud: Cloud) -> None:
+    cloud.add_fault(Fault(effect=ErrorBefore(), resource=PROJECT, count=1))
+    assert refused(lambda: cloud.page("disks", PROJECT)) == (503, "backendError")
+    cloud.add_fault(Fault(effect=ErrorBefore(), resource=PROJECT, probability=0.0))
+    assert cloud.away("disks", PROJECT) == []
+
+
 def test_faults_end_when_they_are_cleared(cloud: Cloud) -> None:
     first, second = (cloud.add_fault(Fault(effect=ErrorBefore(), method=method)) for method in ("disks.*", "*.insert"))
     cloud.clear_faults(first)
@@ -1417,3 +1431,30 @@ def test_what_cannot_be_served_is_refused_in_the_shape_of_googles_errors(
     answer = http.open(path, method=method, data=content)
     assert answer.status_code == status
     assert said(answer)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"disks": None}, "Expected `array`, got `null` - at `$.disks`"),
+        ({"disks": [{"boot": True}]}, "resource.disks[0].source"),
+        ({"disks": [{"boot": True, "type": "SCRATCH"}]}, "A SCRATCH disk is a local SSD"),
+        ({"metadata": {"items": [5]}}, "at `$.metadata.items[0]`"),
+        ({"networkInterfaces": [None]}, "at `$.networkInterfaces[0]`"),
+        ({"networkInterfaces": [{"subnetwork": "x"}]}, "resource.networkInterfaces[0].subnetwork"),
+        ({"machineType": "e2-standard-2"}, "The URL is malformed"),
+    ],
+)
+def test_what_is_no_instance_is_refused_over_http(http: FlaskClient, cloud: Cloud, wrong: Json, why: str) -> None:
+    boot = cloud.add_disk(project=PROJECT, zone=ZONE, name="boot-2")
+    sent = {
+        "name": "pam-2",
+        "machineType": f"zones/{ZONE}/machineTypes/e2-standard-2",
+        "networkInterfaces": [{}],
+        "disks": [{"boot": True, "source": f"https://www.googleapis.com/compute/v1/{boot}"}],
+    }
+    instances = f"{ROOT}/zones/{ZONE}/instances"
+    answer = http.post(instances, json={**sent, **wrong})
+    assert answer.status_code == 400
+    assert why in said(answer)
+    assert http.post(instances, json=sent).status_code == 200

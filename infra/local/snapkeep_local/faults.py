@@ -149,8 +149,9 @@ Effect = (
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Strikes calls whose method matches the glob `method` and whose resource's link holds the regex `resource`.
 
-    The links of an insert are those of what is made, of what it is made from and, of a snapshot, of the region that it
-    is to be stored in (`projects/P/regions/R`); that of a list is `projects/P`.
+    The links of an insert are those of what is made, of what it is made from and of where that is to lie: the region
+    of a snapshot (`projects/P/regions/R`), the zones of a regional disk. To attach a disk concerns the instance and the
+    disk. The link of a list is `projects/P`.
     An aggregated list goes on without a zone or region (`projects/P/zones/Z`) that an error before the effect is meant
     for, and says of it UNREACHABLE. So one fault takes a zone away:
     `{"effect": {"kind": "error_before"}, "resource": "zones/us-east1-b"}`.

@@ -49,7 +49,7 @@ def attached(sent: Mapping[str, Any], at: int) -> Attached:
     named = f"local-ssd-{at}" if scratch else f"persistent-disk-{at}"
     return Attached(
         device_name=str(sent.get("deviceName") or named),
-        source=source[source.find("projects/") :],
+        source=source[max(source.find("projects/"), 0) :],
         boot=bool(sent.get("boot")),
         mode=str(sent.get("mode") or "READ_WRITE"),
         interface=str(sent.get("interface") or "SCSI"),
@@ -114,7 +114,7 @@ def drawn(taken: Container[str], draw: Callable[[], int], net: str) -> str:
 
 def _machine_type(project: str, zone: str, sent: str) -> str:
     at, _, kind = sent.rpartition("/machineTypes/")
-    if not kind:
+    if not at or not kind:
         raise invalid("resource.machineType", sent, "The URL is malformed.")
     if at.rpartition("zones/")[2] != zone:
         raise invalid("resource.machineType", sent, f"It is not of the zone '{zone}'.")

@@ -103,8 +103,17 @@ class _AttachedDisk(_Body, frozen=True, kw_only=True):
     initialize_params: _InitializeParams = _InitializeParams()
 
 
-class _Items(_Body, frozen=True, kw_only=True):
-    items: list[Any] = []
+class _Item(_Body, frozen=True, kw_only=True):
+    key: str
+    value: str = ""
+
+
+class _Metadata(_Body, frozen=True, kw_only=True):
+    items: list[_Item] = []
+
+
+class _Tags(_Body, frozen=True, kw_only=True):
+    items: list[str] = []
 
 
 class _AccessConfig(_Body, frozen=True, kw_only=True):
@@ -122,11 +131,12 @@ class _Instance(_Body, frozen=True, kw_only=True):
     """What of an instance is looked at; the rest is kept as it was sent."""
 
     name: str = ""
+    description: str = ""
     machine_type: str = ""
     disks: list[_AttachedDisk] = []
     labels: dict[str, str] = {}
-    metadata: _Items = _Items()
-    tags: _Items = _Items()
+    metadata: _Metadata = _Metadata()
+    tags: _Tags = _Tags()
     network_interfaces: list[_Interface] = []
     deletion_protection: bool = False
     resource_policies: list[str] = []
@@ -655,7 +665,8 @@ def _add_controls(app: flask.Flask, simulator: Simulator) -> None:
 
 def _list(cloud: Cloud, kind: Kind, project: str, scope: str = "") -> Json:
     items, token = _page(cloud, kind, project, scope)
-    return _listed(kind, f"projects/{project}/{scope or 'global'}/{kind}", token) | ({"items": items} if items else {})
+    path = f"projects/{project}/zones" if kind == "zones" else f"projects/{project}/{scope or 'global'}/{kind}"
+    return _listed(kind, path, token) | ({"items": items} if items else {})
 
 
 def _aggregated(cloud: Cloud, kind: Kind, project: str) -> Json:
