@@ -43,6 +43,14 @@ def check(restore: Restore, seen: Seen) -> list[RestoreCheck]:
     return [*checks, _contents(restore, seen)]
 
 
+def is_gone(restore: Restore, seen: Seen) -> bool:
+    """Whether the instance, or a disk, that was read to be there before is not there any more."""
+    if restore.mode != "disks" and (seen.instance is None or seen.instance.id != restore.target.id):
+        return True
+    found = [(disk, seen.disks.get(disk_link(disk))) for disk in restore.disks]
+    return any(there is None or there.id != disk.id for disk, there in found)
+
+
 def _of(name: str, wrong: str | None, said: str = "") -> RestoreCheck:
     return RestoreCheck(name=name, state="failed" if wrong else "passed", detail=(wrong or said)[:500])
 

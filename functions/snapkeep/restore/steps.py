@@ -535,7 +535,9 @@ def check(restore: Restore, at: int, tenant: str, facts: Facts, now: datetime) -
     wrong = next((one for one in made if one.state == "failed"), None)
     if wrong is None:
         return Taken(after, done=True)
-    why = Failure(code="checks_failed", message=f"{wrong.name}: {wrong.detail}"[:500])
+    # What somebody has taken away says nothing of the set that it was made of.
+    code = "made_gone" if checks.is_gone(restore, seen) else "checks_failed"
+    why = Failure(code=code, message=f"{wrong.name}: {wrong.detail}"[:500])
     if now - (restore.steps[at].at or now) >= PROBE_PATIENCE:
         return Taken(after, dead=why)
     return _waits(after, at, why, now + LOOK_MIN)
