@@ -108,17 +108,23 @@ def populate(cloud: Cloud, tenants: Iterable[Tenant], seed: int, made: Iterable[
 
 
 class SimClock:
-    """The state machine's clock as the functions see it; tokens come from the seed."""
+    """The state machine's clock as the functions see it.
+
+    Tokens come from the seed and the moment: what a tick draws that leaves nothing behind changes no later one.
+    """
 
     def __init__(self, cloud: Cloud, seed: int) -> None:
         self._cloud = cloud
-        self._random = random.Random(f"tokens:{seed}")  # noqa: S311 - seeded on purpose
+        self._seed = seed
+        self._drawn = (cloud.now, 0)  # the moment of the last token, and how many it has had
 
     def now(self) -> datetime:
         return self._cloud.now
 
     def token(self) -> str:
-        return f"{self._random.getrandbits(64):016x}"
+        moment, drawn = self._drawn
+        self._drawn = (self._cloud.now, drawn + 1 if moment == self._cloud.now else 1)
+        return hashlib.sha256(f"tokens:{self._seed}:{self._drawn}".encode()).hexdigest()[:16]
 
 
 class System:
