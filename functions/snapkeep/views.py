@@ -579,10 +579,15 @@ def _step(one: d.Restore) -> str | None:
 
 
 def _step_times(one: d.Restore, now: datetime) -> list[int | None]:
-    """Seconds that each step took, or has taken until now: from the end of the one before it."""
+    """Seconds that each step took, or has taken until now: from the end of the one before it.
+
+    What a restore removes days after its end has no such beginning.
+    """
     times: list[int | None] = []
     since = one.started_at
     for step in one.steps:
+        if one.finished_at is not None and step.at is not None and step.at > one.finished_at:
+            since = None
         ended = step.state in ("done", "failed") and step.at is not None
         if since is None or step.state == "skipped" or not (ended or step.state == "running"):
             times.append(None)

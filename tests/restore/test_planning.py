@@ -478,7 +478,8 @@ def test_a_completed_restore_in_place_is_undone_by_one_that_needs_approval_too()
     [
         ({"state": "failed"}, "is failed: only a completed restore is undone"),
         ({"keep_until": NOW}, "were kept until"),
-        ({"former": [former(status="gone")]}, "were kept until"),
+        ({"former": [former(status="gone")]}, "are not kept any more"),
+        ({"keep_until": None}, "are not kept any more"),
         ({"former": [former(status="returned")]}, "was undone already"),
         ({"former": []}, "not all known to be kept"),
         ({"mode": "disks"}, "has replaced nothing"),

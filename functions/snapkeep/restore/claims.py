@@ -16,7 +16,7 @@ from snapkeep.commands import hold_point
 from snapkeep.copies import sets
 from snapkeep.ports import Write
 from snapkeep.restore import rules
-from snapkeep.store import TenantStore, created
+from snapkeep.store import Held, TenantStore, created
 
 
 def region_held(restore: d.Restore) -> str | None:
@@ -66,23 +66,45 @@ def released(store: TenantStore, restore: d.Restore, now: datetime) -> list[Writ
 def released_rest(store: TenantStore, restore: d.Restore, now: datetime) -> list[Write]:
     """The same but for the point, for who has more to write of that (`without_hold`)."""
     writes: list[Write] = []
-    if link := rules.claimed(restore):
-        claim = store.get(d.RestoreClaim, "restore_claims", rules.claim_id(link))
-        if claim is not None and claim.value.restore == restore.id:
-            writes.append(claim.replaced(replace(claim.value, restore=None, updated_at=now)))
+    claim = claim_of(store, restore)
+    if claim is not None and claim.value.restore == restore.id:
+        writes.append(claim.replaced(replace(claim.value, restore=None, updated_at=now)))
     supplied = store.get(d.Supplied, "supplied", restore.id)
     if supplied is not None and supplied.value.values:
         writes.append(supplied.replaced(replace(supplied.value, values={}, updated_at=now)))
     return writes
 
 
+def claim_of(store: TenantStore, restore: d.Restore) -> Held[d.RestoreClaim] | None:
+    """The claim on the instance of a restore, whoever has it; None where there is none."""
+    link = rules.claimed(restore)
+    return store.get(d.RestoreClaim, "restore_claims", rules.claim_id(link)) if link is not None else None
+
+
 def without_hold(point: d.Point, restore: d.Restore, now: datetime) -> d.Point:
     """The point without the hold of a restore; as it is where it has none."""
-    region, id = region_held(restore), rules.hold_id(restore.id)
-    if region is not None and region not in point.copies:
+    holds = _holds(point, restore) or []
+    rest = [hold for hold in holds if hold.id != rules.hold_id(restore.id)]
+    return replace(_with_holds(point, restore, rest), updated_at=now) if rest != holds else point
+
+
+def with_hold(point: d.Point, restore: d.Restore) -> d.Point:
+    """The point with the hold of a restore; as it is where it has that, or nothing is restored from it."""
+    holds = _holds(point, restore)
+    if holds is None or any(hold.id == rules.hold_id(restore.id) for hold in holds):
         return point
-    stored = sets.as_point(point, region)
-    holds = [hold for hold in stored.holds if hold.id != id]
-    if len(holds) == len(stored.holds):
-        return point
-    return sets.with_set(point, region, replace(stored, holds=holds, held=bool(holds), updated_at=now))
+    return _with_holds(point, restore, [*holds, rules.hold(restore)])
+
+
+def _holds(point: d.Point, restore: d.Restore) -> list[d.Hold] | None:
+    """The holds of the set that is restored from; None where there is no such set, or it is not restored from."""
+    region = region_held(restore)
+    if restore.source.undoes is not None or (region is not None and region not in point.copies):
+        return None
+    return sets.as_point(point, region).holds
+
+
+def _with_holds(point: d.Point, restore: d.Restore, holds: list[d.Hold]) -> d.Point:
+    region = region_held(restore)
+    stored = replace(sets.as_point(point, region), holds=holds, held=bool(holds))
+    return replace(sets.with_set(point, region, stored), updated_at=point.updated_at)

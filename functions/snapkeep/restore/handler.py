@@ -36,7 +36,7 @@ from snapkeep.copies.rules import refuse_residency
 from snapkeep.creation import rules as creation
 from snapkeep.messages import Message, PointRef, RestoreBatch, not_for
 from snapkeep.ports import Conflict, Ports, Refused, Transient, Write
-from snapkeep.restore import checks, former, life, planning, rules, steps, testing
+from snapkeep.restore import checks, claims, former, life, planning, rules, steps, testing
 from snapkeep.restore.definition import definition_for
 from snapkeep.restore.life import Step
 from snapkeep.restore.rules import ACTOR
@@ -290,29 +290,8 @@ def _held_still(work: _Work) -> list[Write]:
     """A restore that begins holds its set, also where somebody has released that meanwhile."""
     restore = work.value
     point = work.store.get(d.Point, "points", restore.recovery_point)
-    if point is None or restore.source.undoes is not None:
-        return []
-    holds = _holds(restore, point.value)
-    if holds is None or any(one.id == rules.hold_id(restore.id) for one in holds):
-        return []
-    return [point.replaced(_with_holds(restore, point.value, [*holds, rules.hold(restore)]))]
-
-
-def _holds(restore: d.Restore, point: d.Point) -> list[d.Hold] | None:
-    """The holds of the set that is restored from; None where there is no such set any more."""
-    if not restore.source.copy:
-        return point.holds
-    copy = point.copies.get(restore.source.region)
-    return copy.holds if copy is not None else None
-
-
-def _with_holds(restore: d.Restore, point: d.Point, holds: list[d.Hold]) -> d.Point:
-    if not restore.source.copy:
-        after = replace(point, holds=holds)
-    else:
-        region = restore.source.region
-        after = replace(point, copies={**point.copies, region: replace(point.copies[region], holds=holds)})
-    return replace(after, held=bool(after.holds) or any(copy.holds for copy in after.copies.values()))
+    held = claims.with_hold(point.value, restore) if point is not None else None
+    return [point.replaced(held)] if point is not None and held is not None and held != point.value else []
 
 
 def _with_point(work: _Work, step: Step, now: datetime) -> tuple[Step, list[Write], list[Record]]:
@@ -344,8 +323,8 @@ def _ending(run: _Run, work: _Work, after: d.Restore, now: datetime) -> tuple[li
     """What is written with the end of a restore: nothing of it holds, claims or keeps anything any more."""
     store = work.store
     point = store.get(d.Point, "points", after.recovery_point)
-    freed = without_hold(after, point.value, now) if point is not None else None
-    writes = let_go(store, after, now)
+    freed = claims.without_hold(point.value, after, now) if point is not None else None
+    writes = claims.released_rest(store, after, now)
     instance = _instance(work)
     marked = instance.value if instance is not None else None
     if marked is not None and marked.restoring == after.id:
@@ -368,40 +347,6 @@ def _ending(run: _Run, work: _Work, after: d.Restore, now: datetime) -> tuple[li
     if instance is not None and marked is not None and marked != instance.value:
         writes.append(instance.replaced(marked))
     return writes, records
-
-
-def released(store: TenantStore, restore: d.Restore, now: datetime) -> list[Write]:
-    """What is to be written with the end of a restore that was never begun: its hold, its claim and what was supplied
-    for it are let go."""
-    writes = let_go(store, restore, now)
-    point = store.get(d.Point, "points", restore.recovery_point)
-    if point is not None and (freed := without_hold(restore, point.value, now)) != point.value:
-        writes.append(point.replaced(freed))
-    return writes
-
-
-def let_go(store: TenantStore, restore: d.Restore, now: datetime) -> list[Write]:
-    """The claim of a restore, free for others; and what was supplied for it, emptied."""
-    writes: list[Write] = []
-    claim = _claim(store, restore)
-    if claim is not None and claim.value.restore == restore.id:
-        writes.append(claim.replaced(replace(claim.value, restore=None, updated_at=now)))
-    supplied = store.get(d.Supplied, "supplied", restore.id)
-    if supplied is not None and supplied.value.values:
-        writes.append(supplied.replaced(replace(supplied.value, values={}, updated_at=now)))
-    return writes
-
-
-def _claim(store: TenantStore, restore: d.Restore) -> Held[d.RestoreClaim] | None:
-    link = rules.claimed(restore)
-    return store.get(d.RestoreClaim, "restore_claims", rules.claim_id(link)) if link is not None else None
-
-
-def without_hold(restore: d.Restore, point: d.Point, now: datetime) -> d.Point:
-    """The point whose set this restore does not hold any more."""
-    holds = _holds(restore, point) or []
-    rest = [one for one in holds if one.id != rules.hold_id(restore.id)]
-    return replace(_with_holds(restore, point, rest), updated_at=now) if rest != holds else point
 
 
 def _test_record(work: _Work, after: d.Restore, told: testing.Conclusion, now: datetime) -> Record:
@@ -586,7 +531,7 @@ def _remove_former(run: _Run, work: _Work, now: datetime) -> bool:
     if not former.due(restore, now):
         _note(work, replace(restore, next_at=restore.keep_until))
         return False
-    claim = _claim(work.store, restore)
+    claim = claims.claim_of(work.store, restore)
     if claim is not None and claim.value.restore is not None:
         _note(work, replace(restore, next_at=now + CLAIMED_LOOK))  # perhaps it is about to attach them again
         return False

@@ -185,11 +185,13 @@ def not_undoable(done: Restore, now: datetime) -> str | None:
     """Why a restore cannot be undone; None: it can."""
     if done.mode != "in_place" or done.purpose == "test":
         return f"{done.id} has replaced nothing: only a restore in place is undone"
-    if done.state != "completed" or done.keep_until is None:
+    if done.state != "completed":
         return f"{done.id} is {done.state}: only a completed restore is undone; a running one is cancelled"
     if any(disk.status == "returned" for disk in done.former):
         return f"{done.id} was undone already"
-    if now >= done.keep_until or any(disk.status == "gone" for disk in done.former):
+    if done.keep_until is None or any(disk.status == "gone" for disk in done.former):
+        return f"the disks from before {done.id} are not kept any more: restore a point instead"
+    if now >= done.keep_until:
         return f"the disks from before {done.id} were kept until {moment(done.keep_until)}: restore a point instead"
     if not done.former or any(disk.status != "kept" for disk in done.former):
         return f"the disks from before {done.id} are not all known to be kept"
