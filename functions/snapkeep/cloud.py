@@ -352,6 +352,7 @@ class DeleteDisk:
     name: str
     id: str
     attempt: int
+    asker: str = ""  # see `request_id`
 
     @property
     def link(self) -> str:
@@ -372,6 +373,7 @@ class SetDiskLabels:
     labels: Mapping[str, str]
     fingerprint: str
     attempt: int
+    asker: str = ""  # see `request_id`
 
     @property
     def link(self) -> str:
@@ -406,6 +408,7 @@ class InsertInstance:
     """Metadata too, of which no record has more than the keys."""
     description: str = ""
     attempt: int = 1  # its name stays: an insertion that was answered and made nothing is asked for as another request
+    asker: str = ""  # see `request_id`
 
     @property
     def link(self) -> str:
@@ -424,6 +427,7 @@ class DeleteInstance:
     name: str
     id: str
     attempt: int
+    asker: str = ""  # see `request_id`
 
     @property
     def link(self) -> str:
@@ -439,6 +443,7 @@ class StopInstance:
     name: str
     id: str
     attempt: int
+    asker: str = ""  # see `request_id`
 
     @property
     def link(self) -> str:
@@ -454,6 +459,7 @@ class StartInstance:
     name: str
     id: str
     attempt: int
+    asker: str = ""  # see `request_id`
 
     @property
     def link(self) -> str:
@@ -470,6 +476,7 @@ class AttachDisk:
     id: str  # likewise
     disk: Attachment
     attempt: int
+    asker: str = ""  # see `request_id`
 
     @property
     def link(self) -> str:
@@ -486,6 +493,7 @@ class DetachDisk:
     id: str  # likewise
     device_name: str
     attempt: int
+    asker: str = ""  # see `request_id`
 
     @property
     def link(self) -> str:
@@ -502,28 +510,27 @@ the row of the permission table."""
 
 
 def request_id(change: Change) -> str:
-    """The UUID that lets Compute Engine recognise a repeated request; derived, so that a retry sends the same."""
+    """The UUID that lets Compute Engine recognise a repeated request; derived, so that a retry sends the same.
+
+    The same change of the same resource may be wanted twice, by two restores or by two steps of one: `asker` says for
+    whom it is, and makes two requests of it.
+    """
     what = f"snapkeep:{type(change).__name__}:{change.link}"
     match change:
         case InsertSnapshot() | InsertInstantSnapshot() | InsertInstantSnapshotGroup() | InsertDisk():
             pass
         case InsertInstance():
-            what += f":{change.attempt}"
-        case (
-            DeleteSnapshot()
-            | DeleteInstantSnapshot()
-            | DeleteInstantSnapshotGroup()
-            | DeleteDisk()
-            | DeleteInstance()
-            | SetDiskLabels()
-            | StopInstance()
-            | StartInstance()
-        ):
+            what += f":{change.attempt}:{change.asker}"
+        case DeleteSnapshot() | DeleteInstantSnapshot() | DeleteInstantSnapshotGroup():
             what += f":{change.id}:{change.attempt}"
+        case DeleteDisk():
+            what += f":{change.id}:{change.attempt}" + (f":{change.asker}" if change.asker else "")
+        case DeleteInstance() | SetDiskLabels() | StopInstance() | StartInstance():
+            what += f":{change.id}:{change.attempt}:{change.asker}"
         case AttachDisk():
-            what += f":{change.id}:{change.disk.device_name}:{change.disk.source}:{change.attempt}"
+            what += f":{change.id}:{change.disk.device_name}:{change.disk.source}:{change.attempt}:{change.asker}"
         case DetachDisk():
-            what += f":{change.id}:{change.device_name}:{change.attempt}"
+            what += f":{change.id}:{change.device_name}:{change.attempt}:{change.asker}"
         case _:
             assert_never(change)
     return str(uuid.uuid5(uuid.NAMESPACE_URL, what))

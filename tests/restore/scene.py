@@ -26,7 +26,7 @@ PROBE: Final = d.Probe(kind="tcp", port=443)
 NETWORK: Final = f"projects/{PROJECT}/global/networks/quiet"
 OTHER_ZONE: Final = f"{REGION}-b"
 
-__all__ = ["AWAY", "HOUR", "MINUTE", "OTHER_ZONE", "PROJECT", "REGION", "ZONE", "Restoring", "bought"]
+__all__ = ["AWAY", "HOUR", "MINUTE", "NETWORK", "OTHER_ZONE", "PROJECT", "REGION", "ZONE", "Restoring", "bought"]
 
 
 class Restoring(Scene):

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from msgspec.structs import replace
 
 from snapkeep import cloud
-from snapkeep.cloud import Change, Operation
+from snapkeep.cloud import Change, DeleteDisk, DeleteInstance, InsertInstance, Operation
 from snapkeep.creation.rules import PERMANENT, UNKNOWN_SETTLED, backoff
-from snapkeep.documents import Failure, RestoreAsk, RestoreStep
+from snapkeep.documents import Failure, Restore, RestoreAsk, RestoreStep
 
 LOOK_SOON: Final = timedelta(seconds=30)
 """Until what takes seconds is looked at again: at the next tick."""
@@ -26,13 +27,17 @@ LOOK_LATE: Final = timedelta(minutes=5)
 """The longest time until what takes hours is looked at again: somebody may be waiting for it."""
 
 
+Askable = InsertInstance | DeleteInstance | DeleteDisk | cloud.Set
+"""What a step asks for by a goal."""
+
+
 @dataclass(frozen=True, slots=True)
 class Goal:
     """What is to be so, as one read shows it."""
 
     what: str  # names it within its step
     met: bool
-    ask: Callable[[int], Change] | None = None  # for the number of the attempt; None: it is on its way, or hindered
+    ask: Callable[[int], Askable] | None = None  # for the number of the attempt; None: it is on its way, or hindered
     hindered: Failure | None = None  # why it cannot be asked for now, and may be later
     lost: Failure | None = None  # why it never will be so
 
@@ -76,6 +81,7 @@ class _Looked:
     why: Failure | None = None
     looks: list[datetime] = field(default_factory=list)
     waits: bool = False
+    asker: str = ""
 
 
 def pursue(
@@ -84,14 +90,15 @@ def pursue(
     operations: Mapping[str, Operation | None],
     now: datetime,
     *,
+    asker: str,
     asks_max: int | None,
 ) -> Pursued:
     """Look at each goal once. `asks_max`: attempts at one of them, after which it is taken for lost; None: no bound.
 
-    `operations` were read before what the goals are judged by.
+    `asker` names the step among all steps of all restores. `operations` were read before what the goals are judged by.
     """
     known = {ask.what: ask for ask in step.asks}
-    seen = _Looked()
+    seen = _Looked(asker=asker)
     for goal in goals:
         _look(goal, known.pop(goal.what, None), operations, now, asks_max, seen)
     for ask in known.values():  # of a goal that is none any more
@@ -117,6 +124,11 @@ def pursue(
         dead=seen.dead,
         look_at=min(seen.looks, default=now + LOOK_SOON),
     )
+
+
+def asker(restore: Restore, at: int) -> str:
+    """Names the step at this place of a restore among all that may ask for the same."""
+    return f"{restore.id}:{at}"
 
 
 def _look(
@@ -147,7 +159,7 @@ def _look(
             seen.asks += [ask] if ask is not None else []
             return
         attempt = ask.attempt + 1 if ask is not None else 1
-        change = goal.ask(attempt)
+        change = changed(goal.ask(attempt), asker=seen.asker)
         seen.intents.append(change)
         ask = RestoreAsk(what=goal.what, attempt=attempt, at=now, request=cloud.request_id(change))
     elif ask.failure is not None and ask.retry_at is None:
@@ -156,7 +168,7 @@ def _look(
         seen.why = seen.why or ask.failure
         seen.looks.append(ask.retry_at)
     elif ask.operation is None and goal.ask is not None:
-        seen.repeats.append(goal.ask(ask.attempt))
+        seen.repeats.append(changed(goal.ask(ask.attempt), asker=seen.asker))
         ask = replace(ask, at=now)
     seen.asks.append(ask)
 

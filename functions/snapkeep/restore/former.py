@@ -46,7 +46,8 @@ def remove(restore: Restore, facts: Facts, now: datetime, *, kept_by: str | None
     goals: dict[str, Goal] = {
         one.id: _gone(restore, one, facts, kept_by) for one in restore.former if one.status == "kept"
     }
-    seen = pursue(restore.steps[at], list(goals.values()), facts.operations, now, asks_max=None)
+    asker = asks.asker(restore, at)
+    seen = pursue(restore.steps[at], list(goals.values()), facts.operations, now, asker=asker, asks_max=None)
     former = [
         replace(one, status="gone") if one.id in goals and goals[one.id].met else one for one in restore.former
     ]  # fmt: skip

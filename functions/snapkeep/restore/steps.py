@@ -35,7 +35,7 @@ from snapkeep.cloud import (
 from snapkeep.creation.rules import LOOK_MIN, UNKNOWN_SETTLED
 from snapkeep.documents import GONE, Failure, FormerDisk, Restore, RestoreDisk, RestoreStep, StepName
 from snapkeep.restore import checks, making, rules
-from snapkeep.restore.asks import Goal, Outcome, Pursued, ended, pursue
+from snapkeep.restore.asks import Goal, Outcome, Pursued, asker, ended, pursue
 from snapkeep.restore.definition import NewInstance
 from snapkeep.restore.rules import ASKS_MAX, ATTEMPTS_MAX, FORMER_KEPT, PROBE_PATIENCE, disk_link
 
@@ -98,7 +98,8 @@ def _waits(restore: Restore, at: int, why: Failure, look_at: datetime) -> Taken:
 def _pursued(restore: Restore, at: int, facts: Facts, now: datetime, goals: Sequence[Goal], bound: int | None) -> Taken:
     """The step after a look at its goals; what takes a restore back never gives up."""
     step = restore.steps[at]
-    seen = pursue(step, goals, facts.operations, now, asks_max=None if step.undo else bound)
+    limit = None if step.undo else bound
+    seen = pursue(step, goals, facts.operations, now, asker=asker(restore, at), asks_max=limit)
     return _of(restore, at, seen)
 
 
@@ -476,7 +477,7 @@ def label_disks(restore: Restore, at: int, tenant: str, facts: Facts, now: datet
         _labelled(one, wanted, facts.disks.get(disk_link(one)))
         for one, wanted in _labels(restore, tenant, facts, step.at or now, undo=step.undo)
     ]
-    seen = pursue(step, goals, facts.operations, now, asks_max=ASKS_MAX)
+    seen = pursue(step, goals, facts.operations, now, asker=asker(restore, at), asks_max=ASKS_MAX)
     if seen.dead is not None:
         rest = tuple(ended(ask, facts.operations, seen.dead) for ask in seen.step.asks if ask.failure is None)
         return _of(restore, at, Pursued(replace(seen.step, asks=[]), outcomes=(*seen.outcomes, *rest), met=True))
