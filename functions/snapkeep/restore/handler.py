@@ -64,7 +64,7 @@ def restore(message: Message, ports: Ports) -> None:
     for tenant, ids in by_tenant.items():
         for id in dict.fromkeys(ids):
             _carry_on(run, tenant, id)
-    for functions, tenants in ((("audit", "health"), run.told), (("retention",), run.weighed)):
+    for functions, tenants in ((("audit", "health"), run.told), (("retention", "entitlements"), run.weighed)):
         hints.nudge(ports.bus, tenants, *functions)
 
 
