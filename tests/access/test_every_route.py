@@ -72,8 +72,12 @@ def world_of(deployment: Deployment) -> World:
         put_tenant(world, id, deployment=deployment, entitlements=BOUGHT)
         kept = point_disk(snapshot=snapshot_ref(name="sk-1", id="9001", status="READY"))
         put_points(world, id, 2, state="verified", disks=[kept])
+        (machine,) = world.instances(id)
+        its = d.InstanceRef(
+            id=machine.id, name=machine.name, project=machine.project, zone=machine.zone, region=machine.region
+        )
         for restore in (waiting(f"20261101-p-{id}-app-00000001"), undoable(f"20261101-p-{id}-app-00000002")):
-            world.put((f"tenants/{id}/restores/{restore.id}", restore))
+            world.put((f"tenants/{id}/restores/{restore.id}", replace(restore, instance=its)))
     put_stored(world, "alpha", 5)
     alpha = world.read(d.Tenant, "tenants/alpha")
     (machine,) = world.instances("alpha")

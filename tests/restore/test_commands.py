@@ -385,6 +385,13 @@ def test_what_cannot_be_undone_is_refused(world: World, changes: dict[str, Any],
     assert world.memory.dump() == before
 
 
+def test_an_undo_touches_no_instance_that_may_be_another_tenants_by_now(world: World) -> None:
+    done = put_done(world)
+    world.put((f"tenants/acme/instances/{INSTANCE_ID}", instance(lost_at=THEN, lost_reason="deselected")))
+    with pytest.raises(Clash, match="is no longer acme's"):
+        commands.undo(world.ports, by(OTTO), "acme", done.id, UndoAsk(reason="r"))
+
+
 def test_a_dry_run_of_an_undo_changes_nothing(world: World) -> None:
     done = put_done(world)
     before = world.memory.dump()

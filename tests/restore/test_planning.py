@@ -138,9 +138,18 @@ def test_in_place_of_an_instance_that_is_gone_is_refused_with_what_to_do(lost: d
         planning.plan(ask, tenant(), gone, verified(), [], NOW, by="ana", act="k")
 
 
-def test_what_no_rule_selects_any_more_is_still_restored_in_place() -> None:
-    restore = planned({"mode": "in_place"}, one=instance(lost_at=THEN, lost_reason="deselected")).restore
-    assert restore.state == "requested"
+@pytest.mark.parametrize(
+    ("owner", "one"),
+    [
+        (tenant(), instance(lost_at=THEN, lost_reason="deselected")),
+        (tenant(), instance(lost_at=THEN, lost_reason="offboarded")),
+        (tenant(project="acme-new"), instance()),
+        (tenant(instances=d.Selected(by_name=[d.ByName(name="acme-pam-2", zone=ZONE)])), instance()),
+    ],
+)
+def test_in_place_touches_no_instance_that_may_be_another_tenants_by_now(owner: d.Tenant, one: d.Instance) -> None:
+    with pytest.raises(Clash, match="is no longer acme's"):
+        planned({"mode": "in_place", "waive_all": True}, of=owner, one=one)
 
 
 @pytest.mark.parametrize("field", ["name", "zone", "region"])
@@ -211,6 +220,17 @@ def test_the_copys_region_takes_the_copys_snapshots_and_what_recovery_says() -> 
     assert [disk.replica_zones for disk in restore.disks] == [[], []]
     left_out = "left out of its definition, because only its own place has it: resourcePolicies, "
     assert f"{left_out}scheduling.nodeAffinities" in plan.lines
+
+
+def test_of_several_interfaces_the_first_alone_is_connected_elsewhere_and_has_an_address() -> None:
+    nics = [*DEFINITION["networkInterfaces"], {"network": "n", "networkIP": "10.9.0.5"}]
+    at = verified(definition=DEFINITION | {"networkInterfaces": nics})
+    owner = tenant(entitlements=BOUGHT, recovery=RECOVERY)
+    plan = planned({"mode": "new_instance", "name": "n", "region": DR}, of=owner, at=at)
+    assert plan.unhandled == tuple(LACKING)
+    assert "1 further network interface left out: `recovery` names one network" in plan.lines
+    assert len(definition_for("acme", plan.restore, f"{DR}-b", {}).definition["networkInterfaces"]) == 1
+    assert "address nic1 10.9.0.5" in planned({"mode": "new_instance", "name": "n"}, at=at).unhandled
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,9 @@ def undo(ports: Ports, asked: Asked, tenant: str, restore: str, ask: UndoAsk) ->
     def decide() -> tuple[RestoreAnswer, Act | None]:
         owner = owner_of(store).value
         done = _restore(store, restore)
+        instance = store.get(d.Instance, "instances", done.value.instance.id)
+        if why := planning.not_replaceable(owner, instance.value if instance else None, done.value.instance):
+            raise Clash(why)
         plan = planning.undo_plan(
             done.value, owner, ask.reason, _past(store), now, by=asked.by, act=asked.act, paused=_paused(ports, owner)
         )

@@ -22,8 +22,11 @@ _OUTPUT_ONLY: Final = frozenset(
 """Fields that Compute Engine fills itself: nobody misses them."""
 
 
-def lacking(mode: RestoreMode, definition: Mapping[str, Any]) -> list[str]:
-    """What a restore of this mode goes without, unless a person supplies it: items as `Lacking` names them."""
+def lacking(mode: RestoreMode, definition: Mapping[str, Any], *, first_nic_alone: bool = False) -> list[str]:
+    """What a restore of this mode goes without, unless a person supplies it: items as `Lacking` names them.
+
+    `first_nic_alone`: it is connected to one other network, so that no other interface has an address.
+    """
     left_out: list[str] = [one for one in definition.get("left_out", []) if one not in _OUTPUT_ONLY]
     match mode:
         case "disks":
@@ -31,7 +34,8 @@ def lacking(mode: RestoreMode, definition: Mapping[str, Any]) -> list[str]:
         case "in_place":  # the instance stays as it is; only what lies on a local SSD ends with its stop
             return [item for item in left_out if item.endswith(LOCAL_SSD)]
         case "new_instance":
-            return [*left_out, *(item for item, _ in addresses(definition))]
+            wanted = "address nic0 " if first_nic_alone else "address "
+            return [*left_out, *(item for item, _ in addresses(definition) if item.startswith(wanted))]
 
 
 def addresses(definition: Mapping[str, Any]) -> list[tuple[str, str]]:

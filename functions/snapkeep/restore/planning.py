@@ -25,6 +25,7 @@ from snapkeep.copies import sets
 from snapkeep.documents import (
     Failure,
     Instance,
+    InstanceRef,
     Lacking,
     Point,
     PointDisk,
@@ -129,7 +130,7 @@ def plan(
     )
     if ask.mode == "new_instance" and not any(disk.boot for disk in restore.disks):
         raise Clash(f"{point.id} has no boot disk: no instance can be made of it; mode disks brings its disks back")
-    lacks = ([] if usable else [UNUSABLE]) + lacking(ask.mode, point.definition)
+    lacks = ([] if usable else [UNUSABLE]) + lacking(ask.mode, point.definition, first_nic_alone=bool(target.network))
     handled = _handled(lacks, ask)
     restore = replace(restore, lacking=handled)
     restore = replace(restore, request_sha256=request_sha256(tenant.id, restore, ask.supply))
@@ -149,7 +150,10 @@ def undo_plan(
     act: str,
     paused: bool = False,
 ) -> Plan:
-    """The restore that puts back what a completed one in place has detached. Raises Clash where nothing can be."""
+    """The restore that puts back what a completed one in place has detached. Raises Clash where nothing can be.
+
+    Whether the instance is the tenant's still, `not_replaceable` says.
+    """
     if why := not_undoable(done, now):
         raise Clash(why)
     id = rules.restore_id(now, "in_place", "restore", done.instance.name, "|".join((done.id, "undo", act)))
@@ -295,9 +299,8 @@ def _target(ask: RestoreAsk, tenant: Tenant, instance: Instance | None, point: P
     """Where the restore goes. Raises Wrong, Clash."""
     was = point.instance
     if ask.mode == "in_place":
-        if instance is None or instance.lost_reason == "gone":
-            since = f" since {moment(instance.lost_at)}" if instance is not None else ""
-            raise Clash(f"{was.name} ({was.id}) is gone{since}: mode new_instance brings it back, under its name too")
+        if why := not_replaceable(tenant, instance, was):
+            raise Clash(why)
         return RestoreTarget(project=was.project, region=was.region, zone=was.zone, name=was.name, id=was.id)
     region = cloud.region_of(ask.zone) if ask.zone else ask.region or was.region
     # Without a word about the place: where it was.
@@ -323,6 +326,21 @@ def _target(ask: RestoreAsk, tenant: Tenant, instance: Instance | None, point: P
         subnetwork=recovery.subnetworks.get(region),
         service_account=recovery.service_account if point.definition.get("serviceAccounts") else None,
     )
+
+
+def not_replaceable(tenant: Tenant, instance: Instance | None, was: InstanceRef) -> str | None:
+    """Why the disks of an instance must not be replaced for a tenant; None: they may.
+
+    Only of what it has now: an instance that went to another tenant has points here still.
+    """
+    if instance is None or instance.lost_reason == "gone":
+        since = f" since {moment(instance.lost_at)}" if instance is not None else ""
+        return f"{was.name} ({was.id}) is gone{since}: mode new_instance brings it back, under its name too"
+    names = tenant.instances.by_name
+    named = not names or any((one.name, one.zone) == (was.name, was.zone) for one in names)
+    if instance.lost_at is not None or tenant.project != was.project or not named:
+        return f"{was.name} ({was.id}) is no longer {tenant.id}'s: mode new_instance makes another of the point"
+    return None
 
 
 def _source(tenant: Tenant, point: Point, region: str, now: datetime) -> tuple[RestoreSource, Point, bool]:
