@@ -346,6 +346,26 @@ def test_the_script_says_everything_of_the_definition_or_names_it(tmp_path: Path
     assert "# metadata startup-script" in text.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("scheduling", "options"),
+    [
+        ({"preemptible": True}, ["--preemptible"]),
+        (
+            {"preemptible": True, "provisioningModel": "SPOT", "instanceTerminationAction": "STOP"},
+            ["--provisioning-model=SPOT", "--instance-termination-action=STOP"],
+        ),
+        ({"automaticRestart": False}, ["--no-restart-on-failure"]),
+    ],
+)
+def test_how_an_instance_is_scheduled_is_said_once(scheduling: dict[str, Any], options: list[str]) -> None:
+    definition = {"machineType": "e2-medium", "scheduling": scheduling, "left_out": []}
+    plan = bare.plan(found(snapshots(a_point(1, definition))), PROJECT, "new_instance", None, None)
+    lines = [line.strip(" \\") for line in scripted(plan).splitlines()]
+    at = lines.index("--no-scopes") + 1
+    assert lines[at : at + len(options)] == options
+    assert not any("preemptible" in line for line in lines if line not in options)
+
+
 def test_the_script_makes_what_is_not_there_and_leaves_what_is(tmp_path: Path) -> None:
     plan = bare.plan(found(snapshots(a_point(2, DEFINITION))), PROJECT, "disks", None, None)
     answers = answers_to(plan)

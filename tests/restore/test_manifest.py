@@ -343,7 +343,7 @@ def test_what_is_in_no_set_is_named_and_counted() -> None:
 
 
 def test_a_listing_ends_at_its_bound_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "SNAPSHOTS_MAX", 3)  # instead of making 100,000
+    monkeypatch.setattr(catalogue, "SNAPSHOTS_MAX", 3)  # instead of making 50,000
     listing = catalogue.read(snapshots(a_point(5)))
     assert listing.cut_off
     assert len(only(listing).snapshots) == 3

@@ -18,6 +18,7 @@ from snapkeep.cloud import InsertDisk, InsertInstance
 from snapkeep.ports import Refused, Transient
 from snapkeep.restore import bare, catalogue, script
 from snapkeep.restore.catalogue import Found, Listing
+from snapkeep.restore.definition import LOCAL_SSD
 from snapkeep.wording import count, moment, size
 
 
@@ -231,6 +232,8 @@ def _how(item: str) -> str:
     """How a person gives what is lacking to the script."""
     if item.startswith("metadata "):
         return f"; to give it: --metadata-from-file={item.removeprefix('metadata ')}=FILE"
+    if item.endswith(LOCAL_SSD):
+        return "; to have an empty one: --local-ssd=interface=NVME"
     if item.startswith("address "):
         return "; to keep it, once it is free: address= or private-network-ip= of that --network-interface"
     return ""

@@ -25,8 +25,8 @@ TENANT_LABEL: Final = "snapkeep-tenant"
 POINT_LABEL: Final = "snapkeep-point"
 ROLE_LABEL: Final = "snapkeep-role"
 
-SNAPSHOTS_MAX: Final = 100_000
-"""Snapshots that one listing is read for: some 100 MB. With more, whoever asks must name a tenant or a point."""
+SNAPSHOTS_MAX: Final = 50_000
+"""Snapshots that one listing is read for: 180 MB and 7 s. With more, whoever asks must name a tenant or a point."""
 
 STRANGERS_MAX: Final = 100
 """Snapshots without a place in any set that are named; the others are counted."""

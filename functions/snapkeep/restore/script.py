@@ -177,8 +177,6 @@ def _options(whole: _Fields, told: list[str]) -> Iterator[str]:
     """The options that say what a definition says; `told` is added what none says."""
     for name, option in (
         ("machineType", "machine-type"), ("minCpuPlatform", "min-cpu-platform"), ("hostname", "hostname"),
-        ("keyRevocationActionType", "key-revocation-action-type"),
-        ("privateIpv6GoogleAccess", "private-ipv6-google-access-type"),
     ):  # fmt: skip
         if value := whole.take(name, str):
             yield f"--{option}={_last(value)}"
@@ -215,7 +213,7 @@ def _options(whole: _Fields, told: list[str]) -> Iterator[str]:
             yield f"--{option}={number}"
     for name, option in (("performanceMonitoringUnit", "performance-monitoring-unit"), ("turboMode", "turbo-mode")):
         if value := advanced.take(name, str):
-            yield f"--{option}={value}"
+            yield f"--{option}={value.lower() if name == 'performanceMonitoringUnit' else value}"
     confidential = whole.into("confidentialInstanceConfig")
     of_type, on = (
         confidential.take("confidentialInstanceType", str),
@@ -292,9 +290,13 @@ def _accounts(accounts: Sequence[_Fields], told: list[str]) -> Iterator[str]:
 
 
 def _scheduling(scheduling: _Fields) -> Iterator[str]:
+    model = scheduling.take("provisioningModel", str)
+    if model:
+        yield f"--provisioning-model={model}"
+    if scheduling.take("preemptible", bool) and model != "SPOT":  # of which it says the same
+        yield "--preemptible"
     for name, option in (
-        ("onHostMaintenance", "maintenance-policy"), ("provisioningModel", "provisioning-model"),
-        ("instanceTerminationAction", "instance-termination-action"),
+        ("onHostMaintenance", "maintenance-policy"), ("instanceTerminationAction", "instance-termination-action"),
     ):  # fmt: skip
         if value := scheduling.take(name, str):
             yield f"--{option}={value}"
@@ -307,8 +309,6 @@ def _scheduling(scheduling: _Fields) -> Iterator[str]:
     restart = scheduling.take("automaticRestart", bool)
     if restart is not None:
         yield "--restart-on-failure" if restart else "--no-restart-on-failure"
-    if scheduling.take("preemptible", bool):
-        yield "--preemptible"
 
 
 def _reservation(reservation: _Fields) -> Iterator[str]:
