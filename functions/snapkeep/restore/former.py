@@ -56,11 +56,11 @@ def remove(restore: Restore, facts: Facts, now: datetime, *, kept_by: str | None
         after = replace(after, updated_at=now)
     if seen.met:
         return Step(_over(after, at, "done", now), outcomes=seen.outcomes)
-    if now >= asked_until and not seen.step.asks:
+    waits = any(ask.failure is None for ask in seen.step.asks)
+    if now >= asked_until and not waits:
         left = sorted(disk_link(one) for one in former if one.status == "kept")
         return Step(_over(replace(after, left=left), at, "failed", now), outcomes=seen.outcomes)
-    look_at = now + ASK_GRACE if seen.starts else seen.look_at
-    waits = bool(seen.step.asks)
+    look_at = now + ASK_GRACE if seen.starts else now + asks.LOOK_SOON
     return Step(
         replace(after, next_at=look_at if waits else now + ASK_AGAIN),
         seen.intents,

@@ -106,10 +106,10 @@ def _carry_on(run: _Run, tenant: str, id: str) -> None:
     """Take one restore as far as it goes without waiting for anything."""
     store = run.fleet.tenant(tenant)
     for _ in range(ROUNDS_MAX):
-        held = store.get(d.Restore, "restores", id)
-        owner = store.get(d.Tenant)
+        held = next(iter(store.get_all(d.Restore, "restores", [id])), None)
+        owner = run.fleet.tenants_by_id([tenant]).get(tenant)
         if held is None or owner is None:
-            log.error("tenants/%s/restores/%s: it, or its tenant, is not there", tenant, id)
+            log.error("tenants/%s/restores/%s: it, or its tenant, is not there or not readable", tenant, id)
             return
         now = run.ports.clock.now()
         if held.value.next_at is None or held.value.next_at > now or run.compute.nobody_answers:
@@ -133,16 +133,28 @@ def _look(run: _Run, work: _Work, now: datetime) -> bool:
 
 def _wait(run: _Run, work: _Work, now: datetime) -> bool:
     restore = work.value
-    paused = run.paused(work, "restore")
-    step = life.waiting(restore, now, may_begin=not paused)
+    why = _not_now(run, work)
+    step = life.waiting(restore, now, may_begin=why is None)
     if step is not None:
         return _commit(run, work, step, now)
-    if restore.state == "requested":
+    if restore.state == "requested" or why is None:
         later = replace(restore, next_at=restore.approve_by or restore.start_by)
     else:
-        later = life.postponed(restore, d.Failure(code="paused", message="restores are paused"), now)
+        later = life.postponed(restore, why, now)
     _note(work, later)
     return False
+
+
+def _not_now(run: _Run, work: _Work) -> d.Failure | None:
+    """Why a restore does not begin now; None: it may."""
+    if run.paused(work, "restore"):
+        return d.Failure(code="paused", message="restores are paused")
+    link = rules.claimed(work.value)
+    claim = claims.claim_of(work.store, work.value)
+    if link is not None and (claim is None or claim.value.restore != work.value.id):
+        whose = claim.value.restore if claim is not None else None
+        return d.Failure(code="not_claimed", message=f"{link} is claimed for {whose or 'nobody'}, not for it")
+    return None
 
 
 def _run_on(run: _Run, work: _Work, now: datetime) -> bool:

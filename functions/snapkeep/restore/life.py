@@ -136,18 +136,25 @@ def too_late(restore: Restore, now: datetime) -> Step | None:
         if now < restore.abandoned.deadline:
             return None
         late = Failure(code="deadline", message=f"not taken back by {restore.abandoned.deadline:%Y-%m-%d %H:%M} UTC")
-        open_asks = [ask for step in restore.steps for ask in step.asks if ask.failure is None]
-        outcomes = tuple(Outcome(ask.request, ask.what, "failed", late) for ask in open_asks)
-        return Step(_over(replace(restore, left=_left(restore)), "failed", restore.failure, now), outcomes=outcomes)
+        ended = _over(replace(restore, left=_left(restore)), "failed", restore.failure, now)
+        return Step(ended, outcomes=_given_up(restore, late))
     if restore.deadline is None or now < restore.deadline:
         return None
     at = current(restore)
     if at is not None and restore.steps[at].name == "delete_disks" and restore.purpose != "test":
-        return Step(_finished(replace(restore, left=sorted(rules.made_links(restore))), now))
+        left = sorted(link for disk in restore.disks for link in disk.superseded)
+        outcomes = _given_up(restore, Failure(code="deadline", message="it did not go in time"))
+        return Step(_finished(replace(restore, left=left), now), outcomes=outcomes)
     said = f": {restore.failure.code}: {restore.failure.message}" if restore.failure else ""
     message = f"not completed by {restore.deadline:%Y-%m-%d %H:%M} UTC{said}"
     why = Failure(code="deadline", message=message[:500])
     return Step(rules.abandon(restore, "failed", ACTOR, why, now))
+
+
+def _given_up(restore: Restore, why: Failure) -> tuple[Outcome, ...]:
+    """What was asked for and never came to an end."""
+    asked = (ask for step in restore.steps for ask in step.asks if ask.failure is None)
+    return tuple(Outcome(ask.request, ask.what, "failed", why) for ask in asked)
 
 
 def _done(restore: Restore, at: int, now: datetime) -> Restore:
@@ -185,6 +192,8 @@ def _without_pauses(restore: Restore, facts: Facts, now: datetime) -> Restore:
     until = now + UNDO_WITHIN
     if restore.abandoned is not None:
         return replace(restore, abandoned=replace(restore.abandoned, deadline=max(restore.abandoned.deadline, until)))
+    if restore.purpose != "test":
+        return restore  # it is as good as completed: what former attempts left may stay
     return replace(restore, deadline=max(restore.deadline or until, until))
 
 
@@ -260,6 +269,7 @@ def _over(
 ) -> Restore:  # fmt: skip
     ended = [replace(one, state="skipped", at=now) if one.state == "pending" else one for one in restore.steps]
     ended = [replace(one, state="failed", at=now) if one.state == "running" else one for one in ended]
+    ended = [replace(one, asks=[ask for ask in one.asks if ask.failure]) for one in ended]
     return replace(
         restore, state=state, steps=ended, failure=why, finished_at=now, faults=0, updated_at=now, next_at=None
     )

@@ -56,10 +56,11 @@ PROBE_PATIENCE: Final = timedelta(minutes=15)
 """How long what was restored is given to pass all checks."""
 
 ATTEMPTS_MAX: Final = 3
-"""Disks tried for one disk of a restore, and instances."""
+"""Disks tried for one disk of a restore."""
 
 ASKS_MAX: Final = 10
-"""Times that one change of what is there already is asked for, each after an answer that it did not happen."""
+"""Times that an instance, or one change of what is there, is asked for, each after an answer that it did not happen:
+for an hour and a half, in which a zone may have room again."""
 
 LEFTOVERS_WITHIN: Final = timedelta(hours=1)
 """How long a restore that has passed its checks waits for what its former attempts left to go."""

@@ -37,7 +37,7 @@ from snapkeep.documents import GONE, Failure, FormerDisk, Restore, RestoreDisk, 
 from snapkeep.restore import checks, making, rules
 from snapkeep.restore.asks import Goal, Outcome, Pursued, asker, ended, pursue
 from snapkeep.restore.definition import NewInstance
-from snapkeep.restore.rules import ASKS_MAX, ATTEMPTS_MAX, FORMER_KEPT, PROBE_PATIENCE, disk_link
+from snapkeep.restore.rules import ASKS_MAX, FORMER_KEPT, PROBE_PATIENCE, disk_link
 
 PAUSED_LOOK: Final = timedelta(minutes=30)
 """Until what is paused is looked at again."""
@@ -266,15 +266,15 @@ def create_instance(restore: Restore, at: int, tenant: str, facts: Facts, now: d
     found = facts.instances.get(link)
     what = f"InsertInstance {restore.target.name}"
     if found is not None and not is_ours(restore, tenant, found):
-        return _pursued(restore, at, facts, now, [Goal(what, met=False, lost=_taken(link))], ATTEMPTS_MAX)
+        return _pursued(restore, at, facts, now, [Goal(what, met=False, lost=_taken(link))], ASKS_MAX)
     if found is not None:
         restore = replace(restore, target=replace(restore.target, id=found.id))
-        return _pursued(restore, at, facts, now, [Goal(what, met=found.status not in ON_ITS_WAY)], ATTEMPTS_MAX)
+        return _pursued(restore, at, facts, now, [Goal(what, met=found.status not in ON_ITS_WAY)], ASKS_MAX)
     if restore.target.id is not None:
         gone = Failure(code="instance_gone", message=f"{link} was made and is gone")
-        return _pursued(restore, at, facts, now, [Goal(what, met=False, lost=gone)], ATTEMPTS_MAX)
+        return _pursued(restore, at, facts, now, [Goal(what, met=False, lost=gone)], ASKS_MAX)
     goal = Goal(what, met=False, ask=partial(_insert_instance, restore, facts))
-    return _pursued(restore, at, facts, now, [goal], ATTEMPTS_MAX)
+    return _pursued(restore, at, facts, now, [goal], ASKS_MAX)
 
 
 def _insert_instance(restore: Restore, facts: Facts, attempt: int) -> InsertInstance:
