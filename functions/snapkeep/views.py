@@ -23,7 +23,7 @@ from snapkeep.copies import sets
 from snapkeep.creation.rules import taken_at
 from snapkeep.creation.slots import slot_of
 from snapkeep.documents import TENANT_ID_WORD
-from snapkeep.health import State, state
+from snapkeep.health import State, TestedAs, state, tested_as
 from snapkeep.ports import Doc, Ports
 from snapkeep.restore import planning, words
 from snapkeep.restore import rules as restore_rules
@@ -88,6 +88,8 @@ class TenantLine(Shown, frozen=True, kw_only=True):
     going: int  # points that will be deleted within 7 days, as far as can be told
     going_bytes: int
     incomplete: int  # points and copies that lost a snapshot
+    tested: TestedAs | None  # what restore tests say of it; null: none are wanted
+    restore_tested: d.RestoreTested | None  # the last one that came to a result
     computed_at: datetime
 
 
@@ -122,7 +124,7 @@ def fleet(ports: Ports, after: str | None = None, *, only: str | None = None) ->
     whole, now = Fleet(ports.documents), ports.clock.now()
     version = fleet_version(ports)  # read first: what changes while the rest is read has another version
     docs = whole.page_docs("health_worst_first", after=_after_tenant(after) if after else None)
-    lines = [_line(tenant) for tenant in readable(d.TenantHealth, docs)]
+    lines = [_line(tenant, now) for tenant in readable(d.TenantHealth, docs)]
     totals = whole.fleet_health()
     return FleetView(
         at=now,
@@ -140,12 +142,12 @@ def fleet(ports: Ports, after: str | None = None, *, only: str | None = None) ->
 def _fleet_of(ports: Ports, tenant: str) -> FleetView:
     """Reads one document."""
     version = fleet_version(ports, only=tenant)
-    health = Fleet(ports.documents).tenant_health(tenant)
+    health, now = Fleet(ports.documents).tenant_health(tenant), ports.clock.now()
     return FleetView(
-        at=ports.clock.now(),
+        at=now,
         version=version,
         totals=None,
-        tenants=[_line(health)] if health else [],
+        tenants=[_line(health, now)] if health else [],
         next=None,
         ticks=[],
         bad_messages=[],
@@ -195,7 +197,7 @@ def last_ticks(ticks: Mapping[str, datetime], now: datetime) -> list[LastTick]:
     ]
 
 
-def _line(tenant: Held[d.TenantHealth]) -> TenantLine:
+def _line(tenant: Held[d.TenantHealth], now: datetime) -> TenantLine:
     health = tenant.value
     return TenantLine(
         id=tenant.path.removeprefix("health/"),
@@ -213,6 +215,8 @@ def _line(tenant: Held[d.TenantHealth]) -> TenantLine:
         going=health.going,
         going_bytes=health.going_bytes,
         incomplete=health.incomplete,
+        tested=tested_as(health, now),
+        restore_tested=health.restore_tested,
         computed_at=health.computed_at,
     )
 

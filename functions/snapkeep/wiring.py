@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -85,6 +86,11 @@ def compute_alone() -> Compute:
     from snapkeep.gcp.compute import GoogleCompute
 
     return GoogleCompute(config.compute_endpoint(os.environ))
+
+
+def wait(seconds: float) -> None:
+    """Let real time pass: for a person who looks on at the command line. No function waits."""
+    time.sleep(seconds)
 
 
 class SystemClock:

@@ -135,6 +135,7 @@ PURE: Final = (
     "functions/snapkeep/restore/making.py",
     "functions/snapkeep/restore/manifest.py",
     "functions/snapkeep/restore/planning.py",
+    "functions/snapkeep/restore/progress.py",
     "functions/snapkeep/restore/rules.py",
     "functions/snapkeep/restore/script.py",
     "functions/snapkeep/restore/steps.py",

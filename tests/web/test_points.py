@@ -45,7 +45,7 @@ def test_every_set_of_a_point_is_shown_with_its_snapshots(admin: FlaskClient, po
     assert "At home in southamerica-east1 verified" in shown
     assert f"Copy in {BOUGHT} verified" in shown
     assert "Snapshots ready 1 of 1 Stored 2.0 GiB" in shown
-    assert "acme-pam-1-boot boot, boot · pd-balanced, 100 GB" in shown
+    assert "acme-pam-1-boot boot, boot disk · pd-balanced, 100 GB" in shown
     assert shown.count("READY") == 2
 
 

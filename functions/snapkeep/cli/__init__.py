@@ -9,7 +9,7 @@ import importlib.util
 
 import click
 
-from snapkeep.cli import access, audit, controls, fleet, from_cloud, hold, points, retention, tick
+from snapkeep.cli import access, audit, controls, fleet, hold, points, restore, retention, tick
 from snapkeep.cli.output import Output
 
 
@@ -25,8 +25,8 @@ def root(context: click.Context, as_json: bool) -> None:
 root.add_command(fleet.fleet)
 root.add_command(points.points)
 root.add_command(retention.retention)
+root.add_command(restore.restore)
 root.add_command(hold.hold)
-root.add_command(from_cloud.restore)
 root.add_command(controls.pause)
 root.add_command(controls.resume)
 root.add_command(controls.schedule)

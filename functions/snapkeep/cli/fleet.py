@@ -20,6 +20,7 @@ from snapkeep.cli.output import Output, fail
 from snapkeep.cli.retention import policy_words
 from snapkeep.cli.typed import Day
 from snapkeep.copies.rules import UNENTITLED_GRACE
+from snapkeep.restore.progress import last_test, tested
 from snapkeep.wording import age, copies, count, count_sets, moment, size
 
 POINTS_SHOWN: Final = 10
@@ -226,6 +227,7 @@ def show(output: Output, tenant: str) -> None:
     output.line(f"keep {policy_words(t.retention)}")
     if bought := t.entitlements.inter_region_backup:
         output.line(f"keep of copies in {bought.region}: {policy_words(bought.retention)}")
+    output.line(f"restore tests: {tested(t, now)}")
     for sentence in _decided(view):
         output.line(sentence)
     for missing in t.unmatched:
@@ -410,7 +412,17 @@ def health_(output: Output) -> None:
             output.line(f"paused: {what} {where}")
     output.line("")
     output.table(
-        ("TENANT", "STATE", "NEWEST VERIFIED", "RUNNING", "GOING", "LAST DAYS", "COPIES", "UNPROTECTED"),
+        (
+            "TENANT",
+            "STATE",
+            "NEWEST VERIFIED",
+            "RUNNING",
+            "GOING",
+            "LAST DAYS",
+            "COPIES",
+            "RESTORE TEST",
+            "UNPROTECTED",
+        ),
         [
             (
                 t.id,
@@ -420,12 +432,13 @@ def health_(output: Output) -> None:
                 t.going,
                 "".join(STRIP[t.days[day]] for day in sorted(t.days)[-14:]),
                 copies(t.copies) or (f"{t.copies['verified']:,} verified" if t.copies.get("verified") else ""),
+                last_test(t.tested, t.restore_tested, now),
                 ", ".join(t.unprotected),
             )
             for t in tenants
         ],
         right=("RUNNING", "GOING"),
-        text=("COPIES", "UNPROTECTED"),
+        text=("COPIES", "RESTORE TEST", "UNPROTECTED"),
         spare=("LAST DAYS", "GOING", "RUNNING"),
     )
     if view.ticks:
@@ -454,6 +467,9 @@ def _print_totals(output: Output, f: d.FleetHealth) -> None:
     if f.incomplete:
         lost = f"{count(f.incomplete, 'point')} lost a snapshot"
         output.line(f"{lost}: `snapkeep points orphans` names them, `snapkeep retention plan` says incomplete")
+    if f.restore_tests:
+        stand = ", ".join(f"{number:,} {stands}" for stands, number in f.restore_tests.items())
+        output.line(f"restore tests, by tenant: {stand}")
     output.line(f"{f.rejected} rejected messages, {f.dead_letters} dead letters in 7 days")
     sets = count(f.going, "point or copy", "points or copies")
     output.line(f"{sets} ({size(f.going_bytes)}) will go in the next 7 days, as far as can be told")

@@ -9,43 +9,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import click
-
 from snapkeep import cloud, config, wiring
 from snapkeep.cli.output import Output, fail
-from snapkeep.cli.typed import Name
 from snapkeep.cloud import InsertDisk, InsertInstance
 from snapkeep.ports import Refused, Transient
 from snapkeep.restore import bare, catalogue, script
 from snapkeep.restore.catalogue import Found, Listing
 from snapkeep.restore.definition import LOCAL_SSD
 from snapkeep.wording import count, moment, size
-
-
-@click.group()
-def restore() -> None:
-    """Bring a point back."""
-
-
-@restore.command("plan")
-@click.option("--from-cloud", is_flag=True, required=True, help="From what Compute Engine alone holds.")
-@click.option("--project", type=Name(), required=True, help="The project that holds the snapshots.")
-@click.option("--tenant", type=Name(), help="Only this tenant's.")
-@click.option("--point", type=Name(), help="The plan of this one; without it all points are listed.")
-@click.option("--region", type=Name(), help="The region that its set is stored in.  [default: at home]")
-@click.option("--mode", type=click.Choice(bare.MODES), default="new_instance", show_default=True)
-@click.option("--zone", type=Name(), help="Where it is made.  [default: where the instance was]")
-@click.option("--name", type=Name(), help="Of the instance, and what disks' names begin with.  [default: as it was]")
-@click.option("--script", "as_script", is_flag=True, help="Write the commands of gcloud that carry it out.")
-@click.pass_obj
-def command(output: Output, /, *, from_cloud: bool, **asked: Any) -> None:
-    """List points, or plan a restore, from what Compute Engine alone holds. Changes nothing.
-
-    \b
-    snapkeep restore plan --from-cloud --project acme-prod
-    snapkeep restore plan --from-cloud --project acme-prod --point 20261122-s-acme-pam-1-6a39d0ed --script
-    """
-    plan(output, **asked)
 
 
 def plan(

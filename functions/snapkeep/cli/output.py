@@ -39,6 +39,14 @@ STYLES: Final = {
     "offboarded": "dim",
     "expiring": "yellow",
     "deleted": "dim",
+    "approved": "cyan",
+    "running": "cyan",
+    "completed": "green",
+    "cancelled": "yellow",
+    "done": "green",
+    "passed": "green",
+    "pending": "dim",
+    "skipped": "dim",
 }
 
 

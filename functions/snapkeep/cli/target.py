@@ -106,13 +106,25 @@ def send(kind: type[V], path: str, body: object, *, key: str | None = None) -> V
     return _decoded(kind, path, _posted(path, body, key), key)
 
 
-def act(kind: type[V], tenant: str, path: str, body: object, *, key: str | None = None, what: str = "") -> V:
-    """The same for an act on a tenant, by the path below it; `what`: of it, if that may be what is not there."""
+def act(
+    kind: type[V],
+    tenant: str,
+    path: str,
+    body: object,
+    *,
+    key: str | None = None,
+    what: str = "",
+    listed: str = "hold list",
+) -> V:
+    """The same for an act on a tenant, by the path below it.
+
+    `what`: of it, if that may be what is not there; `listed`: the command that names what is.
+    """
     whole = f"/tenants/{urllib.parse.quote(tenant, safe='')}/{path}"
     key = _key(key)
     answer = _posted(whole, body, key)
     if answer.status == NOT_FOUND and _problem(answer):
-        fail(f"{what or repr(tenant)} is not there; `snapkeep {'hold' if what else 'fleet'} list` names what is")
+        fail(f"{what or repr(tenant)} is not there; `snapkeep {listed if what else 'fleet list'}` names what is")
     return _decoded(kind, whole, answer, key)
 
 

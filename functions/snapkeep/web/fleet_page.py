@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from snapkeep import documents as d
 from snapkeep.commands import Kind
-from snapkeep.health import State
+from snapkeep.health import TESTED_AS, State, TestedAs
 from snapkeep.views import PERIODS, FleetView, LastTick, TenantLine
 from snapkeep.wording import COPY_WORDS, age, count, size
 
@@ -94,6 +94,13 @@ def _sums(view: FleetView) -> Mapping[str, int]:
     return Counter({name: number for line in view.tenants for name, number in line.copies.items()})
 
 
+TEST_CONCERNS: Final[tuple[tuple[TestedAs, Tone, tuple[str, str]], ...]] = (
+    ("failed", "bad", ("failed", "failed")),
+    ("overdue", "warn", ("is overdue", "are overdue")),
+)
+"""How tenants stand by their restore tests that somebody should look at, the worst first; for one, and for several."""
+
+
 # --- the strip ----------------------------------------------------------------------------------------------------
 
 
@@ -164,6 +171,7 @@ def concerns(view: FleetView) -> list[Concern]:
         *at_risk,
         *_incomplete(view),
         *_copies(view),
+        *_tests(view),
         *_bad_messages(view),
     ]
 
@@ -242,6 +250,25 @@ def _copies(view: FleetView) -> list[Concern]:
         return []
     told = _whose([line.name for line in view.tenants if _undelivered(line.copies)])
     return [Concern("warn", "copies", " and ".join(undelivered), None, None, (told,))]
+
+
+def _tests(view: FleetView) -> list[Concern]:
+    """Tenants whose last restore test failed, or is too long ago. That one never had any is on its own line."""
+    tests = _tested(view)
+    found = []
+    for stands, tone, words in TEST_CONCERNS:
+        if number := tests.get(stands, 0):
+            told = _whose([line.name for line in view.tenants if line.tested == stands])
+            who = f"{count(number, 'restore test')} {words[number > 1]}"
+            found.append(Concern(tone, "tests", who, None, None, (told,)))
+    return found
+
+
+def _tested(view: FleetView) -> Mapping[str, int]:
+    """Tenants by what their restore tests say; for whoever sees one tenant alone, that one."""
+    if view.totals is not None:
+        return view.totals.restore_tests
+    return Counter(line.tested for line in view.tenants if line.tested is not None)
 
 
 def _whose(names: Sequence[str]) -> str:
@@ -343,6 +370,7 @@ def tiles(view: FleetView) -> list[Tile]:
         Tile("running", f"{totals.running:,}"),
         Tile("stored at home", size(totals.bytes)),
         *_copy_tiles(totals.copies),
+        *_test_tiles(totals.restore_tests),
         Tile("go in 7 days", f"{totals.going:,}"),
         Tile("client-managed", f"{totals.client_managed:,}"),
         Tile("dead letters, 7 days", f"{totals.dead_letters:,}", "bad" if totals.dead_letters else "plain"),
@@ -359,6 +387,16 @@ def _copy_tiles(counts: Mapping[str, int]) -> list[Tile]:
         if counts.get(name)
     ]
     return [Tile("copies", f"{counts.get('verified', 0):,}"), *told]
+
+
+TEST_TONES: Final[Mapping[TestedAs, Tone]] = {"passed": "plain", "failed": "bad", "never": "warn", "overdue": "warn"}
+
+
+def _test_tiles(tests: Mapping[str, int]) -> list[Tile]:
+    """Where restore tests are wanted: how many tenants' last one passed, and what somebody may have to look at."""
+    shown = [one for one in TESTED_AS if tests.get(one) or (one == "passed" and tests)]
+    words = {"never": "never tested"}
+    return [Tile(words.get(one, f"tests {one}"), f"{tests.get(one, 0):,}", TEST_TONES[one]) for one in shown]
 
 
 # --- words --------------------------------------------------------------------------------------------------------

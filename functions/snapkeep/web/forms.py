@@ -45,16 +45,17 @@ def act(
     path: Mapping[str, str],
     read: Callable[[], K],
     carry_out: Callable[[Asked, K], A],
+    requested_by: Callable[[], str | None] = lambda: None,
 ) -> A | Refused:
     """Do to a tenant what the present form asks for, or say what stands against it.
 
-    `path`: what stands in the path of the same act at the API. `read`: the body of it, of the form. Raises NotFound,
-    Transient, and Forbidden for a form that is not ours.
+    `path`: what stands in the path of the same act at the API. `read`: the body of it, of the form. `requested_by`: of
+    an approval, whose request it is of. Raises NotFound, Transient, and Forbidden for a form that is not ours.
     """
     way_in.form_is_ours(action)
     ask = None
     try:
-        deployment = way_in.enter(action, tenant)
+        deployment = way_in.enter(action, tenant, requested_by())
         ask = read()
         return carry_out(door.asked(door.present(), _key(), action, ask, {"tenant": tenant, **path}, deployment), ask)
     except Forbidden as error:

@@ -15,6 +15,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, NotFound, RequestEntityTo
 from snapkeep import views
 from snapkeep.access import Action
 from snapkeep.ports import Ports, Transient
+from snapkeep.restore.progress import last_test
 from snapkeep.store import QUERIES, REJECTED_KEPT
 from snapkeep.views import BadCursor
 from snapkeep.web import fleet_page
@@ -22,6 +23,7 @@ from snapkeep.web.door import Door, present
 from snapkeep.web.passing import passing
 from snapkeep.web.people import Looking, add_sign_in, form_fields, sign_in_page
 from snapkeep.web.points import add_points
+from snapkeep.web.restores import add_restores
 from snapkeep.web.tenants import add_tenants
 from snapkeep.wording import age, copies, count, moment, size
 
@@ -63,6 +65,12 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "pages.override": "retention.override",
     "pages.schedule": "schedule.switch",
     "pages.point": "point.read",
+    "pages.request_restore": "restore.request",
+    "pages.restore": "restore.read",
+    "pages.restore_now": "restore.read",
+    "pages.approve_restore": "restore.approve",
+    "pages.cancel_restore": "restore.cancel",
+    "pages.undo_restore": "restore.request",
     "pages.orphans": "orphan.read",
 }
 """What each page is, in the words of `access`."""
@@ -79,6 +87,7 @@ def blueprint(ports: Ports, door: Door) -> flask.Blueprint:
     add_sign_in(pages, ports, door)
     add_tenants(pages, ports, door, looking)
     add_points(pages, ports, door, looking)
+    add_restores(pages, ports, door, looking)
 
     @pages.app_context_processor
     def who_looks() -> dict[str, object]:
@@ -126,6 +135,7 @@ def blueprint(ports: Ports, door: Door) -> flask.Blueprint:
     pages.add_app_template_filter(size, "size")
     pages.add_app_template_filter(count, "count_of")
     pages.add_app_template_filter(copies, "copies")
+    pages.add_app_template_filter(last_test, "last_test")
     pages.add_app_template_filter(fleet_page.cut, "cut")
     pages.add_app_template_global(asset)
     return pages

@@ -99,6 +99,11 @@ def page(point: PointView) -> PointPage:
     )
 
 
+def may_be_restored(point: PointView) -> bool:
+    """Whether any set of it is there to restore from: then a form makes sense. A plan says what stands against it."""
+    return any(line.state in ("verified", "expiring") for line in point.sets)
+
+
 def _facts(point: PointView) -> Iterator[tuple[str, str]]:
     ref = point.instance
     yield "Instance", f"{ref.name} ({ref.id})"
@@ -148,7 +153,7 @@ def _row(disk: d.PointDisk, one: d.Point) -> Row:
     tone: Tone = "good" if status == "READY" else "bad" if status in ("gone", "FAILED") else "plain"
     return Row(
         disk=disk.name,
-        what=f"{disk.device_name}{', boot' if disk.boot else ''} · {disk.type}, {disk.size_gb:,} GB",
+        what=f"{disk.device_name}{', boot disk' if disk.boot else ''} · {disk.type}, {disk.size_gb:,} GB",
         snapshot=ref.name,
         where=f"{ref.project}, {ref.location}",
         status=status,

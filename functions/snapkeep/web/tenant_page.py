@@ -5,7 +5,7 @@ Pure. The template only places these values; it decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, get_args
@@ -13,6 +13,7 @@ from typing import Final, get_args
 from snapkeep import documents as d
 from snapkeep.access import Action
 from snapkeep.commands import Kind
+from snapkeep.restore import progress
 from snapkeep.views import (
     KEPT,
     HoldLine,
@@ -20,12 +21,14 @@ from snapkeep.views import (
     InstanceRetention,
     PointRetention,
     RegionLine,
+    RestoreLine,
     RetentionView,
     TenantView,
     Verdict,
 )
-from snapkeep.web import fleet_page
+from snapkeep.web import fleet_page, restore_page
 from snapkeep.web.fleet_page import KIND_WORDS, Tone, stopped
+from snapkeep.web.restore_page import RestoreRow
 from snapkeep.wording import copies, count, count_sets, moment, size
 
 LINES_MAX: Final = 100
@@ -157,12 +160,22 @@ class TenantPage:
     plans: tuple[OfInstance, ...]
     not_weighed: int
     failed: tuple[FailedRow, ...]
+    restores: tuple[RestoreRow, ...] | None  # None for whoever may not see them
+    tested: str
+    tested_tone: Tone
     holds: tuple[HoldRow, ...]
     switches: tuple[Switch, ...]
 
 
-def page(view: TenantView, plan: RetentionView | None, holds: HoldsView, paused: d.PausedKinds, may: May) -> TenantPage:
-    """`plan` is None for whoever may not see it; `paused`: as far as it is about this tenant."""
+def page(
+    view: TenantView,
+    plan: RetentionView | None,
+    holds: HoldsView,
+    paused: d.PausedKinds,
+    may: May,
+    restores: Sequence[RestoreLine] | None = None,
+) -> TenantPage:
+    """`plan`, `restores` are None for whoever may not see them; `paused`: as far as it is about this tenant."""
     tenant = view.tenant
     bought = _bought(view)
     return TenantPage(
@@ -180,6 +193,9 @@ def page(view: TenantView, plan: RetentionView | None, holds: HoldsView, paused:
         plans=tuple(_plan(one, bought) for one in plan.instances) if plan else (),
         not_weighed=plan.left_out if plan else 0,
         failed=tuple(_failed(view.points)),
+        restores=None if restores is None else tuple(map(restore_page.row, restores)),
+        tested=progress.tested(tenant, view.at),
+        tested_tone="bad" if tenant.restore_tested and not tenant.restore_tested.passed else "plain",
         holds=tuple(_holds(holds)),
         switches=tuple(_switches(view, paused, may)),
     )

@@ -51,6 +51,8 @@ def add_tenants(pages: flask.Blueprint, ports: Ports, way_in: door.Door, looking
             raise NotFound
         deployment = view.tenant.deployment
         may = partial(looking.may, tenant=id, deployment=deployment)
+        paused = views.controls(ports, only=id).paused
+        restored = views.restores(ports, id) if may("restore.read") else None
         return flask.render_template(
             "tenant.html",
             view=view,
@@ -63,8 +65,9 @@ def add_tenants(pages: flask.Blueprint, ports: Ports, way_in: door.Door, looking
                 view,
                 views.retention(ports, id, points_max=POINTS_MAX) if may("retention.read") else None,
                 views.holds(ports, id),
-                views.controls(ports, only=id).paused,
+                paused,
                 may,
+                restored.restores if restored else None,
             ),
         )
 

@@ -7,6 +7,7 @@
   const banner = document.getElementById("stale");
   const live = document.getElementById("live");
   const mark = "Not current · ";
+  const ours = `<main id="${document.querySelector("main").id}"`;
   let answered = Date.now();
 
   function ago(ms) {
@@ -22,18 +23,18 @@
 
   function check() {
     const silence = Date.now() - answered;
-    const stale = silence > (document.hidden ? hiddenMs : staleMs);
+    const over = document.querySelector("main").hasAttribute("data-over"); // what has ended is not asked about again
+    const stale = !over && silence > (document.hidden ? hiddenMs : staleMs);
     document.documentElement.classList.toggle("is-stale", stale);
     show(banner, stale ? `Not current: last update ${ago(silence)}. Asking again every ${pollS} s.` : "");
-    show(live, stale ? "Not current" : "Live");
+    show(live, over ? "Ended" : stale ? "Not current" : "Live");
     const title = document.title.replace(mark, "");
     if (document.title !== (stale ? mark + title : title)) document.title = stale ? mark + title : title;
   }
 
   document.addEventListener("htmx:after:request", (event) => {
     const { response, text } = event.detail.ctx;
-    const ours = response.status === 204 || (response.status === 200 && text.includes('<main id="fleet"'));
-    if (ours) {
+    if (response.status === 204 || (response.status === 200 && text.includes(ours))) {
       answered = Date.now();
       check();
     } else {
