@@ -15,11 +15,11 @@ from msgspec.structs import replace
 
 from snapkeep.cloud import DeleteDisk, Disk
 from snapkeep.documents import Failure, FormerDisk, Restore, RestoreStep
-from snapkeep.restore import asks, steps
+from snapkeep.restore import asks
 from snapkeep.restore.asks import Goal, pursue
+from snapkeep.restore.facts import Facts, with_step
 from snapkeep.restore.life import ASK_GRACE, Step
 from snapkeep.restore.rules import FORMER_ASKED, disk_link
-from snapkeep.restore.steps import Facts
 
 ASK_AGAIN: Final = timedelta(days=1)
 """Until a disk that may not go now is looked at again."""
@@ -51,7 +51,7 @@ def remove(restore: Restore, facts: Facts, now: datetime, *, kept_by: str | None
     former = [
         replace(one, status="gone") if one.id in goals and goals[one.id].met else one for one in restore.former
     ]  # fmt: skip
-    after = replace(steps.with_step(restore, at, seen.step), former=former)
+    after = replace(with_step(restore, at, seen.step), former=former)
     if former != restore.former or seen.starts:
         after = replace(after, updated_at=now)
     if seen.met:
@@ -79,7 +79,7 @@ def _with_removal(restore: Restore, now: datetime) -> Restore:
 
 def _over(restore: Restore, at: int, state: str, now: datetime) -> Restore:
     step = replace(restore.steps[at], state=state, at=now, asks=[])
-    return replace(steps.with_step(restore, at, step), updated_at=now, next_at=None)
+    return replace(with_step(restore, at, step), updated_at=now, next_at=None)
 
 
 def _gone(restore: Restore, one: FormerDisk, facts: Facts, kept_by: str | None) -> Goal:

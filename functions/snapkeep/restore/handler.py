@@ -36,11 +36,11 @@ from snapkeep.copies.rules import refuse_residency
 from snapkeep.creation import rules as creation
 from snapkeep.messages import Message, PointRef, RestoreBatch, not_for
 from snapkeep.ports import Conflict, Ports, Refused, Transient, Write
-from snapkeep.restore import checks, claims, former, life, planning, rules, steps, testing
+from snapkeep.restore import checks, claims, former, life, planning, rules, survey, testing
 from snapkeep.restore.definition import definition_for
+from snapkeep.restore.facts import Facts
 from snapkeep.restore.life import Step
 from snapkeep.restore.rules import ACTOR
-from snapkeep.restore.steps import Facts
 from snapkeep.store import Event, Fleet, Held, Outcome, Record, TenantStore, created
 
 log: Final = logging.getLogger(__name__)
@@ -197,7 +197,7 @@ def _read(run: _Run, work: _Work) -> tuple[d.Restore, Facts]:
     need = life.wanted(restore, work.undone.value if work.undone else None)
     if need.zones:
         zones = sorted(compute.find(Zone, restore.target.project), key=lambda zone: zone.name)
-        if restore.target.zone is None and (chosen := steps.chosen(restore, zones)) is not None:
+        if restore.target.zone is None and (chosen := survey.chosen(restore, zones)) is not None:
             restore = planning.placed(restore, chosen)
             need = life.wanted(restore, None)
     operations = {link: compute.get(Operation, link) for link in sorted(need.operations)}

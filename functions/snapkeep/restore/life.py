@@ -17,8 +17,8 @@ from snapkeep.creation.rules import LOOK_MIN, backoff
 from snapkeep.documents import GONE, Failure, Restore, RestoreStep
 from snapkeep.restore import asks, making, rules, steps
 from snapkeep.restore.asks import LOOK_SOON, Outcome
+from snapkeep.restore.facts import Facts, Taken, with_step
 from snapkeep.restore.rules import ACTOR, ASKS_MAX, FORMER_KEPT, LEFTOVERS_WITHIN, RUN_WITHIN, UNDO_WITHIN, disk_link
-from snapkeep.restore.steps import Facts, Taken
 
 ASK_GRACE: Final = LOOK_MIN * 2
 """What whoever committed that something is asked for is given to note the answers."""
@@ -117,7 +117,7 @@ def advance(restore: Restore, tenant: str, facts: Facts, now: datetime) -> Step:
         step = seen.steps[at]
         if step.state == "pending":
             step = replace(step, state="running", at=now)
-        seen = steps.with_step(seen, at, step)
+        seen = with_step(seen, at, step)
         taken = steps.TAKES[step.name](seen, at, tenant, facts, now)
         seen = taken.restore
         intents, starts, outcomes = intents + taken.intents, starts + taken.starts, outcomes + taken.outcomes
@@ -160,7 +160,7 @@ def _given_up(restore: Restore, why: Failure) -> tuple[Outcome, ...]:
 def _done(restore: Restore, at: int, now: datetime) -> Restore:
     """The restore with this step done. What former attempts left goes once all checks are passed."""
     step = restore.steps[at]
-    after = steps.with_step(restore, at, replace(step, state="done", at=now))
+    after = with_step(restore, at, replace(step, state="done", at=now))
     after = replace(after, faults=0, updated_at=now)
     left = any(disk.superseded for disk in after.disks)
     if step.name == "check" and after.purpose != "test" and left and after.abandoned is None:
@@ -288,7 +288,7 @@ def postponed(restore: Restore, why: Failure, now: datetime) -> Restore:
     here = current(restore)
     if restore.state != "running" or here is None:
         return after
-    return steps.with_step(after, here, replace(after.steps[here], failure=why))
+    return with_step(after, here, replace(after.steps[here], failure=why))
 
 
 def _must_look(restore: Restore) -> datetime | None:

@@ -6,8 +6,7 @@ died before it, or runs beside it, changes nothing but the time that it takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -15,227 +14,33 @@ from typing import Final
 from msgspec.structs import replace
 
 from snapkeep import cloud
-from snapkeep.cloud import (
-    AttachDisk,
-    Attachment,
-    Change,
-    DeleteDisk,
-    DeleteInstance,
-    DetachDisk,
-    Disk,
-    Firewall,
-    InsertInstance,
-    Operation,
-    SetDiskLabels,
-    Snapshot,
-    StartInstance,
-    StopInstance,
-    Zone,
-)
+from snapkeep.cloud import Attachment, DeleteDisk, DeleteInstance, InsertInstance
 from snapkeep.creation.rules import LOOK_MIN, UNKNOWN_SETTLED
-from snapkeep.documents import GONE, Failure, FormerDisk, Restore, RestoreDisk, RestoreStep, StepName
+from snapkeep.documents import GONE, Failure, Restore, RestoreDisk, StepName
 from snapkeep.restore import checks, making, rules
-from snapkeep.restore.asks import Goal, Outcome, Pursued, asker, ended, pursue
-from snapkeep.restore.definition import NewInstance
-from snapkeep.restore.rules import ASKS_MAX, FORMER_KEPT, PROBE_PATIENCE, disk_link
+from snapkeep.restore.asks import Goal
+from snapkeep.restore.facts import (
+    BLOCKED_LOOK,
+    GOING_DOWN,
+    ON_ITS_WAY,
+    Facts,
+    Incoming,
+    Take,
+    Taken,
+    attachment,
+    incoming,
+    pursued,
+    waits,
+    with_step,
+)
+from snapkeep.restore.rules import ASKS_MAX, PROBE_PATIENCE, disk_link
+from snapkeep.restore.survey import name_taken, survey
+from snapkeep.restore.swap import attach_disks, detach_disks, label_disks, start, stop
 
 PAUSED_LOOK: Final = timedelta(minutes=30)
 """Until what is paused is looked at again."""
 
-BLOCKED_LOOK: Final = timedelta(minutes=5)
-"""Until what somebody else has in use is looked at again."""
-
-ON_ITS_WAY: Final = frozenset({"PROVISIONING", "STAGING", "PENDING", "REPAIRING"})
-"""Statuses of an instance that comes up."""
-
-GOING_DOWN: Final = frozenset({"STOPPING", "PENDING_STOP", "SUSPENDING"})
-
-OURS: Final = "snapkeep-"
-"""What our labels begin with."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What was read for one restore. What is not in a map was not read; None: it is not there."""
-
-    instances: Mapping[str, cloud.Instance | None] = field(default_factory=dict)  # by link, as all here
-    disks: Mapping[str, Disk | None] = field(default_factory=dict)
-    snapshots: Mapping[str, Snapshot | None] = field(default_factory=dict)
-    operations: Mapping[str, Operation | None] = field(default_factory=dict)  # read before the others
-    zones: Sequence[Zone] = ()
-    firewalls: Sequence[Firewall] = ()
-    undone: Restore | None = None  # the restore whose former disks are put back
-    new: NewInstance | None = None  # what is asked for as the new instance, with what a person supplied
-    may_remove: bool = True  # deletion is not paused
-    heard: checks.Heard | None = None  # None: nobody in there was asked yet
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """One step, taken once. Nothing of it is done yet."""
-
-    restore: Restore
-    done: bool = False
-    intents: tuple[Change, ...] = ()
-    starts: tuple[Change, ...] = ()
-    outcomes: tuple[Outcome, ...] = ()
-    dead: Failure | None = None  # it never will be done
-    look_at: datetime | None = None
-
-
-Take = Callable[[Restore, int, str, Facts, datetime], Taken]
-"""From the restore, the place of its step, the tenant's id, what was read, and the time."""
-
-
-def with_step(restore: Restore, at: int, step: RestoreStep) -> Restore:
-    return replace(restore, steps=[*restore.steps[:at], step, *restore.steps[at + 1 :]])
-
-
-def _waits(restore: Restore, at: int, why: Failure, look_at: datetime) -> Taken:
-    return Taken(with_step(restore, at, replace(restore.steps[at], failure=why)), look_at=look_at)
-
-
-def _pursued(restore: Restore, at: int, facts: Facts, now: datetime, goals: Sequence[Goal], bound: int | None) -> Taken:
-    """The step after a look at its goals; what takes a restore back never gives up."""
-    step = restore.steps[at]
-    limit = None if step.undo else bound
-    seen = pursue(step, goals, facts.operations, now, asker=asker(restore, at), asks_max=limit)
-    return _of(restore, at, seen)
-
-
-def _of(restore: Restore, at: int, seen: Pursued) -> Taken:
-    return Taken(
-        with_step(restore, at, seen.step), seen.met, seen.intents, seen.starts, seen.outcomes, seen.dead, seen.look_at
-    )
-
-
-# --- survey -------------------------------------------------------------------------------------------------------
-
-
-def chosen(restore: Restore, zones: Sequence[Zone]) -> str | None:
-    """The zone to restore into where any of the region will do: the point's own, else the first one that is up."""
-    up = sorted(zone.name for zone in zones if zone.up and zone.region == restore.target.region)
-    return restore.instance.zone if restore.instance.zone in up else next(iter(up), None)
-
-
-def survey(restore: Restore, at: int, tenant: str, facts: Facts, now: datetime) -> Taken:
-    """Whether all that it needs is there, before anything is changed."""
-    if why := _wrong_source(restore, facts):
-        return Taken(restore, dead=why)
-    zone = next((one for one in facts.zones if one.name == restore.target.zone), None)
-    if restore.target.zone is None or zone is None or not zone.up:
-        which = restore.target.zone or f"every zone of {restore.target.region}"
-        message = f"{which} is down or not there; cancel it and restore into another zone, or wait until it is back"
-        return _waits(restore, at, Failure(code="zone_away", message=message), now + BLOCKED_LOOK)
-    if restore.purpose == "test" and (why := _not_isolated(restore, facts)):
-        return Taken(restore, dead=why)
-    match restore.mode:
-        case "disks":
-            return Taken(restore, done=True)
-        case "new_instance":
-            link = rules.target_link(restore)
-            assert link is not None
-            if facts.instances.get(link) is not None:
-                return Taken(restore, dead=_taken(link))
-            return Taken(restore, done=True)
-        case "in_place":
-            return _survey_in_place(restore, at, facts, now)
-
-
-def _taken(link: str) -> Failure:
-    return Failure(code="name_taken", message=f"{link} exists already: ask for it under another name")
-
-
-def _wrong_source(restore: Restore, facts: Facts) -> Failure | None:
-    """Why the snapshots, or the former disks, cannot be restored from; None if they can."""
-    if restore.source.undoes is not None:
-        return _wrong_former(restore, facts)
-    for disk in restore.disks:
-        found = facts.snapshots.get(disk.snapshot)
-        if found is None or found.status != "READY":
-            message = f"{disk.snapshot} is {found.status if found else 'not there'}"
-            return Failure(code="point_gone", message=message)
-        if found.id != disk.snapshot_id:
-            message = f"{disk.snapshot} is another snapshot now: {found.id}, not {disk.snapshot_id}"
-            return Failure(code="snapshot_changed", message=message)
-        if found.locations != (restore.source.region,):
-            message = f"{disk.snapshot} lies in {', '.join(found.locations)}, not in {restore.source.region}"
-            return Failure(code="snapshot_changed", message=message)
-    return None
-
-
-def _wrong_former(restore: Restore, facts: Facts) -> Failure | None:
-    put_back = incoming(restore, facts)
-    if facts.undone is None or not put_back:
-        return Failure(code="former_gone", message=f"{restore.source.undoes} has kept no disks")
-    for one in put_back:
-        found = facts.disks.get(one.link)
-        if found is None or found.id != one.id:
-            message = f"{one.link} ({one.id}), which {restore.source.undoes} had kept, is not there any more"
-            return Failure(code="former_gone", message=message)
-        if found.users:
-            return Failure(code="former_in_use", message=f"{one.link} is attached to {', '.join(found.users)}")
-    return None
-
-
-def _not_isolated(restore: Restore, facts: Facts) -> Failure | None:
-    """Why what is restored as a test might be reached, or reach anything; None if nothing gets in or out."""
-    network = restore.target.network or ""
-    mine = [rule for rule in facts.firewalls if cloud.partial_link(rule.network) == cloud.partial_link(network)]
-    enabled = [rule for rule in mine if not rule.disabled]
-    if allowing := next((rule for rule in enabled if rule.allows), None):
-        why = f"its firewall rule {allowing.name} allows traffic"
-    elif not any(_denies_all_out(rule) for rule in enabled):
-        why = "no firewall rule of it denies all traffic out to 0.0.0.0/0 for every instance"
-    else:
-        return None
-    return Failure(code="network_not_isolated", message=f"{network}: {why}; nothing may get in or out in a test")
-
-
-def _denies_all_out(rule: Firewall) -> bool:
-    everywhere = "0.0.0.0/0" in rule.ranges
-    return not rule.allows and rule.direction == "EGRESS" and rule.everything and everywhere and not rule.targeted
-
-
-def _survey_in_place(restore: Restore, at: int, facts: Facts, now: datetime) -> Taken:
-    found = instance_of(restore, facts)
-    if found is None:
-        ref = restore.instance
-        message = f"{ref.name} ({ref.id}) is not in {ref.zone} any more: restore it as a new instance"
-        return Taken(restore, dead=Failure(code="instance_gone", message=message))
-    if found.status not in ("RUNNING", "TERMINATED"):
-        message = f"{found.name} is {found.status}; it goes on when it is RUNNING or TERMINATED"
-        return _waits(restore, at, Failure(code="instance_not_steady", message=message), now + LOOK_MIN)
-    former = []
-    for attached in found.disks:
-        if not attached.persistent:
-            continue
-        disk = facts.disks.get(attached.source)
-        if disk is None:
-            message = f"{attached.source} is attached to {found.name} and was not found"
-            return _waits(restore, at, Failure(code="disk_gone", message=message), now + LOOK_MIN)
-        former.append(
-            FormerDisk(
-                project=disk.project,
-                scope=disk.scope,
-                name=disk.name,
-                id=disk.id,
-                device_name=attached.device_name,
-                boot=attached.boot,
-                mode=attached.mode,
-                interface=attached.interface,
-                auto_delete=attached.auto_delete,
-                labels=dict(disk.labels),
-            )
-        )
-    surveyed = replace(
-        restore,
-        target=replace(restore.target, id=found.id),
-        former=former,
-        was_running=found.status == "RUNNING",
-        found=checks.comparable(found),
-    )
-    return Taken(surveyed, done=True)
+PAUSED: Final = Failure(code="paused", message="deletion is paused")
 
 
 def pre_restore(restore: Restore, at: int, tenant: str, facts: Facts, now: datetime) -> Taken:
@@ -266,15 +71,15 @@ def create_instance(restore: Restore, at: int, tenant: str, facts: Facts, now: d
     found = facts.instances.get(link)
     what = f"InsertInstance {restore.target.name}"
     if found is not None and not is_ours(restore, tenant, found):
-        return _pursued(restore, at, facts, now, [Goal(what, met=False, lost=_taken(link))], ASKS_MAX)
+        return pursued(restore, at, facts, now, [Goal(what, met=False, lost=name_taken(link))], ASKS_MAX)
     if found is not None:
         restore = replace(restore, target=replace(restore.target, id=found.id))
-        return _pursued(restore, at, facts, now, [Goal(what, met=found.status not in ON_ITS_WAY)], ASKS_MAX)
+        return pursued(restore, at, facts, now, [Goal(what, met=found.status not in ON_ITS_WAY)], ASKS_MAX)
     if restore.target.id is not None:
         gone = Failure(code="instance_gone", message=f"{link} was made and is gone")
-        return _pursued(restore, at, facts, now, [Goal(what, met=False, lost=gone)], ASKS_MAX)
+        return pursued(restore, at, facts, now, [Goal(what, met=False, lost=gone)], ASKS_MAX)
     goal = Goal(what, met=False, ask=partial(_insert_instance, restore, facts))
-    return _pursued(restore, at, facts, now, [goal], ASKS_MAX)
+    return pursued(restore, at, facts, now, [goal], ASKS_MAX)
 
 
 def _insert_instance(restore: Restore, facts: Facts, attempt: int) -> InsertInstance:
@@ -307,217 +112,6 @@ def is_ours(restore: Restore, tenant: str, found: cloud.Instance) -> bool:
     return labels.get("snapkeep-restore") == restore.id and labels.get("snapkeep-tenant") == tenant
 
 
-# --- disks of an instance, swapped --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A disk that a restore in place attaches, or that is attached again when it is taken back."""
-
-    link: str
-    id: str | None
-    device_name: str
-    boot: bool
-    mode: str
-    interface: str
-    auto_delete: bool
-
-    @staticmethod
-    def of(disk: RestoreDisk | FormerDisk) -> Incoming:
-        return Incoming(
-            disk_link(disk), disk.id, disk.device_name, disk.boot, disk.mode, disk.interface, disk.auto_delete
-        )
-
-
-def attachment(one: Incoming) -> Attachment:
-    return Attachment(one.link, one.device_name, one.boot, one.mode, one.interface, one.auto_delete)
-
-
-def put_back(restore: Restore, facts: Facts) -> list[FormerDisk]:
-    """The former disks of the restore that is undone, which are attached again; of any other none."""
-    if restore.source.undoes is None or facts.undone is None:
-        return []
-    return [one for one in facts.undone.former if one.status == "kept"]
-
-
-def incoming(restore: Restore, facts: Facts) -> list[Incoming]:
-    """What the restore attaches."""
-    if restore.source.undoes is not None:
-        return [Incoming.of(one) for one in put_back(restore, facts)]
-    return [Incoming.of(disk) for disk in restore.disks]
-
-
-def outgoing(restore: Restore) -> list[Incoming]:
-    """What was attached before."""
-    return [Incoming.of(one) for one in restore.former]
-
-
-def instance_of(restore: Restore, facts: Facts) -> cloud.Instance | None:
-    """The instance that is restored in place, if it is there and the same as ever."""
-    link = rules.target_link(restore)
-    found = facts.instances.get(link) if link is not None else None
-    return found if found is not None and found.id == (restore.target.id or restore.instance.id) else None
-
-
-def _without_instance(restore: Restore, at: int) -> Taken:
-    """Somebody has removed the instance: nothing can be swapped. What was attached before is named as left."""
-    if not restore.steps[at].undo:
-        message = f"{restore.target.name} ({restore.target.id}) was removed, or replaced, while it was restored"
-        return Taken(restore, dead=Failure(code="instance_gone", message=message))
-    former = [one.link for one in outgoing(restore)]
-    return Taken(replace(restore, left=sorted({*restore.left, *former})), done=True)
-
-
-def _stopped(restore: Restore, found: cloud.Instance) -> Goal:
-    what = f"StopInstance {found.name}"
-    if found.status in ("TERMINATED", *GOING_DOWN, *ON_ITS_WAY):
-        return Goal(what, met=found.status == "TERMINATED")
-    return Goal(what, met=False, ask=partial(StopInstance, found.project, found.zone, found.name, found.id))
-
-
-def _is_as_before(restore: Restore, facts: Facts, found: cloud.Instance) -> bool:
-    """Whether exactly what was attached before is attached of the two sets of disks."""
-    there = {attached.source for attached in found.disks}
-    ours = {one.link for one in incoming(restore, facts)} - {one.link for one in outgoing(restore)}
-    return not ours & there and {one.link for one in outgoing(restore)} <= there
-
-
-def stop(restore: Restore, at: int, tenant: str, facts: Facts, now: datetime) -> Taken:
-    found = instance_of(restore, facts)
-    if found is None:
-        return _without_instance(restore, at)
-    if restore.steps[at].undo and _is_as_before(restore, facts, found):
-        return _pursued(restore, at, facts, now, [], None)
-    return _pursued(restore, at, facts, now, [_stopped(restore, found)], ASKS_MAX)
-
-
-def detach_disks(restore: Restore, at: int, tenant: str, facts: Facts, now: datetime) -> Taken:
-    found = instance_of(restore, facts)
-    if found is None:
-        return _without_instance(restore, at)
-    undo = restore.steps[at].undo
-    if undo and _is_as_before(restore, facts, found):
-        return _pursued(restore, at, facts, now, [], None)
-    going = incoming(restore, facts) if undo else outgoing(restore)
-    goals = [_detached(one, found, facts) for one in going]
-    if undo:  # another disk under the name of one of ours is nobody's to detach
-        goals = [goal for goal in goals if goal.lost is None]
-    if not all(goal.met for goal in goals) and found.status != "TERMINATED":
-        goals = [_stopped(restore, found)]  # somebody has started it
-    return _pursued(restore, at, facts, now, goals, ASKS_MAX)
-
-
-def _detached(one: Incoming, found: cloud.Instance, facts: Facts) -> Goal:
-    what = f"DetachDisk {one.device_name}"
-    attached = next((a for a in found.disks if a.source == one.link), None)
-    if attached is None:
-        return Goal(what, met=True)
-    disk = facts.disks.get(one.link)
-    if disk is None or (one.id is not None and disk.id != one.id):
-        which = disk.id if disk else "not there"
-        return Goal(what, met=False, lost=Failure(code="disk_replaced", message=f"{one.link} is {which}, not {one.id}"))
-    ask = partial(DetachDisk, found.project, found.zone, found.name, found.id, attached.device_name)
-    return Goal(what, met=False, ask=ask)
-
-
-def attach_disks(restore: Restore, at: int, tenant: str, facts: Facts, now: datetime) -> Taken:
-    found = instance_of(restore, facts)
-    if found is None:
-        return _without_instance(restore, at)
-    undo = restore.steps[at].undo
-    coming = outgoing(restore) if undo else incoming(restore, facts)
-    there = {attached.source for attached in found.disks}
-    if undo:  # what somebody has removed meanwhile cannot come back, and keeps nothing else waiting
-        lost = [one.link for one in coming if one.link not in there and not _is_the_same(one, facts)]
-        restore = replace(restore, left=sorted({*restore.left, *lost}))
-        coming = [one for one in coming if one.link not in lost]
-    goals = [_attached(one, found, facts) for one in coming]
-    if not all(goal.met for goal in goals) and found.status != "TERMINATED":
-        goals = [_stopped(restore, found)]  # somebody has started it
-    return _pursued(restore, at, facts, now, goals, ASKS_MAX)
-
-
-def _is_the_same(one: Incoming, facts: Facts) -> bool:
-    disk = facts.disks.get(one.link)
-    return disk is not None and (one.id is None or disk.id == one.id)
-
-
-def _attached(one: Incoming, found: cloud.Instance, facts: Facts) -> Goal:
-    what = f"AttachDisk {one.device_name}"
-    if any(attached.source == one.link for attached in found.disks):
-        return Goal(what, met=True)
-    if not _is_the_same(one, facts):
-        message = f"{one.link} ({one.id}), which was to be attached, is not there any more"
-        return Goal(what, met=False, lost=Failure(code="disk_gone", message=message))
-
-    def ask(attempt: int) -> AttachDisk:
-        return AttachDisk(found.project, found.zone, found.name, found.id, attachment(one), attempt)
-
-    return Goal(what, met=False, ask=ask)
-
-
-def start(restore: Restore, at: int, tenant: str, facts: Facts, now: datetime) -> Taken:
-    found = instance_of(restore, facts)
-    if found is None:
-        return _without_instance(restore, at)
-    what = f"StartInstance {found.name}"
-    if not restore.was_running:
-        return _pursued(restore, at, facts, now, [], None)
-    if found.status in ("RUNNING", *GOING_DOWN, *ON_ITS_WAY):
-        goal = Goal(what, met=found.status == "RUNNING")
-    else:
-        goal = Goal(what, met=False, ask=partial(StartInstance, found.project, found.zone, found.name, found.id))
-    return _pursued(restore, at, facts, now, [goal], ASKS_MAX)
-
-
-def label_disks(restore: Restore, at: int, tenant: str, facts: Facts, now: datetime) -> Taken:
-    """Labels help people. What cannot be labelled is passed over, and is then not deleted later either."""
-    step = restore.steps[at]
-    goals = [
-        _labelled(one, wanted, facts.disks.get(disk_link(one)))
-        for one, wanted in _labels(restore, tenant, facts, step.at or now, undo=step.undo)
-    ]
-    seen = pursue(step, goals, facts.operations, now, asker=asker(restore, at), asks_max=ASKS_MAX)
-    if seen.dead is not None:
-        rest = tuple(ended(ask, facts.operations, seen.dead) for ask in seen.step.asks if ask.failure is None)
-        return _of(restore, at, Pursued(replace(seen.step, asks=[]), outcomes=(*seen.outcomes, *rest), met=True))
-    return _of(restore, at, seen)
-
-
-def _labels(
-    restore: Restore, tenant: str, facts: Facts, since: datetime, *, undo: bool
-) -> Iterator[tuple[FormerDisk, dict[str, str]]]:
-    """Each former disk, and each that is put back, with the labels of ours that it is to have."""
-    for one in restore.former:
-        before = {key: value for key, value in one.labels.items() if key.startswith(OURS)}
-        yield one, before if undo else kept_labels(restore, tenant, since + FORMER_KEPT)
-    for one in put_back(restore, facts):
-        before = {key: value for key, value in one.labels.items() if key.startswith(OURS)}
-        assert facts.undone is not None
-        kept = kept_labels(facts.undone, tenant, facts.undone.keep_until or since)
-        yield one, kept if undo else before
-
-
-def kept_labels(restore: Restore, tenant: str, until: datetime) -> dict[str, str]:
-    return rules.labels(restore.id, tenant, "former") | {"snapkeep-kept-until": f"{until:%Y-%m-%d}"}
-
-
-def _labelled(one: FormerDisk, wanted: Mapping[str, str], found: Disk | None) -> Goal:
-    what = f"SetDiskLabels {one.name}"
-    if found is None or found.id != one.id:
-        return Goal(what, met=True)  # there is nothing to be labelled any more
-    ours = {key: value for key, value in found.labels.items() if key.startswith(OURS)}
-    if ours == wanted:
-        return Goal(what, met=True)
-    theirs = {key: value for key, value in found.labels.items() if not key.startswith(OURS)}
-
-    def ask(attempt: int) -> SetDiskLabels:
-        labels = {**theirs, **wanted}
-        return SetDiskLabels(one.project, one.scope, one.name, one.id, labels, found.label_fingerprint, attempt)
-
-    return Goal(what, met=False, ask=ask)
-
-
 # --- check --------------------------------------------------------------------------------------------------------
 
 
@@ -541,7 +135,7 @@ def check(restore: Restore, at: int, tenant: str, facts: Facts, now: datetime) -
     why = Failure(code=code, message=f"{wrong.name}: {wrong.detail}"[:500])
     if now - (restore.steps[at].at or now) >= PROBE_PATIENCE:
         return Taken(after, dead=why)
-    return _waits(after, at, why, now + LOOK_MIN)
+    return waits(after, at, why, now + LOOK_MIN)
 
 
 # --- taking away --------------------------------------------------------------------------------------------------
@@ -553,22 +147,19 @@ def delete_instance(restore: Restore, at: int, tenant: str, facts: Facts, now: d
     found = facts.instances.get(link) if link is not None else None
     what = f"DeleteInstance {restore.target.name}"
     if found is None or not is_ours(restore, tenant, found):
-        return _pursued(restore, at, facts, now, [Goal(what, met=True)], None)
+        return pursued(restore, at, facts, now, [Goal(what, met=True)], None)
     restore = replace(restore, target=replace(restore.target, id=found.id))
     if found.status in GOING_DOWN:
-        return _pursued(restore, at, facts, now, [Goal(what, met=False)], None)
+        return pursued(restore, at, facts, now, [Goal(what, met=False)], None)
     made = {disk_link(disk) for disk in restore.disks}
     strange = [one.source for one in found.disks if one.persistent and one.auto_delete and one.source not in made]
     if strange:
         why = Failure(code="in_use", message=f"{', '.join(strange)} would go with {found.link}: detach it first"[:500])
-        return _waits(restore, at, why, now + BLOCKED_LOOK)
+        return waits(restore, at, why, now + BLOCKED_LOOK)
     if not facts.may_remove:
-        return _waits(restore, at, PAUSED, now + PAUSED_LOOK)
+        return waits(restore, at, PAUSED, now + PAUSED_LOOK)
     goal = Goal(what, met=False, ask=partial(DeleteInstance, found.project, found.zone, found.name, found.id))
-    return _pursued(restore, at, facts, now, [goal], None)
-
-
-PAUSED: Final = Failure(code="paused", message="deletion is paused")
+    return pursued(restore, at, facts, now, [goal], None)
 
 
 def delete_disks(restore: Restore, at: int, tenant: str, facts: Facts, now: datetime) -> Taken:
@@ -581,7 +172,7 @@ def delete_disks(restore: Restore, at: int, tenant: str, facts: Facts, now: date
         if everything and disk.scope and disk.status != GONE:
             coming = _may_come(restore, disk, facts, now)
             goals.append(_removed(restore, tenant, disk, disk_link(disk), facts, coming=coming))
-    taken = _pursued(restore, at, facts, now, goals, None)
+    taken = pursued(restore, at, facts, now, goals, None)
     if taken.done:
         gone = [
             replace(disk, superseded=[], status=GONE if everything else disk.status) for disk in taken.restore.disks
