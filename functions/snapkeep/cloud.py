@@ -524,7 +524,7 @@ def request_id(change: Change) -> str:
         case DeleteSnapshot() | DeleteInstantSnapshot() | DeleteInstantSnapshotGroup():
             what += f":{change.id}:{change.attempt}"
         case DeleteDisk():
-            what += f":{change.id}:{change.attempt}" + (f":{change.asker}" if change.asker else "")
+            what = ":".join(filter(None, (what, change.id, str(change.attempt), change.asker)))
         case DeleteInstance() | SetDiskLabels() | StopInstance() | StartInstance():
             what += f":{change.id}:{change.attempt}:{change.asker}"
         case AttachDisk():
