@@ -6,17 +6,19 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import flask
 import pytest
 from click.testing import Result
 from msgspec.structs import replace
-from tests.cli.typing_in import local_cloud, read, run, serving
+from tests.cli.typing_in import done, local_cloud, read, run, serving
 from tests.makers import World, instance, point_disk
 from tests.web.fleets import put_copies, put_points, put_stored, put_tenant
 from tests.web.people import put_people
 
 from snapkeep import documents as d
+from snapkeep import health
 
 
 @pytest.fixture
@@ -326,3 +328,29 @@ def test_another_servers_404_says_nothing_about_tenants(stranger: str, arguments
     assert result.exit_code == 1
     assert "something else listens there" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_health_names_whose_restore_tests_somebody_may_have_to_look_at_and_show_says_how_one_stands(
+    api: str, world: World
+) -> None:
+    owner = world.read(d.Tenant, "tenants/alpha")
+    test = d.RestoreTest(every_days=30, network="projects/acme-prod/global/networks/closed")
+    assert "restore tests: none: the fleet file asks for no restore_test\n" in done(api, "fleet", "show", "alpha")
+    instances = world.instances("alpha")
+
+    def tests_of(**last: Any) -> None:
+        after = replace(owner, restore_test=test, **last)
+        world.put(("tenants/alpha", after), ("health/alpha", health.compute(after, instances, world.clock.now())))
+
+    tests_of()
+    assert "no restore test ever of: alpha\n" in done(api, "fleet", "health")
+    assert "restore tests: never had one\n" in done(api, "fleet", "show", "alpha")
+    why = d.Failure(code="checks_failed", message="contents: differ")
+    fields: dict[str, Any] = {"restore": "r", "point": "p", "region": "z-1", "at": world.clock.now(), "took_s": 744}
+    tests_of(restore_tested=d.RestoreTested(passed=False, failure=why, **fields))
+    assert "the last restore test failed of: alpha\n" in done(api, "fleet", "health")
+    told = done(api, "fleet", "show", "alpha")
+    assert "restore tests: FAILED 0m ago: p in z-1: checks_failed: contents: differ\n" in told
+    tests_of(restore_tested=d.RestoreTested(passed=True, **fields))
+    assert "passed 0m ago" in done(api, "fleet", "health")
+    assert "restore tests: passed 0m ago in 12m 24s: p in z-1\n" in done(api, "fleet", "show", "alpha")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import date, timedelta
 from typing import Any
@@ -11,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.makers import World
 from tests.web.figures import MANY, NOW, empty, healthy, put_figures, put_rejected, put_ticks, sum_up, troubled
+from tests.web.people import client_of
 
 from snapkeep import views
-from snapkeep.documents import Tick
+from snapkeep.documents import RestoreTested, Tick
 from snapkeep.web import fleet_page
 from snapkeep.web.fleet_page import Tile, Tone, Verdict, concerns, last_day, own_verdict, strip, tiles, verdict
 from snapkeep.wording import copies
@@ -296,3 +298,47 @@ def test_there_are_no_tiles_before_health_has_run() -> None:
 @pytest.mark.parametrize(("text", "length"), [("x" * 400, 400), ("x" * 401, 400), ("", 0)])
 def test_what_others_wrote_is_cut(text: str, length: int) -> None:
     assert len(fleet_page.cut(text)) == length
+
+
+# --- restore tests ------------------------------------------------------------------------------------------------
+
+
+def with_restore_tests() -> World:
+    """Four tenants of which restore tests are wanted, one for each way to stand by them, and one without."""
+    world = healthy()
+    for name, days_ago, passed in (("acme", 3, True), ("brightwater", 40, True), ("cobaltine", 2, False)):
+        last = RestoreTested(
+            restore="r", point="p", region="z-1", at=NOW - timedelta(days=days_ago), passed=passed, took_s=744
+        )
+        put_figures(world, name, restore_test_every_days=30, restore_tested=last)
+    put_figures(world, "dunaria", restore_test_every_days=30)
+    sum_up(world)
+    return world
+
+
+def test_restore_tests_that_failed_or_are_overdue_need_somebody() -> None:
+    told = [(one.tone, one.who, one.reasons) for one in concerns(views.fleet(with_restore_tests().ports))]
+    assert told == [
+        ("bad", "1 restore test failed", ("of Cobaltine",)),
+        ("warn", "1 restore test is overdue", ("of Brightwater",)),
+    ]
+
+
+def test_tiles_count_restore_tests_where_any_are_wanted() -> None:
+    shown = [one for one in tiles(views.fleet(with_restore_tests().ports)) if "test" in one.label]
+    assert {(one.label, one.value, one.tone) for one in shown} == {
+        ("tests failed", "1", "bad"),
+        ("tests overdue", "1", "warn"),
+        ("never tested", "1", "warn"),
+        ("tests passed", "1", "plain"),
+    }
+    assert not [one for one in tiles(views.fleet(healthy().ports)) if "test" in one.label]
+
+
+def test_each_tenants_line_says_how_its_restore_tests_stand() -> None:
+    world = with_restore_tests()
+    page = re.sub(r"<[^>]+>", "", client_of(world.ports).get("/").text)
+    assert "restore test passed 3d 0h ago, took 12m 24s" in page
+    assert "restore test overdue, passed 40d 0h ago, took 12m 24s" in page
+    assert "restore test failed 2d 0h ago, took 12m 24s" in page
+    assert page.count("never had a restore test") == 1

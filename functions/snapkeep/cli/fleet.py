@@ -27,6 +27,14 @@ POINTS_SHOWN: Final = 10
 STRIP: Final = {"verified": "■", "failed": "✗", "missed": "✗"}
 
 
+TESTS: Final = {
+    "failed": "the last restore test failed of",
+    "overdue": "a restore test is overdue of",
+    "never": "no restore test ever of",
+}
+"""How tenants stand by their restore tests that somebody may have to look at."""
+
+
 @click.group()
 def fleet() -> None:
     """The tenants: what the fleet file says of them and how they stand."""
@@ -407,6 +415,9 @@ def health_(output: Output) -> None:
     now = view.at
     if view.totals:
         _print_totals(output, view.totals)
+    for stands, words in TESTS.items():
+        if names := [t.id for t in tenants if t.tested == stands]:
+            output.line(f"{words}: {', '.join(names)}")
     for what in get_args(commands.Kind):
         if where := paused_words(getattr(paused, what)):
             output.line(f"paused: {what} {where}")
@@ -438,8 +449,8 @@ def health_(output: Output) -> None:
             for t in tenants
         ],
         right=("RUNNING", "GOING"),
-        text=("COPIES", "RESTORE TEST", "UNPROTECTED"),
-        spare=("LAST DAYS", "GOING", "RUNNING"),
+        text=("COPIES", "UNPROTECTED"),
+        spare=("LAST DAYS", "GOING", "RUNNING", "RESTORE TEST"),
     )
     if view.ticks:
         _print_ticks(output, view.ticks, now)

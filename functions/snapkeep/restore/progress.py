@@ -133,8 +133,6 @@ def far(restore: d.Restore, one: d.RestoreStep) -> str:
     if one.name == "create_disks" and one.state in ("running", "done"):
         ready = sum(disk.status == "READY" for disk in restore.disks)
         said.append(f"{ready} of {count(len(restore.disks), 'disk')} ready")
-    if one.asked > 1:
-        said.append(f"asked {one.asked} times")
     if one.failure is not None and one.state != "done":
         said.append(f"{one.failure.code}: {one.failure.message}")
     return "; ".join(said)
@@ -201,18 +199,13 @@ def said_of(restore: d.Restore) -> Iterator[str]:
 
 
 def last_test(stands: str | None, last: d.RestoreTested | None, now: datetime) -> str:
-    """How a tenant stands by its restore tests (`health.TestedAs`), and the last one: `passed 3d 4h ago in 12m 5s`.
+    """How a tenant stands by its restore tests (`health.TestedAs`), and the last one: `passed 3d 4h ago`.
 
     Empty where no tests are wanted.
     """
     if stands is None or last is None:
         return stands or ""
-    took = f" in {duration(timedelta(seconds=last.took_s))}" if last.passed else ""
-    return (
-        f"{stands}, passed {age(last.at, now)} ago"
-        if stands == "overdue"
-        else f"{stands} {age(last.at, now)} ago{took}"
-    )
+    return f"{stands}, passed {age(last.at, now)} ago" if stands == "overdue" else f"{stands} {age(last.at, now)} ago"
 
 
 def tested(tenant: d.Tenant, now: datetime) -> str:

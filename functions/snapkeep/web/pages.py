@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, NotFound, RequestEntityTo
 from snapkeep import views
 from snapkeep.access import Action
 from snapkeep.ports import Ports, Transient
-from snapkeep.restore.progress import last_test
+from snapkeep.restore.progress import duration, last_test
 from snapkeep.store import QUERIES, REJECTED_KEPT
 from snapkeep.views import BadCursor
 from snapkeep.web import fleet_page
@@ -136,6 +136,7 @@ def blueprint(ports: Ports, door: Door) -> flask.Blueprint:
     pages.add_app_template_filter(count, "count_of")
     pages.add_app_template_filter(copies, "copies")
     pages.add_app_template_filter(last_test, "last_test")
+    pages.add_app_template_filter(lambda seconds: duration(timedelta(seconds=seconds)), "duration")
     pages.add_app_template_filter(fleet_page.cut, "cut")
     pages.add_app_template_global(asset)
     return pages

@@ -36,7 +36,7 @@ STALE_S: Final = 20
 """After so long without an answer the page says that it is not current."""
 
 DONE: Final[Mapping[str, str]] = {
-    "requested": "Asked for.",
+    "requested": "Asked for. This page stays current.",
     "approved": "Approved. It begins within a minute.",
     "cancelled": "Cancelled.",
 }
