@@ -79,6 +79,13 @@ def test_while_no_answer_is_known_the_same_request_is_asked_for_again_without_an
     assert (len(first.intents), len(again.intents)) == (1, 0)
 
 
+def test_the_same_change_for_two_restores_or_two_steps_of_one_is_two_requests() -> None:
+    other = restore(id="20261101-p-app-00000002")
+    askers = [asks.asker(restore(), 3), asks.asker(restore(), 9), asks.asker(other, 3)]
+    seen = [asks.pursue(d.RestoreStep(name="stop"), [NOT_SO], {}, NOW, asker=one, asks_max=2) for one in askers]
+    assert len({cloud.request_id(change) for one in seen for change in one.starts}) == 3
+
+
 def test_nothing_is_asked_for_while_an_operation_runs() -> None:
     assert look(asked(), NOT_SO, status="RUNNING").starts == ()
 
