@@ -254,6 +254,161 @@ def test_what_copying_leaves_behind_is_found() -> None:
     assert elsewhere.wrong[-1] == f"{disk}: is left, and no point will remove it"
 
 
+# --- what was restored --------------------------------------------------------------------------------------------
+
+RESTORED_DAYS = 12
+OTHERS = """
+  - id: bolt
+    name: Bolt
+    project: bolt-prod
+    instances: [{name: server-4, zone: us-east4-a}]
+  - id: cove
+    name: Cove
+    project: cove-prod
+    instances: {label: "snapkeep=daily"}
+    restore_test: {every_days: 90, network: projects/cove-prod/global/networks/isolated}
+  - id: dune
+    name: Dune
+    project: dune-prod
+    instances: [{name: server-1, zone: us-east4-a}]
+    entitlements: {inter_region_backup: {region: us-east1, valid_until: 2031-12-31}}
+"""
+WITH_DR = (
+    COPIED
+    + """
+      multi_region_dr: {region: us-east1, valid_until: 2031-12-31}
+    recovery: {network: projects/acme-prod/global/networks/main}
+"""
+    + OTHERS
+)
+
+
+@pytest.fixture(scope="module")
+def restored(tmp_path_factory: pytest.TempPathFactory) -> tuple[System, demo.Report]:
+    """A demo in which each thing goes wrong that can, and long enough that the disks from before it have gone."""
+    folder = tmp_path_factory.mktemp("restored")
+    (folder / "fleet.yaml").write_text(WITH_DR)
+    reading = fleet.read(folder / "fleet.yaml")
+    return demo.run(reading, days=RESTORED_DAYS, seed=1, audit_folder=folder / "audit", progress=lambda _: None)
+
+
+def restore_of(ran: tuple[System, demo.Report], kind: str) -> tuple[str, d.Restore]:
+    system, report = ran
+    [outage] = [outage for outage in report.outages if outage.kind == kind]
+    path = f"tenants/{outage.tenant}/restores/{outage.restore}"
+    return path, d.from_data(d.Restore, system.documents.dump()[path])
+
+
+def test_a_demo_brings_back_what_was_damaged_what_was_deleted_and_a_region(
+    restored: tuple[System, demo.Report],
+) -> None:
+    _, report = restored
+    assert (report.wrong, report.restored, report.protected) == ([], True, True)
+    damaged, deleted, region = report.outages
+    assert [(one.kind, one.mode, one.state) for one in report.outages] == [
+        ("damaged", "in_place", "completed"),
+        ("deleted", "new_instance", "completed"),
+        ("region", "new_instance", "completed"),
+    ]
+    assert damaged.approved_by not in (None, damaged.requested_by)
+    assert damaged.still_s is not None
+    assert 0 < damaged.still_s < damaged.took_s
+    assert damaged.former == {"gone": damaged.disks}
+    assert {damaged.tenant, deleted.tenant} == {"bolt", "cove"}
+    assert deleted.is_protected
+    assert (region.tenant, region.is_protected) == ("acme", False)
+    assert region.place is not None
+    assert region.place.startswith("us-east1-")
+    for outage in report.outages:
+        assert outage.point_at < outage.at
+
+
+def test_a_demo_says_which_tenants_restores_were_tested(restored: tuple[System, demo.Report]) -> None:
+    _, report = restored
+    [tests] = report.tests
+    assert (tests.tenant, tests.passed, tests.failed, tests.not_carried_out) == ("cove", 1, 0, 0)
+    assert tests.last_took_s
+    assert report.never_tested == ("acme", "bolt", "dune")
+
+
+def test_a_restored_disk_that_holds_something_else_than_its_snapshot_is_found(
+    restored: tuple[System, demo.Report],
+) -> None:
+    path, restore = restore_of(restored, "region")
+    disk = restore.disks[0]
+    newest = next(point for path, point in points(restored[0]) if path.startswith("tenants/acme/"))
+    other = newest.disks[1].snapshot
+    link = f"projects/{other.project}/global/snapshots/{other.name}"
+    swapped = replace(disk, snapshot=link, snapshot_id=other.id)
+    found = wrong(restored[0], {path: replace(restore, disks=[swapped, *restore.disks[1:]])})
+    assert found == [f"acme: {restore.id}: {disk.name} holds something else than {other.name}"]
+
+
+def test_a_restored_disk_that_is_gone_is_found(restored: tuple[System, demo.Report]) -> None:
+    path, restore = restore_of(restored, "region")
+    disk = replace(restore.disks[0], id="1")
+    found = wrong(restored[0], {path: replace(restore, disks=[disk, *restore.disks[1:]])})
+    assert found == [f"acme: {restore.id}: {disk.name} was restored, and is gone"]
+
+
+def test_what_a_restore_that_was_given_up_has_left_is_found(restored: tuple[System, demo.Report]) -> None:
+    path, restore = restore_of(restored, "region")
+    found = wrong(restored[0], {path: replace(restore, state="failed")})
+    links = [f"projects/acme-prod/{disk.scope}/disks/{disk.name}" for disk in restore.disks]
+    links.append(f"projects/acme-prod/zones/{restore.target.zone}/instances/{restore.target.name}")
+    assert found == [f"{link}: is left, and no restore answers for it" for link in sorted(links)]
+
+
+def test_a_disk_from_before_a_restore_that_goes_too_early_or_never_is_found(
+    restored: tuple[System, demo.Report],
+) -> None:
+    system, _ = restored
+    path, restore = restore_of(restored, "damaged")
+    former = restore.former[0]
+    kept = replace(restore, former=[replace(former, status="kept"), *restore.former[1:]])
+    tenant = path.split("/")[1]
+    assert f"{tenant}: {restore.id}: {former.name} was attached before it, is kept, and is gone" in wrong(
+        system, {path: kept}
+    )
+    [new, *others] = restore.disks
+    there = replace(former, name=new.name, id=new.id or "", status="kept")
+    found = wrong(system, {path: replace(restore, disks=others, former=[there])})
+    assert restore.keep_until is not None
+    until = f"{restore.keep_until:%Y-%m-%d %H:%M} UTC"
+    assert f"{tenant}: {restore.id}: {new.name} was to be kept until {until}, and is there" in found
+
+
+def test_what_an_ended_restore_still_has_to_itself_is_found(restored: tuple[System, demo.Report]) -> None:
+    system, _ = restored
+    path, restore = restore_of(restored, "damaged")
+    tenant = path.split("/")[1]
+    whole = system.documents.dump()
+    claim_path = next(path for path in whole if path.startswith(f"tenants/{tenant}/restore_claims/"))
+    claim = replace(d.from_data(d.RestoreClaim, whole[claim_path]), restore=restore.id)
+    instance_path = f"tenants/{tenant}/instances/{restore.instance.id}"
+    instance = replace(d.from_data(d.Instance, whole[instance_path]), restoring=restore.id)
+    said = f"{tenant}: {restore.id}: is completed, and"
+    assert wrong(system, {claim_path: claim, instance_path: instance}) == [
+        f"{said} has {claim.instance} to itself",
+        f"{said} has {instance.name} in hand",
+    ]
+
+
+def test_a_demo_tells_what_was_restored_and_says_when_it_is_too_short_for_that(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(FLEET)
+    said = {
+        days: CliRunner().invoke(root, ["demo", f"--days={days}", f"--fleet={path}", f"--audit={tmp_path / 'audit'}"])
+        for days in (1, 3)
+    }
+    assert (said[1].exit_code, said[3].exit_code) == (0, 0)
+    assert "Nothing goes wrong in large in less than 3 days" in said[1].stdout
+    assert "acme: what is on the " in said[3].stdout
+    assert "ben@vendor.example approved." in said[3].stdout
+    assert "All disks hold what the point does." in said[3].stdout
+    assert "The disks from before are kept until 2026-10-09" in said[3].stdout
+
+
 def test_the_demo_shows_an_add_on_that_ends_and_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "fleet.yaml"
     path.write_text(COPIED)

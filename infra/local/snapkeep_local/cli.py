@@ -206,6 +206,8 @@ def demo(output: Output, days: int, seed: int, fleet: Path, audit_folder: Path, 
             click.echo(line, err=True)
         wrong = count(len(report.wrong), "finding")
         fail(f"what is stored is not what the policies keep: {wrong}, the first of them above")
+    if not report.restored:
+        fail("what went wrong was not brought back as its point has it: see what is told of it")
     if not report.protected:
         fail("a vendor-managed tenant did not end protected, or a chain is broken: see the table")
 
@@ -238,6 +240,7 @@ def _print_demo(output: Output, report: demos.Report) -> None:
     _print_copies(output, report)
     _print_stock(output, report)
     output.line("")
+    _print_restores(output, report)
     calls = ", ".join(f"{count} {method}" for method, count in report.calls.items())
     events = ", ".join(f"{count} {name}" for name, count in report.events.items())
     output.line(f"{report.days} days until {moment(report.ended_at)}. Compute Engine calls: {calls}.")
@@ -298,6 +301,29 @@ def _print_stock(output: Output, report: demos.Report) -> None:
     )
     if not report.wrong:
         output.line("That is exactly what the policies keep, and nothing else that was made is left.")
+
+
+def _print_restores(output: Output, report: demos.Report) -> None:
+    """What went wrong and was brought back, and what the restore tests say."""
+    from snapkeep_local import outages
+
+    if report.outages:
+        output.line("What went wrong in large, and was brought back:")
+    elif report.days < outages.DAYS_MIN:
+        output.line(
+            f"Nothing goes wrong in large in less than {outages.DAYS_MIN} days: there is no point to go back to."
+        )
+    for outage in report.outages:
+        for line in outages.story(outage):
+            output.line(line)
+    for one in report.tests:
+        known = {"failed": one.failed, "not carried out": one.not_carried_out}
+        others = "".join(f", {number} {what}" for what, number in known.items() if number)
+        took = "" if one.last_took_s is None else f"; the last took {count(-(-one.last_took_s // 60), 'minute')}"
+        output.line(f"Restore tests of {one.tenant}: {one.passed} passed{others}{took}.")
+    if report.never_tested:
+        output.line(f"Never tested: {', '.join(report.never_tested)}.")
+    output.line("")
 
 
 def _kept(stock: Stock, rule: str) -> str:

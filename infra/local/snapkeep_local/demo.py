@@ -1,8 +1,9 @@
 """`snapkeep demo`: the main job on a fleet file, fast-forwarded in one process, with a few seeded faults.
 
 The real handlers run behind the real message codec; only the ports are in memory. People do what they would: a client
-who runs its own backups asks for points, and one tenant's inter-region add-on ends and is bought again, each by the
-commands that a person has. The same seed gives the same run, byte for byte, which the printed digest shows.
+who runs its own backups asks for points, one tenant's inter-region add-on ends and is bought again, and what goes wrong
+in large (`outages`) is restored, each by the commands that a person has. The same seed gives the same run, byte for
+byte, which the printed digest shows.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import random
 import signal
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -35,7 +36,8 @@ from snapkeep.ports import Ports
 from snapkeep.store import Fleet
 from snapkeep.views import RegionLine
 from snapkeep.web import create_app
-from snapkeep_local import faults, stocktaking
+from snapkeep_local import faults, outages, stocktaking
+from snapkeep_local.outages import Outage
 from snapkeep_local.people import invite
 from snapkeep_local.sim import System
 from snapkeep_local.stocktaking import Stock
@@ -57,6 +59,7 @@ CLIENTS_EVERY_DAYS: Final = 7
 """How often clients who run their own backups ask for a point of each instance."""
 
 NOON: Final = 12
+TEST_EVENTS: Final = ("restore_test.passed", "restore_test.failed")
 OPERATOR: Final = "operator:demo"
 
 
@@ -67,6 +70,17 @@ class AddOn:
     tenant: str
     ended_at: datetime
     returned_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Tests:
+    """The restore tests of one tenant that has asked for them."""
+
+    tenant: str
+    passed: int
+    failed: int  # they have shown that a set cannot be restored from
+    not_carried_out: int  # nothing was found out
+    last_took_s: int | None  # from the start of the last that came to a result until everything was checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +113,15 @@ class Report:
     digest: str
     audit_folder: str
     add_on: AddOn | None  # null: none was changed
+    outages: tuple[Outage, ...]
+    tests: tuple[Tests, ...]
+    never_tested: tuple[str, ...]  # tenants of which no test has ever come to a result
     stock: tuple[Stock, ...]
+
+    @property
+    def restored(self) -> bool:
+        """Whether every outage ended with all disks as its point has them."""
+        return all(outage.state == "completed" and outage.as_point for outage in self.outages)
 
     @property
     def protected(self) -> bool:
@@ -131,24 +153,30 @@ def run(
     planted: dict[int, str] = {}
     hours = days * 24
     add_on = _add_on(reading, days)
+    to_come = outages.planned(reading, days)
+    met: list[Outage] = []
     with _few_collections():
-        passed = 0
         for hour in range(hours):
             strikes = hour <= hours - QUIET // HOUR and chance.random() < FAULTS_PER_DAY / 24
             acts = _people(reading, add_on, hour) if hour % 24 == NOON else []
-            if strikes or acts or hour % 24 == 0:  # in long steps: each carries out its last tick of `health`
-                system.fast_forward((hour - passed) * HOUR)
-                passed = hour
+            due = [one.kind for one in to_come if one.day * 24 + NOON == hour]
+            if strikes or acts or due or hour % 24 == 0:  # in long steps: each carries out its last tick of `health`
+                # What was restored since may have taken longer.
+                system.fast_forward(START + hour * HOUR - system.clock.now())
                 progress(hour / hours)
             for act in acts:
                 act(system)
+            for kind in due:
+                others = outages.candidates(reading, kind, met, add_on.tenant if add_on else None)
+                met += [outage] if (outage := outages.happen(system, kind, others)) else []
             if strikes:
                 tenant = chance.choice(tenants)
                 number = system.cloud.add_fault(_fault(chance, (projects[tenant], vaults[tenant])))
                 planted[number] = tenant
-        system.fast_forward((hours - passed) * HOUR)
+        system.fast_forward(START + hours * HOUR - system.clock.now())
         progress(1.0)
-        return system, _report(system, days=days, planted=planted, add_on=add_on, audit_folder=audit_folder)
+        report = _report(system, days=days, planted=planted, add_on=add_on, met=met, audit_folder=audit_folder)
+        return system, report
 
 
 # --- what people do meanwhile -------------------------------------------------------------------------------------
@@ -257,17 +285,24 @@ def _fault(chance: random.Random, projects: tuple[str, str]) -> faults.Fault:
 
 
 def _report(
-    system: System, *, days: int, planted: dict[int, str], add_on: AddOn | None, audit_folder: Path
-) -> Report:  # fmt: skip
-    met: Counter[str] = Counter()
+    system: System,
+    *,
+    days: int,
+    planted: dict[int, str],
+    add_on: AddOn | None,
+    met: Sequence[Outage],
+    audit_folder: Path,
+) -> Report:
+    struck: Counter[str] = Counter()
     for fault in system.cloud.faults():
-        met[planted[fault["id"]]] += fault["struck"]
+        struck[planted[fault["id"]]] += fault["struck"]
     export.write(audit_folder, commands.audit_chains(system.ports))
     verdicts = {verdict.tenant: verdict for verdict in commands.verify_audit(system.ports, (), {})}
     rows = [
-        _row(system, tenant.value, met[tenant.value.id], verdicts[tenant.value.id])
+        _row(system, tenant.value, struck[tenant.value.id], verdicts[tenant.value.id])
         for tenant in Fleet(system.documents).tenants()
     ]
+    tenants = [tenant.value for tenant in Fleet(system.documents).tenants()]
     events = Counter(str(event["type"]) for event in system.events())
     return Report(
         seed=system.seed,
@@ -279,7 +314,20 @@ def _report(
         digest=system.digest(),
         audit_folder=str(audit_folder),
         add_on=add_on,
+        outages=tuple(outages.at_the_end(system, outage) for outage in met),
+        tests=tuple(_tests(system, tenant) for tenant in tenants if tenant.restore_test),
+        never_tested=tuple(tenant.id for tenant in tenants if tenant.restore_tested is None),
         stock=tuple(stocktaking.take(system.documents, system.cloud)),
+    )
+
+
+def _tests(system: System, tenant: d.Tenant) -> Tests:
+    told = [event for event in system.events() if event["tenant"] == tenant.id and event["type"] in TEST_EVENTS]
+    outcomes = Counter("passed" if event["type"] == TEST_EVENTS[0] else
+                       "failed" if event["data"]["carried_out"] else "not_carried_out" for event in told)  # fmt: skip
+    last = tenant.restore_tested
+    return Tests(
+        tenant.id, outcomes["passed"], outcomes["failed"], outcomes["not_carried_out"], last.took_s if last else None
     )
 
 

@@ -3,14 +3,16 @@
 The documents are held to the retention rules, and the simulated cloud to the documents: every stored set (a point at
 home, or a copy of it) is kept by a rule or on its way out, every other set that was ever verified is gone with all its
 snapshots, a copy lies in its own region with the contents of its point, and nothing is left that no point knows: no
-snapshot, no instant snapshot or group, no temporary disk.
+snapshot, no instant snapshot or group, no temporary disk. What was restored is there with the contents of its point's
+snapshots, the disks from before it are kept as long as was promised and no longer, and of restore tests and of restores
+that were given up nothing is left.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,6 +20,8 @@ from snapkeep import cloud
 from snapkeep import documents as d
 from snapkeep.copies import rules as copies
 from snapkeep.copies import sets
+from snapkeep.restore import former
+from snapkeep.restore import rules as restoring
 from snapkeep.retention import deletion, rules
 from snapkeep.retention.rules import Decided, Delete, Deleting, Expire, Keep, Undo, Wait
 from snapkeep_local.cloud import Cloud
@@ -62,42 +66,63 @@ class _There:
 
     cloud: Cloud
     snapshots: Mapping[str, Json]  # by link
+    disks: Mapping[str, Json]  # by link
+
+
+@dataclass(slots=True)
+class _Known:
+    """What the documents of one tenant hold."""
+
+    instances: list[d.Instance] = field(default_factory=list)
+    points: list[d.Point] = field(default_factory=list)
+    restores: list[d.Restore] = field(default_factory=list)
+    claims: list[d.RestoreClaim] = field(default_factory=list)
+    supplied: dict[str, d.Supplied] = field(default_factory=dict)  # by the restore's id
 
 
 def take(documents: MemoryDocuments, simulated: Cloud) -> list[Stock]:
     """Every tenant's stock, by id, its copies after its points; with one more, of ELSEWHERE, where there is something
     that nobody knows."""
     tenants: dict[str, d.Tenant] = {}
-    instances: dict[str, list[d.Instance]] = {}
-    points: dict[str, list[d.Point]] = {}
+    known: defaultdict[str, _Known] = defaultdict(_Known)
     for path, data in documents.dump(leaving_out=TOLD_ELSEWHERE).items():
         match path.split("/"):
             case ["tenants", id]:
                 tenants[id] = d.from_data(d.Tenant, data)
             case ["tenants", id, "instances", _]:
-                instances.setdefault(id, []).append(d.from_data(d.Instance, data))
+                known[id].instances.append(d.from_data(d.Instance, data))
             case ["tenants", id, "points", _]:
-                points.setdefault(id, []).append(d.from_data(d.Point, data))
-    there = _There(simulated, {cloud.partial_link(one["selfLink"]): one for one in simulated.snapshots()})
+                known[id].points.append(d.from_data(d.Point, data))
+            case ["tenants", id, "restores", _]:
+                known[id].restores.append(d.from_data(d.Restore, data))
+            case ["tenants", id, "restore_claims", _]:
+                known[id].claims.append(d.from_data(d.RestoreClaim, data))
+            case ["tenants", id, "supplied", restore]:
+                known[id].supplied[restore] = d.from_data(d.Supplied, data)
+    there = _There(
+        simulated,
+        {cloud.partial_link(one["selfLink"]): one for one in simulated.snapshots()},
+        {cloud.partial_link(one["selfLink"]): one for one in simulated.disks()},
+    )
     stocks = [
-        stock
-        for id, tenant in sorted(tenants.items())
-        for stock in _stocks(tenant, instances.get(id, ()), points.get(id, ()), there, simulated.now)
+        stock for id, tenant in sorted(tenants.items()) for stock in _stocks(tenant, known[id], there, simulated.now)
     ]
-    unknown = tuple(_unknown([point for some in points.values() for point in some], there))
+    points = [point for of_tenant in known.values() for point in of_tenant.points]
+    restores = [restore for of_tenant in known.values() for restore in of_tenant.restores]
+    unknown = (*_unknown(points, there), *_unrestored(restores, there))
     if unknown:
         stocks.append(Stock(ELSEWHERE, None, 0, 0, 0, {}, {}, 0, 0, 0, 0, unknown))
     return stocks
 
 
-def _stocks(
-    tenant: d.Tenant, instances: Sequence[d.Instance], points: Sequence[d.Point], there: _There, now: datetime
-) -> Iterator[Stock]:
+def _stocks(tenant: d.Tenant, known: _Known, there: _There, now: datetime) -> Iterator[Stock]:
     """Its points at home, then its copies in each region where it has bought or ever had any."""
+    instances, points = known.instances, known.points
     bought = copies.entitled(tenant, now)
     regions = {region for point in points for region in point.copies} | ({bought.region} if bought else set())
     at_home = _stock(tenant, None, instances, points, there, now)
-    yield replace(at_home, wrong=(*at_home.wrong, *_miscounted(tenant, instances, points, bought)))
+    of_restores = (f"{tenant.id}: {why}" for why in _misrestored(known, there, now))
+    yield replace(at_home, wrong=(*at_home.wrong, *_miscounted(tenant, instances, points, bought), *of_restores))
     for region in sorted(regions):
         yield _stock(tenant, region, instances, points, there, now)
 
@@ -247,6 +272,83 @@ def _unlike(copy: d.Point, point: d.Point, region: str, there: _There) -> Iterat
                 yield f"{disk.snapshot.name} holds something else than {other.name}"
 
 
+# --- what was restored --------------------------------------------------------------------------------------------
+
+
+def _misrestored(known: _Known, there: _There, now: datetime) -> Iterator[str]:
+    """What of a tenant's restores is not as they say, or is held by one that has ended."""
+    gone = {one.id for restore in known.restores for one in restore.former if one.status == "gone"}
+    for restore in known.restores:
+        ended = restore.state not in restoring.LIVING
+        if restore.state == "completed" and restore.purpose == "restore":
+            made = [disk for disk in restore.disks if disk.id not in gone]
+            yield from (f"{restore.id}: {why}" for disk in made for why in _not_as_stored(disk, there))
+        yield from (f"{restore.id}: {why}" for one in restore.former for why in _not_as_kept(restore, one, there, now))
+        if ended:
+            yield from (f"{restore.id}: is {restore.state}, and {why}" for why in _still_held(restore, known, now))
+
+
+def _not_as_stored(disk: d.RestoreDisk, there: _There) -> Iterator[str]:
+    """What of a disk that was restored is not as the point has it; nobody knows once its snapshot is deleted."""
+    link = restoring.disk_link(disk)
+    found, snapshot = there.disks.get(link), there.snapshots.get(disk.snapshot)
+    if found is None or found["id"] != disk.id:
+        yield f"{disk.name} was restored, and is gone"
+        return
+    is_stored = snapshot is not None and snapshot["id"] == disk.snapshot_id
+    if is_stored and there.cloud.content(link) != there.cloud.content(disk.snapshot):
+        yield f"{disk.name} holds something else than {disk.snapshot.rsplit('/', 1)[1]}"
+
+
+def _not_as_kept(restore: d.Restore, one: d.FormerDisk, there: _There, now: datetime) -> Iterator[str]:
+    """What of a disk from before a restore is not as was promised."""
+    found = there.disks.get(restoring.disk_link(one))
+    is_there = found is not None and found["id"] == one.id
+    if one.status == "gone":
+        if is_there:
+            yield f"{one.name} is said to be gone, and is there"
+    elif not is_there:
+        yield f"{one.name} was attached before it, is {one.status}, and is gone"
+    elif one.status == "kept" and restore.keep_until and now > restore.keep_until + former.ASK_AGAIN:
+        yield f"{one.name} was to be kept until {restore.keep_until:%Y-%m-%d %H:%M} UTC, and is there"
+
+
+def _still_held(restore: d.Restore, known: _Known, now: datetime) -> Iterator[str]:
+    """What a restore that has ended still has to itself."""
+    yield from (f"has {claim.instance} to itself" for claim in known.claims if claim.restore == restore.id)
+    yield from (f"has {one.name} in hand" for one in known.instances if one.restoring == restore.id)
+    if restore.id in known.supplied and known.supplied[restore.id].values:
+        yield "what was supplied for it is stored"
+    for point in known.points:
+        holds = [*point.holds, *(hold for copy in point.copies.values() for hold in copy.holds)]
+        if any(hold.id == restoring.hold_id(restore.id) and hold.stands(now) for hold in holds):
+            yield f"holds {point.id}"
+
+
+def _unrestored(restores: Sequence[d.Restore], there: _There) -> Iterator[str]:
+    """Disks and instances that a restore has made or put aside, and that none answers for."""
+    known = {link for restore in restores for link in _answered_for(restore)}
+    made = [disk for disk in there.disks.values() if "snapkeep-restore" in disk.get("labels", {})]
+    links = [cloud.partial_link(disk["selfLink"]) for disk in made]
+    links += [one.link for one in there.cloud.instances() if "snapkeep-restore" in one.labels]
+    return (f"{link}: is left, and no restore answers for it" for link in sorted(links) if link not in known)
+
+
+def _answered_for(restore: d.Restore) -> Iterator[str]:
+    """Links of what a restore may have in the cloud."""
+    living = restore.state in restoring.LIVING
+    yield from (restoring.disk_link(one) for one in restore.former if one.status != "gone")
+    if living:
+        yield from restoring.made_links(restore)
+    elif restore.state == "completed" and restore.purpose == "restore":
+        yield from map(restoring.disk_link, restore.disks)
+    else:
+        return
+    instance = restoring.target_link(restore)
+    if instance is not None:
+        yield instance
+
+
 # --- what nobody knows --------------------------------------------------------------------------------------------
 
 
@@ -271,7 +373,7 @@ def _unknown(points: Sequence[d.Point], there: _There) -> Iterator[str]:
     alone = [one for one in instants if one.get("sourceInstantSnapshotGroup") not in known_groups]
     yield from _of_nobody([*alone, *groups], held)
     temporary = {link for point in points for link in _temporary(point)}
-    made = [disk for disk in there.cloud.disks() if disk.get("labels", {}).get("snapkeep-role") == "temporary"]
+    made = [disk for disk in there.disks.values() if disk.get("labels", {}).get("snapkeep-role") == "temporary"]
     yield from _of_nobody(made, temporary)
 
 
