@@ -194,12 +194,35 @@ def test_a_point_that_vanishes_meanwhile_ends_it_with_nothing_left() -> None:
     all_is_as_before(one, before, contents)
 
 
-def test_what_does_not_answer_in_time_is_taken_back() -> None:
+@pytest.mark.parametrize("mode", ["in_place", "new_instance"])
+def test_what_does_not_answer_in_time_is_restored_all_the_same_and_said_so(mode: d.RestoreMode) -> None:
+    one = Restoring()
+    one.cloud.set_guest_answers(one.machine_link, False)
+    id = one.ask(mode)
+    if mode == "new_instance":
+        one.run_until(lambda: one.machine("app-2") is not None)
+        one.cloud.set_guest_answers(cloud.link_of(PROJECT, f"zones/{ZONE}", "instances", "app-2"), False)
+    ended = one.finish(id)
+    assert (ended.state, ended.failure and ended.failure.code) == ("completed", "probe_failed")
+    assert [check.name for check in ended.checks if check.state == "failed"] == ["probe"]
+    assert one.contents("app" if mode == "in_place" else "app-2") == OLD
+    told = one.told("restore.completed")
+    assert [event["data"]["failure"]["code"] for event in told] == ["probe_failed"]
+    assert one.told("restore.failed") == []
+
+
+def test_what_is_not_as_it_should_be_is_taken_back_whether_it_answers_or_not() -> None:
     one = Restoring()
     before, contents = the_machine(one), one.contents()
     one.cloud.set_guest_answers(one.machine_link, False)
-    ended = one.finish(one.ask("in_place"))
+    id = one.ask("in_place")
+    one.run_until(lambda: any(step.name == "start" and step.state == "done" for step in one.restore(id).steps))
+    made = one.restore(id).disks[1]
+    one.cloud.write(rules.disk_link(made), "something else")
+    ended = one.finish(id)
     assert (ended.state, ended.failure and ended.failure.code) == ("failed", "checks_failed")
+    assert ended.failure is not None
+    assert ended.failure.message.startswith("contents")
     all_is_as_before(one, before, contents)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from snapkeep import cloud
 from snapkeep.cloud import Attachment, Disk
-from snapkeep.documents import Restore, RestoreCheck, RestoreDisk
+from snapkeep.documents import Failure, Restore, RestoreCheck, RestoreDisk
 from snapkeep.restore.definition import NewInstance
 from snapkeep.restore.rules import disk_link
 
@@ -41,6 +41,18 @@ def check(restore: Restore, seen: Seen) -> list[RestoreCheck]:
         checks += [_instance(restore, found), _devices(restore, seen, found), _definition(restore, seen, found)]
         checks.append(_probe(restore, seen))
     return [*checks, _contents(restore, seen)]
+
+
+PROBE: Final = "probe"
+"""The one check that says nothing of what was made: whoever asks may have no way to the application, or ask too early."""
+
+
+def silent(restore: Restore) -> Failure | None:
+    """That the application did not answer, where that alone is wrong; None where it did, or more is wrong."""
+    failed = [one for one in restore.checks if one.state == "failed"]
+    if [one.name for one in failed] != [PROBE]:
+        return None
+    return Failure(code="probe_failed", message=failed[0].detail)
 
 
 def is_gone(restore: Restore, seen: Seen) -> bool:
@@ -156,11 +168,11 @@ def is_probed(restore: Restore) -> bool:
 
 def _probe(restore: Restore, seen: Seen) -> RestoreCheck:
     if restore.probe is None or not is_probed(restore):
-        return RestoreCheck(name="probe", state="none")
+        return RestoreCheck(name=PROBE, state="none")
     said = f"{restore.probe.kind} {restore.probe.port}"
     if not seen.heard.asked:
-        return _of("probe", f"{said}: {restore.target.name} has no address that could be asked")
-    return _of("probe", f"{said}: {seen.heard.answer}" if seen.heard.answer is not None else None, said)
+        return _of(PROBE, f"{said}: {restore.target.name} has no address that could be asked")
+    return _of(PROBE, f"{said}: {seen.heard.answer}" if seen.heard.answer is not None else None, said)
 
 
 def _contents(restore: Restore, seen: Seen) -> RestoreCheck:

@@ -432,10 +432,12 @@ def _event(after: d.Restore, now: datetime) -> Event:
         "target": {"name": to.name, "project": to.project, "region": to.region, "zone": to.zone},
         "took_s": int((now - (after.started_at or now)).total_seconds()),
     }
-    if after.state == "completed":
+    done = after.state == "completed"
+    why = after.failure or (None if done else d.Failure(code=after.state, message=""))
+    if why is not None:
+        data["failure"] = {"code": why.code, "message": why.message}
+    if done:
         return Event("restore.completed", after.id, data)
-    why = after.failure or d.Failure(code=after.state, message="")
-    data["failure"] = {"code": why.code, "message": why.message}
     return Event("restore.failed", after.id, data | ({"left": after.left} if after.left else {}))
 
 

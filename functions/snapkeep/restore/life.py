@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from snapkeep.cloud import Change
 from snapkeep.creation.rules import LOOK_MIN, backoff
 from snapkeep.documents import GONE, Failure, Restore, RestoreStep
-from snapkeep.restore import asks, making, rules, steps
+from snapkeep.restore import asks, checks, making, rules, steps
 from snapkeep.restore.asks import LOOK_SOON, Outcome
 from snapkeep.restore.facts import Facts, Taken, with_step
 from snapkeep.restore.rules import ACTOR, ASKS_MAX, FORMER_KEPT, LEFTOVERS_WITHIN, RUN_WITHIN, UNDO_WITHIN, disk_link
@@ -141,6 +141,9 @@ def too_late(restore: Restore, now: datetime) -> Step | None:
     if restore.deadline is None or now < restore.deadline:
         return None
     at = current(restore)
+    if at is not None and restore.steps[at].name == "check" and checks.silent(restore) is not None:
+        checked = replace(_done(restore, at, now), next_at=now)
+        return Step(checked if current(checked) is not None else _finished(checked, now))
     if at is not None and restore.steps[at].name == "delete_disks" and restore.purpose != "test":
         left = sorted(link for disk in restore.disks for link in disk.superseded)
         outcomes = _given_up(restore, Failure(code="deadline", message="it did not go in time"))
@@ -256,7 +259,7 @@ def _finished(restore: Restore, now: datetime) -> Restore:
     if restore.abandoned is not None:
         ends_as = "failed" if restore.left else restore.abandoned.ends_as
         return _over(restore, ends_as, restore.failure, now)
-    done = _over(restore, "completed", None, now)
+    done = _over(restore, "completed", checks.silent(restore), now)
     if restore.mode != "in_place" or not restore.former:
         return done
     until = now + FORMER_KEPT
