@@ -304,6 +304,22 @@ def test_what_has_not_begun_ends_at_once_and_gives_all_back(world: World, ask_fo
     ask(world, key="key-2", **ask_for)  # the next one takes the claim
 
 
+def test_a_test_that_has_not_begun_is_told_as_not_carried_out_and_another_is_tried_tomorrow(world: World) -> None:
+    one = restore(purpose="test", mode="new_instance", state="approved")
+    world.put((f"tenants/acme/restores/{one.id}", one))
+    owner = world.read(d.Tenant, "tenants/acme")
+    tested = d.RestoreTest(network="projects/acme-prod/global/networks/isolated")
+    asks = replace(owner, restore_test=tested, restore_testing=one.id, restore_test_at=THEN + timedelta(days=4))
+    world.put(("tenants/acme", asks))
+    commands.cancel(world.ports, by(ANA, "c"), "acme", one.id, CancelAsk(reason="not today"))
+    after = world.read(d.Tenant, "tenants/acme")
+    assert (after.restore_testing, after.restore_test_at) == (None, world.clock.now() + timedelta(days=1))
+    event = [record for record in world.records() if record["action"] == "restore.cancelled"]
+    assert len(event) == 1
+    told = [held.event for held in world.all(d.InboxRecord, "inbox") if held.event]
+    assert [(said["type"], said["data"]["carried_out"]) for said in told] == [("restore_test.failed", False)]
+
+
 def test_what_runs_is_given_up_and_handed_on_to_be_taken_back(world: World) -> None:
     answer = ask(world, **IN_PLACE)
     one = stored(world, answer)

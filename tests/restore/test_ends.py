@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 from msgspec.structs import replace
-from tests.restore.scene import HOUR, MINUTE, NETWORK, PROJECT, ZONE, Restoring
+from tests.restore.scene import HOUR, MINUTE, NETWORK, PROJECT, REGION, ZONE, Restoring
 from tests.restore.test_handler import OLD, all_is_told
 from tests.retention.scene import meets
 
@@ -180,6 +180,48 @@ def test_a_step_that_is_refused_for_good_is_taken_back_with_googles_word() -> No
     one.cloud.add_fault(Fault(method="instances.attachDisk", effect=ErrorBefore(status=400, reason="invalid"), count=3))
     ended = one.finish(id)
     assert (ended.state, ended.failure and ended.failure.code) == ("failed", "invalid")
+    all_is_as_before(one, before, contents)
+
+
+def test_what_is_not_found_for_a_disk_is_the_point_only_where_google_says_so() -> None:
+    one = Restoring()
+    key = "projects/acme-prod/locations/eu/keyRings/r/cryptoKeys/k"
+    told = ErrorBefore(status=404, reason="notFound", message=f"The resource '{key}' was not found")
+    one.cloud.add_fault(Fault(method="disks.insert", effect=told))
+    ended = one.finish(one.ask("disks"))
+    assert ended.failure is not None
+    assert (ended.state, ended.failure.code) == ("failed", "notFound")
+    assert key in ended.failure.message
+
+
+def test_a_snapshot_schedule_that_was_deleted_since_keeps_no_disk_from_coming_back() -> None:
+    one = Restoring()
+    id = one.ask("disks")
+    gone = f"projects/{PROJECT}/regions/{REGION}/resourcePolicies/nightly"
+    asked = one.restore(id)
+    disks = [replace(disk, resource_policies=[gone]) for disk in asked.disks]
+    one.put(f"tenants/acme/restores/{id}", replace(asked, disks=disks))
+    ended = one.finish(id)
+    assert ended.state == "completed", ended.failure
+    assert len(one.names("rs-")) == 3
+    nothing_is_kept(one)
+
+
+@pytest.mark.parametrize("minutes", [0, 2])
+@pytest.mark.parametrize(
+    "changes", [{"project": "other"}, {"instances": d.Selected(by_name=[d.ByName(name="another", zone=ZONE)])}]
+)
+def test_an_instance_that_went_to_another_tenant_meanwhile_is_not_touched(
+    minutes: int, changes: dict[str, object]
+) -> None:
+    one = Restoring()
+    before, contents, id = the_machine(one), one.contents(), one.ask("in_place")
+    one.cloud.add_fault(Fault(method="disks.insert", effect=Slow(factor=20.0)))
+    one.run(minutes * MINUTE)
+    one.put("tenants/acme", replace(one.read(d.Tenant), **changes))
+    ended = one.finish(id, 26 * HOUR)
+    assert (ended.state, ended.failure and ended.failure.code) == ("failed", "not_the_tenants")
+    assert "StopInstance" not in str(one.records())
     all_is_as_before(one, before, contents)
 
 

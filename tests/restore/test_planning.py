@@ -13,7 +13,7 @@ from tests.restore.restores import former
 from snapkeep import documents as d
 from snapkeep.asking import Clash, Wrong
 from snapkeep.restore import planning, rules, words
-from snapkeep.restore.definition import definition_for
+from snapkeep.restore.definition import NOTHING_TO_START, definition_for
 from snapkeep.restore.planning import Plan, RestoreAsk
 
 NOW: Final = THEN + timedelta(days=2)
@@ -419,7 +419,8 @@ def test_a_restore_test_makes_an_instance_that_reaches_nothing_and_starts_nothin
     assert new.definition["networkInterfaces"] == [{"network": TESTED.network}]
     assert new.definition["deletionProtection"] is False
     assert not {"tags", "serviceAccounts", "resourcePolicies", "canIpForward"} & new.definition.keys()
-    assert new.metadata == {"enable-oslogin": "TRUE"}
+    assert new.metadata == {"enable-oslogin": "TRUE", **NOTHING_TO_START}
+    assert new.secrets == {}
     assert new.labels.keys() == {"snapkeep-tenant", "snapkeep-restore", "snapkeep-role"}
 
 

@@ -44,7 +44,7 @@ def check(restore: Restore, seen: Seen) -> list[RestoreCheck]:
 
 
 PROBE: Final = "probe"
-"""The one check that says nothing of what was made: whoever asks may have no way to the application, or ask too early."""
+"""The one check that says nothing of what was made: whoever asks may have no way to it, or ask too early."""
 
 
 def silent(restore: Restore) -> Failure | None:

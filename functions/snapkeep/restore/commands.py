@@ -5,6 +5,7 @@ From documents alone: nothing here reaches Compute Engine. What was decided, fun
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -17,7 +18,7 @@ from snapkeep.access import RIGHTS
 from snapkeep.commands import Act, Answer, Ask, Asked, Clash, Wrong, once, owner_of, record_of
 from snapkeep.messages import Reason, RestoreBatch, RestoreRef
 from snapkeep.ports import Ports, Write
-from snapkeep.restore import claims, planning, rules, words
+from snapkeep.restore import claims, planning, rules, testing, words
 from snapkeep.restore.planning import Plan, RestoreAsk
 from snapkeep.store import Fleet, Held, TenantStore, created
 from snapkeep.wording import moment
@@ -286,9 +287,10 @@ def cancel(ports: Ports, asked: Asked, tenant: str, restore: str, ask: CancelAsk
     store = Fleet(ports.documents).tenant(tenant)
 
     def decide() -> tuple[RestoreState, Act | None]:
-        owner_of(store)
+        owner = owner_of(store)
         seen = _restore(store, restore)
         one = seen.value
+        event = None
         why = d.Failure(code=CANCELLED, message=f"{asked.by}: {ask.reason}"[:500])
         detail = {"was": one.state, "reason": ask.reason, "mode": one.mode}
         writes: list[Write]
@@ -296,6 +298,9 @@ def cancel(ports: Ports, asked: Asked, tenant: str, restore: str, ask: CancelAsk
             action = "restore.cancelled"
             after = replace(one, state="cancelled", failure=why, finished_at=now, next_at=None, updated_at=now)
             writes = [seen.replaced(after), *claims.released(store, one, now)]
+            if one.purpose == "test":
+                told, event = testing.given_up(after, owner.value, now)
+                writes.append(owner.replaced(told))
         elif one.state == "running" and one.abandoned is None:
             action = "restore.abandoned"
             after = rules.abandon(one, "cancelled", asked.by, why, now)
@@ -308,7 +313,8 @@ def cancel(ports: Ports, asked: Asked, tenant: str, restore: str, ask: CancelAsk
         answer = RestoreState(tenant=tenant, restore=one.id, state=after.state, abandoned=given_up, dry_run=ask.dry_run)
         if ask.dry_run:
             return answer, None
-        return answer, Act(record_of(now, asked, action, f"restores/{one.id}", detail), writes)
+        record = record_of(now, asked, action, f"restores/{one.id}", detail)
+        return answer, Act(dataclasses.replace(record, event=event), writes)
 
     answer = once(ports, tenant, asked, RestoreState, decide)
     if not ask.dry_run:

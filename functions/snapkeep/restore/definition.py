@@ -76,6 +76,17 @@ TEST_METADATA: Final = frozenset(
 )
 """Metadata that a restore test keeps: none that starts anything, or names a place to fetch it from."""
 
+NOTHING_TO_START: Final[Mapping[str, str]] = {
+    "block-project-ssh-keys": "TRUE",
+    "startup-script": "#! /bin/sh\n",
+    "shutdown-script": "#! /bin/sh\n",
+    "windows-startup-script-cmd": "rem\n",
+    "windows-shutdown-script-cmd": "rem\n",
+    "sysprep-specialize-script-cmd": "rem\n",
+}
+"""What the instance of a restore test has for itself, so that it takes none of this from its project: Google's guest
+agent looks for a script of one kind in the project's metadata only where the instance names none of that kind."""
+
 _OF_THE_PLACE: Final = ("description", "labels", "metadata", "left_out", "resourcePolicies", "reservationAffinity")
 _NOT_IN_A_TEST: Final = (
     "tags", "serviceAccounts", "canIpForward", "deletionProtection", "hostname", "resourcePolicies",
@@ -121,7 +132,7 @@ def definition_for(tenant: str, restore: Restore, zone: str, supplied: Mapping[s
     return NewInstance(
         definition=body,
         labels=ours if test else {**whole.get("labels", {}), **ours},
-        metadata={key: value for key, value in metadata.items() if key in TEST_METADATA} if test else metadata,
+        metadata=_of_a_test(metadata) if test else metadata,
         secrets={
             item.removeprefix("metadata "): value for item, value in supplied.items() if item.startswith("metadata ")
         },
@@ -129,6 +140,10 @@ def definition_for(tenant: str, restore: Restore, zone: str, supplied: Mapping[s
         empty_disks=tuple(device_of(item) for item in supplied if item.endswith(LOCAL_SSD)),
         dropped=tuple(dropped),
     )
+
+
+def _of_a_test(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {**{key: value for key, value in metadata.items() if key in TEST_METADATA}, **NOTHING_TO_START}
 
 
 def _interfaces(restore: Restore, supplied: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -39,6 +39,7 @@ class Facts:
     undone: Restore | None = None  # the restore whose former disks are put back
     new: NewInstance | None = None  # what is asked for as the new instance, with what a person supplied
     may_remove: bool = True  # deletion is not paused
+    denied: Failure | None = None  # why it must not go on: it is not the tenant's any more
     heard: checks.Heard | None = None  # None: nobody in there was asked yet
 
 

@@ -221,8 +221,17 @@ def _read(run: _Run, work: _Work) -> tuple[d.Restore, Facts]:
         undone=work.undone.value if work.undone else None,
         new=_new_instance(work, restore),
         may_remove=not run.paused(work, "deletion"),
+        denied=_denied(work),
     )
     return restore, replaced(facts, heard=_heard(run, restore, facts))
+
+
+def _denied(work: _Work) -> d.Failure | None:
+    """Why a restore that has not touched anything yet must not: what it is to change is not the tenant's any more."""
+    if work.value.abandoned is not None or rules.has_begun(work.value, "stop"):
+        return None
+    found = work.store.get_all(d.Instance, "instances", [work.value.instance.id])
+    return planning.not_allowed_any_more(work.value, work.tenant.value, found[0].value if found else None)
 
 
 def _new_instance(work: _Work, restore: d.Restore) -> Any:

@@ -201,9 +201,13 @@ def _judged_unseen(
 
 
 def refused(disk: RestoreDisk, code: str, message: str, now: datetime, status: int | None = None) -> RestoreDisk:
-    """An attempt that Compute Engine has answered with a lasting error."""
-    if code in LOST:
+    """An attempt that Compute Engine has answered with a lasting error: in its own words, where it is not the snapshot
+    that it does not find."""
+    if code in LOST and disk.snapshot.rsplit("/", 1)[1] in message:
         return _failed(disk, "point_gone", f"{disk.snapshot}: {message}", now, for_good=True)
+    if "resourcePolicies/" in message and disk.resource_policies:
+        # A schedule that was deleted since must not keep anything from being restored.
+        return replace(_failed(disk, code, message, now), resource_policies=[])
     not_yet = code.endswith("NOT_READY")
     for_good = code in PERMANENT or (status in (400, 404) and not not_yet)
     return _failed(disk, code, message, now, for_good=for_good)

@@ -343,6 +343,21 @@ def not_replaceable(tenant: Tenant, instance: Instance | None, was: InstanceRef)
     return None
 
 
+def not_allowed_any_more(restore: Restore, tenant: Tenant, instance: Instance | None) -> Failure | None:
+    """Why a restore must not go on, though it was asked for and approved hours ago; None: it may.
+
+    `tenant` and `instance` as they are now: the fleet file may have given the instance, or the project, to another one.
+    """
+    to = restore.target
+    if tenant.project != to.project:
+        message = f"{tenant.id}'s project is {tenant.project} now, and no longer {to.project}: ask for it again"
+        return Failure(code="not_the_tenants", message=message)
+    if restore.mode != "in_place":
+        return None
+    why = not_replaceable(tenant, instance, restore.instance)
+    return Failure(code="not_the_tenants", message=why[:500]) if why else None
+
+
 def _source(tenant: Tenant, point: Point, region: str, now: datetime) -> tuple[RestoreSource, Point, bool]:
     """The set that is restored from in a region, as a Point; and whether restore tests have not found it unusable.
 

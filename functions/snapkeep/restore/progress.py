@@ -27,6 +27,12 @@ STATE_TONES: Final[Mapping[str, Tone]] = {
     "cancelled": "warn",
 }
 
+
+def tone(state: str, failure: d.Failure | None) -> Tone:
+    """How a state looks; a completed one with a failure has an application that does not answer."""
+    return "warn" if state == "completed" and failure is not None else STATE_TONES[state]
+
+
 STEPS: Final[Mapping[str, str]] = {
     "survey": "Read what is there, before anything is changed",
     "pre_restore": "Ask for a point of the state before",
@@ -174,7 +180,11 @@ def stands(restore: d.Restore, *, paused: bool = False) -> str:
             number = next((n for n, one in enumerate(restore.steps, 1) if one.state in ("running", "pending")), 0)
             return f"Step {number or len(restore.steps)} of {len(restore.steps)}"
         case "completed":
-            return f"Completed in {duration(over)}" if over is not None else "Completed"
+            done = f"in {duration(over)}" if over is not None else ""
+            if restore.failure is not None:
+                undo = ", and undo it if it is the wrong point" if restore.mode == "in_place" else ""
+                return f"Restored {done}, but the application does not answer: look at it{undo}".replace(" ,", ",")
+            return f"Completed {done}".rstrip()
         case "failed":
             return f"Failed{after}"
         case "cancelled":
@@ -187,7 +197,7 @@ def kept(restore: d.Restore) -> list[d.FormerDisk]:
 
 
 def said_of(restore: d.Restore) -> Iterator[str]:
-    """Why it did not end well, and what of it is still there."""
+    """Why it did not end well, or what does not answer, and what of it is still there."""
     if restore.abandoned is not None:
         yield f"given up {moment(restore.abandoned.at)} by {restore.abandoned.by}: {restore.abandoned.reason}"
     if restore.failure is not None and (

@@ -24,7 +24,7 @@ def chosen(restore: Restore, zones: Sequence[Zone]) -> str | None:
 
 def survey(restore: Restore, at: int, tenant: str, facts: Facts, now: datetime) -> Taken:
     """Whether all that it needs is there, before anything is changed."""
-    if why := _wrong_source(restore, facts):
+    if why := facts.denied or _wrong_source(restore, facts):
         return Taken(restore, dead=why)
     zone = next((one for one in facts.zones if one.name == restore.target.zone), None)
     if restore.target.zone is None or zone is None or not zone.up:

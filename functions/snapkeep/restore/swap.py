@@ -67,6 +67,8 @@ def stop(restore: Restore, at: int, tenant: str, facts: Facts, now: datetime) ->
         return _without_instance(restore, at)
     if restore.steps[at].undo and _is_as_before(restore, facts, found):
         return pursued(restore, at, facts, now, [], None)
+    if facts.denied is not None and not restore.steps[at].undo and restore.steps[at].asked == 0:
+        return Taken(restore, dead=facts.denied)  # making the disks may have taken hours
     return pursued(restore, at, facts, now, [_stopped(restore, found)], ASKS_MAX)
 
 

@@ -22,6 +22,7 @@ from snapkeep.documents import Failure, Instance, Point, Restore, RestoreTested,
 from snapkeep.restore.rules import restore_id
 from snapkeep.retention import deletion
 from snapkeep.retention.rules import restorable
+from snapkeep.store import Event
 
 FIRST_WITHIN: Final = timedelta(hours=24)
 """After the fleet file first asks for tests, or asks anew: over this time the first tests of a fleet are spread."""
@@ -155,6 +156,24 @@ def concluded(
         event_type="restore_test.passed" if passed else "restore_test.failed",
         data=data,
     )
+
+
+def given_up(restore: Restore, tenant: Tenant, now: datetime) -> tuple[Tenant, Event]:
+    """The end of a test that a person has cancelled before it began: another one is tried the next day."""
+    was = restore.instance
+    data = {
+        "point": restore.recovery_point,
+        "region": restore.source.region,
+        "copy": restore.source.copy,
+        "instance": was.name,
+        "zone": was.zone,
+        "restore": restore.id,
+        "carried_out": False,
+        "took_s": 0,
+    }
+    if restore.failure:
+        data["failure"] = {"code": restore.failure.code, "message": restore.failure.message}
+    return _next(tenant, restore, now + AGAIN, now), Event("restore_test.failed", restore.id, data)
 
 
 def told(point: Point, region: str | None) -> dict[str, Any]:
