@@ -10,18 +10,19 @@ import pstats
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from tests.bench import cold, copies, deletion, memory, plans, proc, report, rest
+from tests.bench import cold, copies, deletion, memory, plans, proc, report, rest, restores
 from tests.bench.fleets import Size
 
 from snapkeep_local import emulators
 
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "docs" / "performance.md"
-PARTS: Final = ("plans", "deletion", "copies", "memory", "rest", "cold")
+PARTS: Final = ("plans", "deletion", "copies", "restores", "memory", "rest", "cold")
 
 NIGHTS: Final = 2
 STARTS: Final = 3
@@ -39,7 +40,7 @@ def main() -> int:
     try:
         results = _measure(options)
     except emulators.EmulatorsMissing as missing:
-        sys.stderr.write(f"bench: {missing}; --parts plans deletion copies memory needs none\n")
+        sys.stderr.write(f"bench: {missing}; --parts plans deletion copies restores memory needs none\n")
         return 1
     page = report.page(results)
     sys.stdout.write(page)
@@ -80,6 +81,7 @@ def _measure(options: argparse.Namespace) -> report.Results:
     in_memory = [100, 1000] if options.quick else [100, 1000, 10_000]
     over_rest = [100] if options.quick else [100, 1000]
     found_plans, found_deletion, found_copies, found_memory, found_rest, found_cold = [], [], [], [], [], []
+    found_restores: list[restores.Measured] = []
     for points in plans.SIZES if "plans" in options.parts else ():
         _say(f"plans: {points:,} points")
         found_plans.append(plans.measure(points, PLANS_S / 10 if options.quick else PLANS_S))
@@ -93,6 +95,8 @@ def _measure(options: argparse.Namespace) -> report.Results:
             for way in report.WAYS if "copies" in options.parts else ():
                 _say(f"copies: {instances:,} instances, {report.LAYOUTS[layout]}, {report.WAYS[way]}")
                 found_copies.append(copies.measure(Size(layout, instances), way))
+    if "restores" in options.parts:
+        found_restores = list(_restores(restores.DISKS[:2] if options.quick else restores.DISKS))
     for layout in report.LAYOUTS:
         for instances in in_memory if "memory" in options.parts else ():
             _say(f"memory: {instances:,} instances, {report.LAYOUTS[layout]}")
@@ -114,7 +118,19 @@ def _measure(options: argparse.Namespace) -> report.Results:
         plans=found_plans,
         deletion=found_deletion,
         copies=found_copies,
+        restores=found_restores,
     )
+
+
+def _restores(numbers: Sequence[int]) -> Iterator[restores.Measured]:
+    for mode in restores.MODES:
+        for disks in numbers:
+            _say(f"restores: {mode}, disks: {disks}")
+            yield restores.measure(mode, disks)
+    for size_gb in restores.SIZES_GB:
+        if size_gb != restores.SIZE_GB:
+            _say(f"restores: in_place, disks of {size_gb:,} GB")
+            yield restores.measure("in_place", restores.DISKS_WAITED_FOR, size_gb)
 
 
 def _profile(size: Size) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tests.bench import cold, copies, deletion, floor, memory, plans, rest
+from tests.bench import cold, copies, deletion, floor, memory, plans, rest, restores
 from tests.bench.fleets import DISKS, Layout, Size
 from tests.bench.meter import NOBODY, Used
 from tests.bench.proc import Machine
+
+from snapkeep.wording import count
 
 LAYOUTS: Final[Mapping[Layout, str]] = {
     "shared": "100 instances share a project",
@@ -53,6 +55,7 @@ class Results:
     plans: Sequence[plans.Measured] = ()
     deletion: Sequence[deletion.Measured] = ()
     copies: Sequence[copies.Measured] = ()
+    restores: Sequence[restores.Measured] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,25 @@ def aims(results: Results) -> list[Aim]:
             f"at most x{FLAT:.2f} of one of {few.points:,}"
         )
         found.append(Aim(what, f"x{many.ratio / few.ratio:.2f}", many.ratio / few.ratio <= FLAT))
-    return found
+    return found + list(_aims_of_restores(results))
+
+
+def _aims_of_restores(results: Results) -> Iterator[Aim]:
+    """That disks are restored side by side: neither what one costs nor how long all take grows with their number."""
+    calls: dict[str, float] = {}
+    times: dict[str, float] = {}
+    few, many = restores.DISKS[0], restores.DISKS[-1]
+    for mode in restores.MODES:
+        by_disks = {m.disks: m for m in results.restores if (m.mode, m.size_gb) == (mode, restores.SIZE_GB)}
+        if few in by_disks and many in by_disks:
+            one, all_ = by_disks[few], by_disks[many]
+            calls[mode] = all_.calls.total() / many / (one.calls.total() / few)
+            times[mode] = all_.seconds / one.seconds
+    for what, grown in (("Compute Engine calls for a restored disk", calls), ("Time of a restore", times)):
+        if grown:
+            worst = max(grown, key=lambda mode: grown[mode])
+            of = f"{what}, flat in their number: {many} disks against {few}, at most x{FLAT:.2f}"
+            yield Aim(of, f"x{grown[worst]:.2f} at most, of {worst}", grown[worst] <= FLAT)
 
 
 def _where(layout: Layout) -> str:
@@ -182,6 +203,8 @@ def page(results: Results) -> str:
         parts.append(_deletion(results))
     if results.copies:
         parts.append(_copies(results))
+    if results.restores:
+        parts.append(_restores(results))
     if results.rest:
         parts += [_end_to_end(results), _processes(results)]
     if results.cold:
@@ -197,9 +220,9 @@ def _head(results: Results) -> str:
 Written by `make bench` on {results.date}, commit {results.commit}; change nothing here by hand. Counts in memory
 are the same on every machine. Seconds are those of one, and no test looks at them: {where}, {machine.system}.
 
-Fleets are generated; every instance has {DISKS} disks. Numbers with strokes between them are of fleets of different
-sizes, the smallest first; x1.20 says that the last is larger than the first by a fifth. What is counted for a point and
-grows by x1.00 costs a fleet in proportion to its size.
+Fleets are generated; every instance has {DISKS} disks where no other number is named. Numbers with strokes between them
+are of fleets of different sizes, the smallest first; x1.20 says that the last is larger than the first by a fifth. What
+is counted for a point and grows by x1.00 costs a fleet in proportion to its size.
 """
 
 
@@ -419,6 +442,79 @@ COPIES_METHODS: Final[Mapping[copies.Way, Sequence[str]]] = {
         "snapshots.list",
     ),
 }
+
+
+def _restores(results: Results) -> str:
+    found = sorted(results.restores, key=lambda m: (restores.MODES.index(m.mode), m.size_gb, m.disks))
+    by_number = [m for m in found if m.size_gb == restores.SIZE_GB]
+    by_size = sorted(
+        (m for m in found if (m.mode, m.disks) == ("in_place", restores.DISKS_WAITED_FOR)), key=lambda m: m.size_gb
+    )
+    text = f"""## What a restore costs
+
+One instance's point, in memory, restored by function `restore` alone, from its start to its end, every check passed;
+disks have {restores.SIZE_GB} GB. The least that any program must ask for: an insert of each disk and a read that it is
+there; in place also a detachment and an attachment of each; for a new instance its insert and a read; in place a read
+of what is attached, a stop, a start, and a read that it runs. What is asked beyond that: each snapshot is read before
+anything is changed, and each look reads every disk and every operation that is under way, by its link, since a list
+fails with any one zone. Seconds are simulated; "of operations" is how many of them Compute Engine was at work on a disk
+or the instance: the rest is waiting for the next look, once a minute.
+
+"""
+    rows: list[tuple[str, ...]] = []
+    for m in by_number:
+        calls = m.calls.total()
+        rows.append(
+            (
+                f"`{m.mode}`, {count(m.disks, 'disk')}",
+                f"{calls:,}",
+                number(calls / m.disks),
+                f"{m.least}",
+                f"x{calls / m.least:.1f}",
+                f"{m.looks}",
+                number(m.seconds),
+                number(m.seconds / m.disks),
+                number(m.operations_s),
+                f"x{m.seconds / m.operations_s:.2f}",
+            )
+        )
+    header = ("", "calls", "for a disk", "least", "ratio", "looks", "seconds", "for a disk", "of operations", "ratio")
+    text += table(header, rows)
+    largest = [m for m in by_number if m.disks == max(one.disks for one in by_number)]
+    rows = [
+        (
+            f"`{m.mode}`, {count(m.disks, 'disk')}",
+            *(f"{m.calls[method] / m.disks:.2f}" for method in RESTORE_METHODS),
+            f"{(m.calls.total() - sum(m.calls[method] for method in RESTORE_METHODS)) / m.disks:.2f}",
+        )
+        for m in largest
+    ]
+    text += "\n### Where its calls go, for a disk\n\n"
+    text += table(("", *(f"`{method}`" for method in RESTORE_METHODS), "others"), rows)
+    rows = [
+        (
+            f"{m.size_gb:,} GB",
+            f"{m.looks}",
+            f"{m.calls.total():,}",
+            number(m.calls.total() / m.looks),
+            number(m.seconds),
+            f"x{m.seconds / m.operations_s:.2f}",
+        )
+        for m in by_size
+    ]
+    if rows:
+        text += f"""
+### How it is waited for
+
+In place, {restores.DISKS_WAITED_FOR} disks, which take the longer to be made the larger they are. What was waited for
+long is looked at seldom, at least every five minutes. The ratio is that of the time to the operations' own.
+
+"""
+        text += table(("", "looks", "calls", "for a look", "seconds", "ratio"), rows)
+    return text
+
+
+RESTORE_METHODS: Final = ("snapshots.get", "disks.insert", "disks.get", "zoneOperations.get", "instances.get")
 
 
 def _end_to_end(results: Results) -> str:

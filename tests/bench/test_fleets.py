@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tests.bench import copies, deletion, memory, report
+from tests.bench import copies, deletion, memory, report, restores
 from tests.bench.fleets import DISKS, Layout, Size, fleet_file
 
+from snapkeep import documents as d
 from snapkeep import fleet
 from snapkeep_local import example
 
@@ -83,3 +84,14 @@ def test_a_small_fleets_copies_through_temporary_disks_are_counted_disk_by_disk(
     for method in ("disks.insert", "snapshots.insert", "disks.get", "disks.delete"):
         assert measured.calls[method] == size.disks
     assert set(measured.calls) <= set(report.COPIES_METHODS["temporary_disk"])
+
+
+@pytest.mark.parametrize("mode", restores.MODES)
+def test_a_restores_calls_are_counted_to_its_end(mode: d.RestoreMode) -> None:
+    measured = restores.measure(mode, 2)
+    assert measured.calls["disks.insert"] == measured.calls["snapshots.get"] == 2
+    assert measured.calls["instances.insert"] == (mode == "new_instance")
+    assert measured.calls["instances.attachDisk"] == (2 if mode == "in_place" else 0)
+    assert measured.calls.total() > measured.least
+    assert 0 < measured.operations_s < measured.seconds
+    assert measured.looks > 1

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from tests.bench import cold, copies, deletion, floor, memory, plans, report, rest
+from tests.bench import cold, copies, deletion, floor, memory, plans, report, rest, restores
 from tests.bench.fleets import Size
 from tests.bench.meter import Used
 from tests.bench.proc import Machine
@@ -132,6 +132,29 @@ def test_a_copy_is_counted_by_the_disk_and_held_to_the_aim_of_its_way() -> None:
     missed = report.Results(MACHINE, "abc1234", "2026-11-23", copies=[copied(small, lists=300)])
     (aim,) = report.aims(missed)
     assert (aim.found, aim.met) == ("5.000 to 5.000", False)
+
+
+def restored(disks: int, *, calls: int, seconds: float = 600.0, size_gb: int = restores.SIZE_GB) -> restores.Measured:
+    made = Counter({"disks.insert": disks, "disks.get": calls - disks})
+    return restores.Measured("in_place", disks, size_gb, made, looks=10, seconds=seconds, operations_s=300.0)
+
+
+def test_a_restore_is_held_to_the_least_that_it_takes_and_must_not_grow_with_its_disks() -> None:
+    measured = [restored(16, calls=680), restored(1, calls=40), restored(4, calls=170)]
+    larger = restored(4, calls=1_300, seconds=25_920, size_gb=10_000)
+    whole = report.Results(MACHINE, "abc1234", "2026-11-23", restores=[larger, *measured])
+    assert [(aim.found, aim.met) for aim in report.aims(whole)] == [
+        ("x1.06 at most, of in_place", True),
+        ("x1.00 at most, of in_place", True),
+    ]
+    page = report.page(whole)
+    assert "| `in_place`, 1 disk | 40 | 40.0 | 8 | x5.0 | 10 | 600 | 600 | 300 | x2.00 |" in page
+    assert "| `in_place`, 16 disks | 680 | 42.5 | 68 | x10.0 | 10 | 600 | 37.5 | 300 | x2.00 |" in page
+    assert "| `in_place`, 16 disks | 0.00 | 1.00 | 41.50 | 0.00 | 0.00 | 0.00 |" in page
+    assert "| 100 GB | 10 | 170 | 17.0 | 600 | x2.00 |\n| 10,000 GB | 10 | 1,300 | 130 | 25,920 | x86.40 |" in page
+    one_by_one = [restored(1, calls=40), restored(16, calls=640, seconds=9_600)]
+    *_, aim = report.aims(report.Results(MACHINE, "abc1234", "2026-11-23", restores=one_by_one))
+    assert (aim.found, aim.met) == ("x16.00 at most, of in_place", False)
 
 
 def test_the_page_says_where_and_when_it_was_measured() -> None:
