@@ -185,24 +185,30 @@ def test_a_lost_instance_comes_back_under_its_own_name_and_a_living_ones_name_is
         planned(ask)
 
 
-def test_another_zone_of_the_region_makes_a_regional_disk_zonal_unless_it_is_one_of_its_own() -> None:
-    ask = {"mode": "new_instance", "name": "n", "waive_all": True}
-    in_b = planned(ask | {"zone": OTHER_ZONE})
-    assert [disk.scope for disk in in_b.restore.disks] == [f"zones/{OTHER_ZONE}", f"regions/{REGION}"]
-    in_c = planned(ask | {"zone": f"{REGION}-c"})
-    assert [disk.scope for disk in in_c.restore.disks] == [f"zones/{REGION}-c"] * 2
-    assert [(disk.type, disk.replica_zones) for disk in in_c.restore.disks][1] == ("hyperdisk-balanced", [])
-    assert "regional disks become zonal there: data" in in_c.lines
-    assert not [line for line in in_b.lines if "zonal" in line]
+def test_a_regional_disk_stays_so_in_the_zone_where_it_was() -> None:
+    at_home = planned({"mode": "new_instance", "name": "n", "waive_all": True})
+    assert [disk.scope for disk in at_home.restore.disks] == [f"zones/{ZONE}", f"regions/{REGION}"]
+    assert not [line for line in at_home.lines if "zonal" in line]
+
+
+@pytest.mark.parametrize("zone", [OTHER_ZONE, f"{REGION}-c"], ids=["that of its replica", "a third one"])
+def test_in_another_zone_it_becomes_zonal_and_needs_nothing_of_the_zone_that_may_be_lost(zone: str) -> None:
+    plan = planned({"mode": "new_instance", "name": "n", "waive_all": True, "zone": zone})
+    assert [disk.scope for disk in plan.restore.disks] == [f"zones/{zone}"] * 2
+    assert [(disk.type, disk.replica_zones) for disk in plan.restore.disks][1] == ("hyperdisk-balanced", [])
+    assert "regional disks become zonal there: data" in plan.lines
 
 
 def test_any_zone_of_the_home_region_is_chosen_later() -> None:
-    restore = planned({"mode": "new_instance", "name": "n", "region": REGION, "waive_all": True}).restore
-    assert restore.target.zone is None
-    assert {disk.scope for disk in restore.disks} == {""}
-    there = planning.placed(restore, OTHER_ZONE)
+    plan = planned({"mode": "new_instance", "name": "n", "region": REGION, "waive_all": True})
+    assert plan.restore.target.zone is None
+    assert {disk.scope for disk in plan.restore.disks} == {""}
+    assert f"regional disks become zonal there, unless that is {ZONE}: data" in plan.lines
+    there = planning.placed(plan.restore, OTHER_ZONE)
     assert there.target.zone == OTHER_ZONE
-    assert [disk.scope for disk in there.disks] == [f"zones/{OTHER_ZONE}", f"regions/{REGION}"]
+    assert [disk.scope for disk in there.disks] == [f"zones/{OTHER_ZONE}"] * 2
+    where_it_was = planning.placed(plan.restore, ZONE)
+    assert [disk.scope for disk in where_it_was.disks] == [f"zones/{ZONE}", f"regions/{REGION}"]
 
 
 # --- the copy's region --------------------------------------------------------------------------------------------

@@ -148,7 +148,8 @@ def _restore(found: Found, project: str, mode: Mode, zone: str, name: str, id: s
 def _disk(
     found: Found, disk: ManifestDisk, snapshot: Snapshot, project: str, zone: str, name: str, id: str
 ) -> RestoreDisk:  # fmt: skip
-    regional = zone in disk.replica_zones
+    # To make a regional disk takes both of its zones: in another than its instance's, one may be lost.
+    regional = zone in disk.replica_zones and found.manifest is not None and zone == found.manifest.instance.zone
     kind = disk.type or TYPE_UNKNOWN
     at_home = found.role == "home"
     return RestoreDisk(

@@ -429,7 +429,9 @@ def _disks(
             replace(one, scope=f"zones/{disk.zone}" if disk.zone else f"regions/{target.region}")
             for one, disk in zip(made, stored.disks, strict=True)
         ]
-    return made if target.zone is None else [_in_zone(one, target.region, target.zone) for one in made]
+    if target.zone is None:
+        return made
+    return [_in_zone(one, target.region, target.zone, point.instance.zone) for one in made]
 
 
 def _disk(tenant: Tenant, id: str, begin: str, target: RestoreTarget, point: Point, disk: PointDisk) -> RestoreDisk:
@@ -477,13 +479,15 @@ def _key(tenant: Tenant, region: str, point: Point, disk: PointDisk) -> str | No
 
 def placed(restore: Restore, zone: str) -> Restore:
     """The restore with the zone that was chosen for it, and each disk in it."""
-    disks = [_in_zone(disk, restore.target.region, zone) for disk in restore.disks]
+    disks = [_in_zone(disk, restore.target.region, zone, restore.instance.zone) for disk in restore.disks]
     return replace(restore, target=replace(restore.target, zone=zone), disks=disks)
 
 
-def _in_zone(disk: RestoreDisk, region: str, zone: str) -> RestoreDisk:
-    """A disk for an instance in this zone. A regional one stays so where the zone is one of its own."""
-    if zone in disk.replica_zones:
+def _in_zone(disk: RestoreDisk, region: str, zone: str, own: str) -> RestoreDisk:
+    """A disk for an instance in this zone. A regional one stays so only in the zone that the instance was in (`own`):
+    to make one takes both of its zones, and elsewhere one goes because a zone is lost.
+    """
+    if zone == own and zone in disk.replica_zones:
         return replace(disk, scope=f"regions/{region}")
     return replace(disk, scope=f"zones/{zone}", replica_zones=[], type=ZONAL_TYPES.get(disk.type, disk.type))
 

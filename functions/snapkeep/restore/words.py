@@ -152,14 +152,15 @@ def _from(restore: Restore, stored: Point) -> str:
 def _unlike(restore: Restore, stored: Point) -> list[str]:
     """How what is made is not as it was."""
     lines = []
-    if restore.target.zone is not None:
-        zonal = [
-            disk.device_name
-            for disk, was in zip(restore.disks, stored.disks, strict=True)
-            if was.zone is None and disk.scope.startswith("zones/")
-        ]
-        if zonal:
-            lines.append(f"regional disks become zonal there: {named(zonal)}")
+    zonal = [
+        disk.device_name
+        for disk, was in zip(restore.disks, stored.disks, strict=True)
+        if was.zone is None and not disk.scope.startswith("regions/")
+    ]
+    if zonal:
+        undecided = restore.target.zone is None and restore.target.region == restore.instance.region
+        unless = f", unless that is {restore.instance.zone}" if undecided else ""
+        lines.append(f"regional disks become zonal there{unless}: {named(zonal)}")
     if restore.mode != "new_instance":
         return lines
     zone = restore.target.zone or f"{restore.target.region}-?"  # some zone: what it drops is the same in each
