@@ -66,7 +66,8 @@ def wanted(restore: Restore, undone: Restore | None) -> Wanted:
     links |= {disk_link(one) for one in restore.former}
     links |= {disk_link(one) for one in (undone.former if undone is not None else [])}
     of_steps = {ask.operation for one in restore.steps for ask in one.asks if ask.operation and ask.failure is None}
-    of_disks = {disk.operation for disk in restore.disks if disk.operation and disk.status != GONE}
+    # Of a disk that was seen the disk itself tells.
+    of_disks = {disk.operation for disk in restore.disks if disk.operation and disk.id is None and disk.status != GONE}
     is_test = restore.purpose == "test"
     return Wanted(
         instance=rules.target_link(restore),
