@@ -632,7 +632,7 @@ class FormerDisk(Part, frozen=True, kw_only=True):
     mode: str
     interface: str
     auto_delete: bool
-    labels: dict[str, str] = {}  # as they were
+    labels: dict[str, str] = {}  # ours, as they were; the others stay as they are
     status: Literal["attached", "kept", "returned", "gone"] = "attached"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as changed
 from datetime import timedelta
 from itertools import count
 
@@ -13,8 +14,10 @@ from tests.retention.scene import meets
 
 from snapkeep import cloud
 from snapkeep import documents as d
-from snapkeep.ports import Transient
-from snapkeep.restore import rules
+from snapkeep.ports import Replace, Transient
+from snapkeep.restore import checks, rules
+from snapkeep.restore.facts import Facts
+from snapkeep.restore.survey import survey
 from snapkeep_local.faults import DeletionLies, DiskFails, ErrorAfter, ErrorBefore, Fault, OperationFails, Slow
 
 DAY = timedelta(days=1)
@@ -192,6 +195,70 @@ def test_what_is_not_found_for_a_disk_is_the_point_only_where_google_says_so() -
     assert ended.failure is not None
     assert (ended.state, ended.failure.code) == ("failed", "notFound")
     assert key in ended.failure.message
+
+
+GIVEN = "s3cret-0123"
+
+
+@pytest.mark.parametrize("operation", [False, True])
+def test_what_google_repeats_of_supplied_metadata_is_written_down_nowhere(
+    operation: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = Restoring()
+    lacks = "metadata startup-script"
+    id = one.ask("new_instance", supply={lacks: GIVEN})
+    said = f"Invalid value for field 'resource.metadata.items[1].value': '{GIVEN}'."
+    effect = (
+        OperationFails(code="INVALID_FIELD_VALUE", message=said, http_status=400)
+        if operation
+        else ErrorBefore(status=400, reason="invalid", message=said)
+    )
+    one.cloud.add_fault(Fault(method="instances.insert", effect=effect))
+    ended = one.finish(id)
+    assert ended.state == "failed"
+    assert ended.failure is not None
+    assert "metadata" in ended.failure.message
+    assert GIVEN not in str(one.memory.dump())
+    assert GIVEN not in caplog.text
+    assert (one.machines(), one.names("rs-")) == (["app"], [])
+
+
+def test_an_instance_that_its_group_would_replace_is_not_stopped() -> None:
+    one = Restoring()
+    id = one.ask("in_place")
+    group = "projects/1/zones/z/instanceGroupManagers/web"
+    found = the_machine(one)
+    metadata = {"metadata": {"items": [{"key": "created-by", "value": group}]}}
+    facts = Facts(
+        instances={found.link: changed(found, definition={**found.definition, **metadata})},
+        snapshots={disk.snapshot: one.compute.get(cloud.Snapshot, disk.snapshot) for disk in one.restore(id).disks},
+        zones=list(one.compute.find(cloud.Zone, PROJECT)),
+    )
+    taken = survey(one.restore(id), 0, "acme", facts, one.cloud.now)
+    assert taken.dead is not None
+    assert (taken.dead.code, group in taken.dead.message) == ("managed_group", True)
+
+
+def test_a_label_that_somebody_adds_meanwhile_does_not_take_a_new_instance_back() -> None:
+    one = Restoring()
+    found = the_machine(one)
+    asked = replace(one.restore(one.ask("in_place")), found=checks.comparable(found))
+    for labels, state in (({"env": "prod", "more": "x"}, "passed"), ({"more": "x"}, "failed")):
+        instance = changed(found, labels=labels)
+        seen = checks.Seen(instance=instance, disks={}, attached=(), new=None, heard=checks.Heard())
+        assert [c.state for c in checks.check(asked, seen) if c.name == "definition"] == [state]
+
+
+def test_a_document_that_is_damaged_stops_no_other_restore() -> None:
+    one = Restoring()
+    first = one.ask("in_place")
+    second = one.ask("disks")
+    claim = f"tenants/acme/restore_claims/{rules.claim_id(rules.claimed(one.restore(first)) or '')}"
+    (doc,) = one.memory.get(claim)
+    assert doc is not None
+    one.memory.commit(Replace(claim, {"schema": 1, "restore": 7}, doc.version))
+    one.hand_restore(first, second)
+    assert one.restore(second).state == "running"
 
 
 def test_a_snapshot_schedule_that_was_deleted_since_keeps_no_disk_from_coming_back() -> None:

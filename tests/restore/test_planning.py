@@ -524,3 +524,15 @@ def test_a_new_instance_that_the_fleet_file_selects_is_protected_and_another_is_
     assert line in planned(ask | {"name": "n"}).lines
     by_label = tenant(instances=d.Selected(by_label=d.ByLabel(label="tenant=acme")))
     assert line not in planned(ask | {"name": "n"}, of=by_label).lines
+
+
+def test_a_new_instance_is_not_protected_from_its_own_taking_back_and_the_plan_says_so() -> None:
+    made = planned({"mode": "new_instance", "name": "acme-pam-9", "waive_all": True})
+    assert definition_for("acme", made.restore, ZONE, {}).definition["deletionProtection"] is False
+    assert any("protected from deletion" in line for line in made.lines)
+
+
+def test_what_is_supplied_has_a_bound_all_together() -> None:
+    ask = {"mode": "new_instance", "name": "acme-pam-9", "waive_all": True, "supply": {LACKING[1]: "x" * 600_000}}
+    with pytest.raises(Wrong, match="supply: 600000 bytes in all"):
+        planned(ask)

@@ -257,13 +257,13 @@ def test_a_survey_says_what_stands_in_the_way_before_anything_is_changed(seen: f
 
 
 def test_a_survey_notes_every_attached_disk_also_one_that_no_point_has() -> None:
-    added = disk(id="2", name="added", labels={"a": "b"})
+    added = disk(id="2", name="added", labels={"a": "b", "snapkeep-role": "restored"})
     two = changed(machine(), disks=(attached(disk().link), attached(added.link), attached("")))
     seen = changed(GOOD, instances={two.link: two}, disks={disk().link: disk(), added.link: added})
     taken = survey.survey(restore(), 0, "acme", seen, NOW)
     assert [(x.name, x.id, x.labels) for x in taken.restore.former] == [
         ("acme-pam-1-boot", "1", {}),
-        ("added", "2", {"a": "b"}),
+        ("added", "2", {"snapkeep-role": "restored"}),  # what others say stays on the disk
     ]
 
 

@@ -124,11 +124,18 @@ def _definition(restore: Restore, seen: Seen, found: cloud.Instance | None) -> R
         to_be = _compared(seen.new.definition, seen.new.labels)
     else:
         return RestoreCheck(name="definition", state="none")
-    different = [name for name in COMPARED if is_so.get(name) != to_be.get(name)]
+    different = [name for name in COMPARED if not _is_as(name, is_so.get(name), to_be.get(name))]
     if not different:
         return _of("definition", None)
     name = different[0]
     return _of("definition", f"{name}: {is_so.get(name)!r}, not {to_be.get(name)!r}")
+
+
+def _is_as(name: str, is_so: Any, to_be: Any) -> bool:
+    """Whether this is as it is to be. Labels may have come to it: automation adds its own to whatever is made."""
+    if name == "labels":
+        return dict(to_be or {}).items() <= dict(is_so or {}).items()
+    return bool(is_so == to_be)
 
 
 COMPARED: Final = ("machineType", "tags", "labels", "networks", "serviceAccounts")

@@ -69,6 +69,7 @@ class NewInstance:
     description: str
     empty_disks: tuple[str, ...]  # device names of local SSDs to make, with nothing on them
     dropped: tuple[str, ...]  # fields of the stored definition that do not go with it to where it is made
+    protected: bool = False  # it was protected from deletion; the new one is not, or it could not be taken back
 
 
 TEST_METADATA: Final = frozenset(
@@ -124,6 +125,8 @@ def definition_for(tenant: str, restore: Restore, zone: str, supplied: Mapping[s
         body |= {"networkInterfaces": [_network(restore.target)], "deletionProtection": False}
     else:
         body["networkInterfaces"] = _interfaces(restore, supplied)
+        if "deletionProtection" in body:
+            body["deletionProtection"] = False
     if restore.target.service_account and body.get("serviceAccounts"):
         accounts = body["serviceAccounts"]
         body["serviceAccounts"] = [one | {"email": restore.target.service_account} for one in accounts[:1]]
@@ -139,6 +142,7 @@ def definition_for(tenant: str, restore: Restore, zone: str, supplied: Mapping[s
         description=f"restore test {restore.id}" if test else str(whole.get("description", "")),
         empty_disks=tuple(device_of(item) for item in supplied if item.endswith(LOCAL_SSD)),
         dropped=tuple(dropped),
+        protected=bool(whole.get("deletionProtection")) and not test,
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import replace as replaced
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from snapkeep import cloud, hints
@@ -63,7 +64,10 @@ def restore(message: Message, ports: Ports) -> None:
         by_tenant[ref.tenant].append(ref.restore)
     for tenant, ids in by_tenant.items():
         for id in dict.fromkeys(ids):
-            _carry_on(run, tenant, id)
+            try:
+                _carry_on(run, tenant, id)
+            except msgspec.ValidationError as error:  # a point, a claim, ...: it keeps no other restore waiting
+                log.error("tenants/%s/restores/%s waits until a document is mended: %s", tenant, id, error)
     for functions, tenants in ((("audit", "health"), run.told), (("retention", "entitlements"), run.weighed)):
         hints.nudge(ports.bus, tenants, *functions)
 
@@ -200,7 +204,7 @@ def _read(run: _Run, work: _Work) -> tuple[d.Restore, Facts]:
         if restore.target.zone is None and (chosen := survey.chosen(restore, zones)) is not None:
             restore = planning.placed(restore, chosen)
             need = life.wanted(restore, None)
-    operations = {link: compute.get(Operation, link) for link in sorted(need.operations)}
+    operations = {link: _discreet(restore, compute.get(Operation, link)) for link in sorted(need.operations)}
     instances = {need.instance: compute.get(Machine, need.instance)} if need.instance else {}
     links = set(need.disks)
     if need.attached:
@@ -224,6 +228,13 @@ def _read(run: _Run, work: _Work) -> tuple[d.Restore, Facts]:
         denied=_denied(work),
     )
     return restore, replaced(facts, heard=_heard(run, restore, facts))
+
+
+def _discreet(restore: d.Restore, operation: Operation | None) -> Operation | None:
+    """The operation, without words that may hold what a person supplied."""
+    if operation is None or operation.error_message is None:
+        return operation
+    return replaced(operation, error_message=rules.discreet(restore, operation.error_message))
 
 
 def _denied(work: _Work) -> d.Failure | None:
@@ -363,6 +374,10 @@ def _ending(run: _Run, work: _Work, after: d.Restore, now: datetime) -> tuple[li
             marked = testing.weighed_after(marked, told.tenant, freed, told.point, stored, now)
             run.weighed.add(store.tenant)
         freed = told.point
+    elif after.purpose == "test":
+        tenant, event = testing.given_up(after, work.tenant.value, now)
+        writes.append(work.tenant.replaced(tenant))
+        records.append(Record(now, ACTOR, event.type, f"restores/{after.id}", "failed", event.data, event))
     if point is not None and freed is not None and freed != point.value:
         writes.append(point.replaced(freed))
     if instance is not None and marked is not None and marked != instance.value:
@@ -403,6 +418,8 @@ def _records(before: d.Restore, step: Step, now: datetime) -> list[Record]:
         detail["failure"] = {"code": after.failure.code, "message": after.failure.message}
     if after.left and not before.left:
         detail["left"] = after.left
+    if ended and after.checks:
+        detail["checks"] = [{"name": one.name, "state": one.state, "detail": one.detail} for one in after.checks]
     event = _event(after, now) if ended and before.state == "running" and after.purpose != "test" else None
     return [Record(now, ACTOR, action, f"restores/{after.id}", outcome, detail, event)]
 
@@ -469,8 +486,9 @@ def _ask(run: _Run, work: _Work, step: Step) -> None:
             fault = met
             continue  # the breaker knows whether the next one is worth a call
         except Refused as refusal:
-            log.warning("%s: %s: %r", work.held.path, change.link, refusal)
-            refusals[request] = _failure(refusal)
+            why = _failure(refusal)
+            refusals[request] = replace(why, message=rules.discreet(work.value, why.message))
+            log.warning("%s: %s: %s", work.held.path, change.link, refusals[request])
             continue
         if isinstance(answer, d.Failure):
             refusals[request] = answer

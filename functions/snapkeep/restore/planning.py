@@ -46,6 +46,9 @@ WAIVED_MAX: Final = 500
 VALUE_CHARACTERS_MAX: Final = 200_000
 """Of one supplied value; metadata values have at most 256 KiB."""
 
+SUPPLIED_BYTES_MAX: Final = 512 * 1024
+"""Of all supplied values together: Compute Engine's own limit of an instance's metadata. They fit into one document."""
+
 UNUSABLE: Final = "point unusable"
 """Lacking: a restore test has failed on the set. It can be waived."""
 
@@ -504,6 +507,7 @@ def _handled(lacks: Sequence[str], ask: RestoreAsk) -> list[Lacking]:
                 raise Wrong(f"{field}: {item!r} is not lacking; {expected}")
     if both := sorted(ask.supply.keys() & set(ask.waive)):
         raise Wrong(f"waive: {both[0]!r} is supplied too; expected one of the two")
+    _may_be_stored(ask.supply)
     for item, value in ask.supply.items():
         _may_be_supplied(item, value, ask.mode)
     handled = []
@@ -512,6 +516,15 @@ def _handled(lacks: Sequence[str], ask: RestoreAsk) -> list[Lacking]:
         waived = ask.waive_all or item in ask.waive
         handled.append(Lacking(item=item, handled=supplied or ("waived" if waived else None)))
     return handled
+
+
+def _may_be_stored(supply: Mapping[str, str]) -> None:
+    """Raises Wrong for more than one document holds."""
+    size = sum(len(value.encode()) for value in supply.values())
+    if size > SUPPLIED_BYTES_MAX:
+        raise Wrong(
+            f"supply: {size} bytes in all; expected at most {SUPPLIED_BYTES_MAX}, as an instance's metadata has"
+        )
 
 
 def _may_be_supplied(item: str, value: str, mode: RestoreMode) -> None:

@@ -170,6 +170,15 @@ def role(restore: Restore) -> Literal["restored", "test"]:
     return "test" if restore.purpose == "test" else "restored"
 
 
+def discreet(restore: Restore, message: str) -> str:
+    """What Compute Engine said of a change, for records, views and logs: where it refuses metadata it repeats that,
+    and values that a person supplied may be secrets."""
+    supplied = any(one.handled == "supplied" and one.item.startswith("metadata ") for one in restore.lacking)
+    if not supplied or "metadata" not in message.lower():
+        return message
+    return "it refuses the metadata; what it says of it may repeat what was supplied, and is not kept"
+
+
 def disk_link(disk: RestoreDisk | FormerDisk) -> str:
     return cloud.link_of(disk.project, disk.scope, "disks", disk.name)
 

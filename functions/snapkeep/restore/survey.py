@@ -101,12 +101,22 @@ def _denies_all_out(rule: Firewall) -> bool:
     return not rule.allows and rule.direction == "EGRESS" and rule.everything and everywhere and not rule.targeted
 
 
+def _group_of(found: cloud.Instance) -> str | None:
+    """The managed instance group that has made an instance and keeps it as its template says; None: there is none."""
+    items = found.definition.get("metadata", {}).get("items", [])
+    by = next((str(one.get("value", "")) for one in items if one.get("key") == "created-by"), "")
+    return by if "/instanceGroupManagers/" in by else None
+
+
 def _survey_in_place(restore: Restore, at: int, facts: Facts, now: datetime) -> Taken:
     found = instance_of(restore, facts)
     if found is None:
         ref = restore.instance
         message = f"{ref.name} ({ref.id}) is not in {ref.zone} any more: restore it as a new instance"
         return Taken(restore, dead=Failure(code="instance_gone", message=message))
+    if group := _group_of(found):
+        message = f"{group} would replace {found.name} as soon as it stops: take it out of the group, or new_instance"
+        return Taken(restore, dead=Failure(code="managed_group", message=message[:500]))
     if found.status not in ("RUNNING", "TERMINATED"):
         message = f"{found.name} is {found.status}; it goes on when it is RUNNING or TERMINATED"
         return waits(restore, at, Failure(code="instance_not_steady", message=message), now + LOOK_MIN)
@@ -129,7 +139,7 @@ def _survey_in_place(restore: Restore, at: int, facts: Facts, now: datetime) -> 
                 mode=attached.mode,
                 interface=attached.interface,
                 auto_delete=attached.auto_delete,
-                labels=dict(disk.labels),
+                labels={key: value for key, value in disk.labels.items() if key.startswith("snapkeep-")},
             )
         )
     surveyed = replace(

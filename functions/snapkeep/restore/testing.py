@@ -159,7 +159,8 @@ def concluded(
 
 
 def given_up(restore: Restore, tenant: Tenant, now: datetime) -> tuple[Tenant, Event]:
-    """The end of a test that a person has cancelled before it began: another one is tried the next day."""
+    """The end of a test of which nothing is known: cancelled before it began, or its point has no document any more.
+    Another one is tried the next day."""
     was = restore.instance
     data = {
         "point": restore.recovery_point,

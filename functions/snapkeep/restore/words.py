@@ -167,6 +167,8 @@ def _unlike(restore: Restore, stored: Point) -> list[str]:
     new = definition_for("", restore, zone, {})
     if new.dropped:
         lines.append(f"left out of its definition, because only its own place has it: {named(new.dropped)}")
+    if new.protected:
+        lines.append("not protected from deletion, so that it can be taken back: protect it once you keep it")
     if restore.target.network:
         lines.append(f"connected to {restore.target.subnetwork or restore.target.network}, as `recovery` says")
         more = len(restore.definition.get("networkInterfaces", [])) - 1
