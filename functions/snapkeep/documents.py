@@ -641,6 +641,7 @@ class RestoreAsk(Part, frozen=True, kw_only=True):
 
     what: str  # `DetachDisk data`, `StartInstance app`, ...: one of each in a step
     attempt: int  # a new one only after the last was answered and is known not to have happened
+    number: int  # among all that the step ever asked for: what was so and is not any more is another request
     request: str  # the id of the request, by which its outcome is told
     at: datetime  # when this attempt was committed
     operation: str | None = None  # link; null: asked for, and the answer is not known

@@ -158,7 +158,7 @@ def _of_completion(scene: Scene, restore: Stored) -> Iterator[str]:
         yield f"{id}: completed, and there is no {to['name']}"
         return
     wanted = "RUNNING" if restore["was_running"] else "TERMINATED"
-    if found_there.status != wanted or found_there.id != to["id"]:
+    if (found_there.status != wanted and not scene.started) or found_there.id != to["id"]:
         yield f"{id}: completed, and {to['name']} is {found_there.id} {found_there.status}"
     undone = restore["source"]["undoes"]
     then = scene.before[undone].contents if undone else scene.then

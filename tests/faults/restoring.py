@@ -52,10 +52,12 @@ QUIET: Final = f"projects/{PROJECT}/global/networks/quiet"
 SOURCE: Final = f"projects/{PROJECT}/zones/{ZONE}/instances/app"
 GENEROUS: Final = Limits(lists_per_minute=10**6, reads_per_minute=10**6, mutations_per_minute=10**6)
 
+PAUSED: Final = ("restore", "deletion")
+
 ANA, OTTO = "ana@vendor.example", "otto@vendor.example"
 FUNCTIONS: Final = ("restore", "reconcile", "create", "copy", "restore_test")
 
-Event = Literal["death", "lost", "twin", "cancelled", "vanished", "pointed"]
+Event = Literal["death", "lost", "twin", "cancelled", "vanished", "pointed", "started", "paused"]
 
 
 class Documents(MemoryDocuments):
@@ -110,6 +112,10 @@ class Once(Meets):
                 scene.lose_snapshot()
             case "pointed":
                 scene.aside(scene.ask_for_point)
+            case "started":
+                scene.start_instance()
+            case "paused":
+                scene.aside(partial(scene.pause, MINUTE * 40))
             case _:
                 pass
 
@@ -132,6 +138,8 @@ class Scene:
         self.apart = 1  # above 0: nothing is counted, and nothing happens at it
         self.asked = 0
         self.kept: dict[str, Data] = {}  # by path, what was committed last
+        self.goes_on_at: datetime | None = None  # what somebody has paused
+        self.started = False  # by somebody
         self.lost: set[str] = set()  # snapshots that vanished, links
         self.removed: set[str] = set()  # disks that somebody else has removed, by their ids
         self.foreign: dict[str, str] = {}  # what is not ours, and stays: link -> numeric id
@@ -289,6 +297,23 @@ class Scene:
         for id in self.living():
             self.cancel(id)
 
+    def start_instance(self) -> None:
+        """Somebody starts the instance, whatever is done to its disks."""
+        with suppress(ApiError):
+            self.cloud.start_instance(SOURCE)
+            self.started = True
+
+    def pause(self, duration: timedelta) -> None:
+        """Somebody stops restores and deletions, and lets them go on after a while."""
+        for what in PAUSED:
+            commands.pause(self.ports, self.by(ANA), what=what, reason="r", tenant="acme")
+        self.goes_on_at = self.now() + duration
+
+    def _go_on(self) -> None:
+        for what in PAUSED:
+            commands.resume(self.ports, self.by(ANA), what=what, reason="r", tenant="acme")
+        self.goes_on_at = None
+
     def ask_for_point(self) -> str:
         ask = commands.PointAsk(instance="app", zone=ZONE, reason="r")
         return commands.request_point(self.ports, self.by(ANA), "acme", ask).point
@@ -322,6 +347,8 @@ class Scene:
     def minute(self, at: datetime | None = None) -> Iterator[None]:
         """The next minute (or a later one), its tick and all messages; stands before each delivery."""
         self.cloud.advance(max(at or START, self.now() + MINUTE))
+        if self.goes_on_at is not None and self.goes_on_at <= self.now():
+            self.aside(self._go_on)
         self.bus.publish("snapkeep-reconcile", schedule.TICK)
         self.bus.publish("snapkeep-copy", schedule.TICK)
         while self.bus.pending() and (self.bus.next_due() or START) <= self.now():

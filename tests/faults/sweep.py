@@ -18,7 +18,7 @@ from snapkeep.documents import StepName
 from snapkeep.restore import rules
 from snapkeep_local import schedule
 
-EVENTS: Final[tuple[Event, ...]] = ("death", "lost", "twin", "cancelled", "vanished", "pointed")
+EVENTS: Final[tuple[Event, ...]] = ("death", "lost", "twin", "cancelled", "vanished", "pointed", "started", "paused")
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ class _Looked:
     looks: list[datetime] = field(default_factory=list)
     waits: bool = False
     asker: str = ""
+    asked: int = 0  # by the step so far
 
 
 def pursue(
@@ -98,7 +99,7 @@ def pursue(
     `asker` names the step among all steps of all restores. `operations` were read before what the goals are judged by.
     """
     known = {ask.what: ask for ask in step.asks}
-    seen = _Looked(asker=asker)
+    seen = _Looked(asker=asker, asked=step.asked)
     for goal in goals:
         _look(goal, known.pop(goal.what, None), operations, now, asks_max, seen)
     for ask in known.values():  # of a goal that is none any more
@@ -159,16 +160,17 @@ def _look(
             seen.asks += [ask] if ask is not None else []
             return
         attempt = ask.attempt + 1 if ask is not None else 1
-        change = changed(goal.ask(attempt), asker=seen.asker)
+        number = seen.asked + len(seen.intents) + 1
+        change = changed(goal.ask(number), asker=seen.asker)
         seen.intents.append(change)
-        ask = RestoreAsk(what=goal.what, attempt=attempt, at=now, request=cloud.request_id(change))
+        ask = RestoreAsk(what=goal.what, attempt=attempt, number=number, at=now, request=cloud.request_id(change))
     elif ask.failure is not None and ask.retry_at is None:
         seen.dead = ask.failure
     elif ask.failure is not None and ask.retry_at is not None:
         seen.why = seen.why or ask.failure
         seen.looks.append(ask.retry_at)
     elif ask.operation is None and goal.ask is not None:
-        seen.repeats.append(changed(goal.ask(ask.attempt), asker=seen.asker))
+        seen.repeats.append(changed(goal.ask(ask.number), asker=seen.asker))
         ask = replace(ask, at=now)
     seen.asks.append(ask)
 

@@ -6,7 +6,8 @@ what was attached before stays as it is, beside the instance.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace as changed
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -84,8 +85,13 @@ def detach_disks(restore: Restore, at: int, tenant: str, facts: Facts, now: date
     if undo:  # another disk under the name of one of ours is nobody's to detach
         goals = [goal for goal in goals if goal.lost is None]
     if not all(goal.met for goal in goals) and found.status != "TERMINATED":
-        goals = [_stopped(restore, found)]  # somebody has started it
+        goals = _first_stopped(restore, found, goals)
     return pursued(restore, at, facts, now, goals, ASKS_MAX)
+
+
+def _first_stopped(restore: Restore, found: cloud.Instance, goals: Sequence[Goal]) -> list[Goal]:
+    """The same once the instance is stopped, which somebody has started: what is asked for already is not forgotten."""
+    return [_stopped(restore, found), *(changed(goal, ask=None) for goal in goals)]
 
 
 def _detached(one: Incoming, found: cloud.Instance, facts: Facts) -> Goal:
@@ -114,7 +120,7 @@ def attach_disks(restore: Restore, at: int, tenant: str, facts: Facts, now: date
         coming = [one for one in coming if one.link not in lost]
     goals = [_attached(one, found, facts) for one in coming]
     if not all(goal.met for goal in goals) and found.status != "TERMINATED":
-        goals = [_stopped(restore, found)]  # somebody has started it
+        goals = _first_stopped(restore, found, goals)
     return pursued(restore, at, facts, now, goals, ASKS_MAX)
 
 
