@@ -220,10 +220,13 @@ def test_a_point_that_changes_meanwhile_is_drawn_again_at_the_next_tick() -> Non
 # --- not begun ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", ["restore", "deletion"])
 @pytest.mark.parametrize("where", [{"fleet": True}, {"projects": ["acme-prod"]}, {"tenants": ["acme"]}])
-def test_no_test_is_begun_while_restores_are_stopped_and_it_is_afterwards(where: dict[str, Any]) -> None:
+def test_no_test_is_begun_while_restores_or_deletions_are_stopped_and_it_is_afterwards(
+    where: dict[str, Any], kind: str
+) -> None:
     one = world()
-    kinds = d.PausedKinds(restore=d.Paused(**where))
+    kinds = d.PausedKinds(**{kind: d.Paused(**where)})
     one.put(("system/controls", d.Controls(updated_at=THEN, paused=kinds)))
     run(one)
     assert begun(one) == []

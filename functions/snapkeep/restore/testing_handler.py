@@ -39,11 +39,13 @@ class _Run:
     def paused(self, tenant: d.Tenant) -> bool:
         if self.controls is None:
             return False
-        return self.controls.paused.restore.covers(project=tenant.project, tenant=tenant.id)
+        paused = self.controls.paused
+        # What a test makes is to be removed again: where nothing may be, it would run, and cost, until then.
+        return any(kind.covers(project=tenant.project, tenant=tenant.id) for kind in (paused.restore, paused.deletion))
 
 
 def restore_test(message: Message, ports: Ports) -> None:
-    """On a tick: begin a test of each tenant whose time has come. Where restores are stopped, it stays due."""
+    """On a tick: begin a test of each tenant whose time has come. Where restores, or deletions, are stopped, it stays due."""
     if not isinstance(message, Tick):
         raise not_for("restore_test", message)
     fleet = Fleet(ports.documents)
