@@ -20,7 +20,7 @@ from snapkeep.messages import Reason, RestoreBatch, RestoreRef
 from snapkeep.ports import Ports, Write
 from snapkeep.restore import claims, planning, rules, testing, words
 from snapkeep.restore.planning import Plan, RestoreAsk
-from snapkeep.store import Fleet, Held, TenantStore, created
+from snapkeep.store import Event, Fleet, Held, TenantStore, created
 from snapkeep.wording import moment
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -299,7 +299,8 @@ def cancel(ports: Ports, asked: Asked, tenant: str, restore: str, ask: CancelAsk
             after = replace(one, state="cancelled", failure=why, finished_at=now, next_at=None, updated_at=now)
             writes = [seen.replaced(after), *claims.released(store, one, now)]
             if one.purpose == "test":
-                told, event = testing.given_up(after, owner.value, now)
+                told, said = testing.given_up(after, owner.value, now)
+                event = Event("restore_test.failed", after.id, said)
                 writes.append(owner.replaced(told))
         elif one.state == "running" and one.abandoned is None:
             action = "restore.abandoned"

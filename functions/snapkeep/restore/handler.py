@@ -375,9 +375,10 @@ def _ending(run: _Run, work: _Work, after: d.Restore, now: datetime) -> tuple[li
             run.weighed.add(store.tenant)
         freed = told.point
     elif after.purpose == "test":
-        tenant, event = testing.given_up(after, work.tenant.value, now)
+        tenant, said = testing.given_up(after, work.tenant.value, now)
         writes.append(work.tenant.replaced(tenant))
-        records.append(Record(now, ACTOR, event.type, f"restores/{after.id}", "failed", event.data, event))
+        event = Event("restore_test.failed", after.id, said)
+        records.append(Record(now, ACTOR, event.type, f"restores/{after.id}", "failed", said, event))
     if point is not None and freed is not None and freed != point.value:
         writes.append(point.replaced(freed))
     if instance is not None and marked is not None and marked != instance.value:

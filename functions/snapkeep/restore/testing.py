@@ -22,7 +22,6 @@ from snapkeep.documents import Failure, Instance, Point, Restore, RestoreTested,
 from snapkeep.restore.rules import restore_id
 from snapkeep.retention import deletion
 from snapkeep.retention.rules import restorable
-from snapkeep.store import Event
 
 FIRST_WITHIN: Final = timedelta(hours=24)
 """After the fleet file first asks for tests, or asks anew: over this time the first tests of a fleet are spread."""
@@ -158,11 +157,11 @@ def concluded(
     )
 
 
-def given_up(restore: Restore, tenant: Tenant, now: datetime) -> tuple[Tenant, Event]:
+def given_up(restore: Restore, tenant: Tenant, now: datetime) -> tuple[Tenant, dict[str, Any]]:
     """The end of a test of which nothing is known: cancelled before it began, or its point has no document any more.
-    Another one is tried the next day."""
+    Another one is tried the next day. Also what the event `restore_test.failed` says of it."""
     was = restore.instance
-    data = {
+    data: dict[str, Any] = {
         "point": restore.recovery_point,
         "region": restore.source.region,
         "copy": restore.source.copy,
@@ -174,7 +173,7 @@ def given_up(restore: Restore, tenant: Tenant, now: datetime) -> tuple[Tenant, E
     }
     if restore.failure:
         data["failure"] = {"code": restore.failure.code, "message": restore.failure.message}
-    return _next(tenant, restore, now + AGAIN, now), Event("restore_test.failed", restore.id, data)
+    return _next(tenant, restore, now + AGAIN, now), data
 
 
 def told(point: Point, region: str | None) -> dict[str, Any]:

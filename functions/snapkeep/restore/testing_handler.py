@@ -45,7 +45,7 @@ class _Run:
 
 
 def restore_test(message: Message, ports: Ports) -> None:
-    """On a tick: begin a test of each tenant whose time has come. Where restores, or deletions, are stopped, it stays due."""
+    """On a tick: begin a test of each tenant whose time has come. Where restores or deletions are stopped, it waits."""
     if not isinstance(message, Tick):
         raise not_for("restore_test", message)
     fleet = Fleet(ports.documents)
