@@ -174,6 +174,42 @@ def test_status_shows_steps_checks_and_what_to_do_next(api: str, world: World) -
     assert f"2 former disks kept until 2026-11-08 00:12Z; to put them back:\n  snapkeep restore undo {ID}" in over
 
 
+def test_whoever_approves_reads_what_it_is_made_from_and_what_stops(api: str, world: World) -> None:
+    lacks = [d.Lacking(item="metadata startup-script", handled="supplied"), d.Lacking(item="x", handled="waived")]
+    put_restore(world, replace(restore(world.clock.now()), lacking=lacks))
+    waits = done(api, "restore", "status", ID, *OF).splitlines()
+    (made_from,) = [line for line in waits if line.startswith("from ")]
+    assert f"{restores(world)[0].recovery_point}, at home in southamerica-east1 (" in made_from
+    assert "lacking: metadata startup-script (supplied), x (waived)" in waits
+    assert any(line.startswith("stops alpha-app, until its new disks are attached") for line in waits)
+
+
+def test_status_names_the_disks_that_are_made(api: str, world: World) -> None:
+    put_restore(world, running(world.clock.now()))
+    said = done(api, "restore", "status", ID, *OF)
+    for disk in restores(world)[0].disks:
+        assert f"{disk.name}  {disk.device_name}" in said
+
+
+def test_a_restore_that_waits_since_restores_are_paused_does_not_promise_to_begin(api: str, world: World) -> None:
+    paused = d.Failure(code="paused", message="restores are paused")
+    one = replace(restore(world.clock.now()), state="approved", needs_approval=False, failure=paused)
+    put_restore(world, one)
+    said = done(api, "restore", "status", ID, *OF)
+    assert "Waits: restores are paused. Not begun by " in said
+    assert "within a minute" not in said
+
+
+def test_who_cancelled_is_said_once(api: str, world: World) -> None:
+    put_restore(world, cancelled(world.clock.now()))
+    (one,) = restores(world)
+    assert one.abandoned is not None
+    given_up = replace(one.abandoned, by="otto@x.example", reason="otto@x.example: wrong point")
+    put_restore(world, replace(one, abandoned=given_up))
+    (said,) = [line for line in done(api, "restore", "status", ID, *OF).splitlines() if line.startswith("given up")]
+    assert said.endswith(" by otto@x.example: wrong point")
+
+
 def test_status_lists_a_tenants_restores_newest_first(api: str, world: World) -> None:
     at = world.clock.now()
     put_restore(world, completed(at))

@@ -434,7 +434,7 @@ def _every_restore(tenant: str) -> Iterator[views.RestoreLine]:
             return
 
 
-def _print_one(output: Output, tenant: str, one: d.Restore) -> None:
+def _print_one(output: Output, tenant: str, one: views.RestoreView) -> None:
     for line in _head(one):
         output.line(line)
     output.line("")
@@ -442,6 +442,22 @@ def _print_one(output: Output, tenant: str, one: d.Restore) -> None:
     if one.checks:
         output.line("")
         output.table(("CHECK", "STATE", "DETAIL"), [(c.name, c.state, c.detail) for c in one.checks], text=("DETAIL",))
+    if one.disks:
+        output.line("")
+        output.table(
+            ("DISK", "DEVICE", "GB", "STATUS"),
+            [
+                (
+                    disk.name,
+                    disk.device_name,
+                    disk.size_gb,
+                    "removed" if disk.status == d.GONE else disk.status or "not made yet",
+                )
+                for disk in one.disks
+            ],
+            right=("GB",),
+            spare=("GB", "DEVICE"),
+        )
     if one.former:
         output.line("")
         output.table(("FORMER DISK", "DEVICE", "STATUS"), [(f.name, f.device_name, f.status) for f in one.former])
@@ -449,9 +465,14 @@ def _print_one(output: Output, tenant: str, one: d.Restore) -> None:
         output.line(line)
 
 
-def _head(one: d.Restore) -> Iterator[str]:
+def _head(one: views.RestoreView) -> Iterator[str]:
     yield f"{one.id} · {one.state} · {progress.stands(one)}"
     yield f"it {progress.what(one)}"
+    yield f"from {progress.source(one)}"
+    if one.lacking:
+        yield f"lacking: {progress.handled(one)}"
+    if one.stops and not progress.is_over(one):
+        yield f"stops {progress.stopping(one)}"
     yield f"requested {moment(one.requested_at)} by {one.requested_by}: {one.reason}"
     if one.approved_by:
         yield f"approved {moment(one.approved_at)} by {one.approved_by}"

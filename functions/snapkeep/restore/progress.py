@@ -144,6 +144,30 @@ def far(restore: d.Restore, one: d.RestoreStep) -> str:
     return "; ".join(said)
 
 
+def source(restore: d.Restore) -> str:
+    """Where what it restores from lies."""
+    if restore.source.undoes:
+        return f"the former disks of restore {restore.source.undoes}"
+    kind = "a copy" if restore.source.copy else "at home"
+    return f"{restore.recovery_point}, {kind} in {restore.source.region} ({restore.source.project})"
+
+
+def target(restore: d.Restore) -> str:
+    """What it goes into, and where that is."""
+    to = restore.target
+    return f"{to.name} in {to.project}, {to.zone or f'{to.region}, in the first zone that is up'}"
+
+
+def handled(restore: d.Restore) -> str:
+    """What the stored definition does not have, each with what was said of it; empty: it has all."""
+    return ", ".join(f"{one.item} ({one.handled})" for one in restore.lacking)
+
+
+def stopping(restore: d.Restore) -> str:
+    """What stops of a restore that stops its instance, and for how long."""
+    return f"{restore.target.name}, until its new disks are attached; its present ones are kept for 7 days"
+
+
 def took(restore: d.Restore) -> timedelta | None:
     """From its beginning to its end; None for one that has not ended, or never began."""
     if restore.started_at is None or restore.finished_at is None:
@@ -163,14 +187,14 @@ def estimate(seconds: int | None) -> str:
 
 
 def stands(restore: d.Restore, *, paused: bool = False) -> str:
-    """How it stands, in a sentence. `paused`: restores of the tenant are."""
+    """How it stands, in a sentence. `paused`: restores of the tenant are, as of now; else as it was last looked at."""
     over = took(restore)
     after = f" after {duration(over)}" if over is not None else ""
     match restore.state:
         case "requested":
             return f"Waits for the approval of a second person, until {moment(restore.approve_by)}"
         case "approved":
-            if paused:
+            if paused or (restore.failure is not None and restore.failure.code == "paused"):
                 return f"Waits: restores are paused. Not begun by {moment(restore.start_by)}, it is cancelled"
             return "Begins within a minute"
         case "running" if restore.abandoned is not None:
@@ -199,7 +223,9 @@ def kept(restore: d.Restore) -> list[d.FormerDisk]:
 def said_of(restore: d.Restore) -> Iterator[str]:
     """Why it did not end well, or what does not answer, and what of it is still there."""
     if restore.abandoned is not None:
-        yield f"given up {moment(restore.abandoned.at)} by {restore.abandoned.by}: {restore.abandoned.reason}"
+        by = restore.abandoned.by
+        # The reason of a cancellation begins with who it is, as its step says it.
+        yield f"given up {moment(restore.abandoned.at)} by {by}: {restore.abandoned.reason.removeprefix(f'{by}: ')}"
     if restore.failure is not None and (
         restore.abandoned is None or restore.failure.message != restore.abandoned.reason
     ):

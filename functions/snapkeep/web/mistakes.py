@@ -20,7 +20,7 @@ EXPECTED: Final[Mapping[str, str]] = {
     "copy": "the region of a copy of the point, such as us-east1",
     "region": "a region such as us-east1",
     "mode": "disks, new_instance or in_place",
-    "name": "a name: a letter first, then a-z, 0-9 and -",
+    "name": "1 to 63 of a-z, 0-9 and -, a letter first, no - at its end",
     "supply": "lacking items, each with its value",
     "waive": "a list of lacking items",
     "waive_all": "true or false",

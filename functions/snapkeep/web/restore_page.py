@@ -169,8 +169,8 @@ def _facts(restore: RestoreView) -> Iterator[tuple[str, str]]:
         yield "Approved", f"{moment(restore.approved_at)} by {restore.approved_by}"
     elif not restore.needs_approval:
         yield "Approved", "needs no approval"
-    yield "Source", source(restore)
-    yield "Target", target(restore)
+    yield "Source", progress.source(restore)
+    yield "Target", progress.target(restore)
     if restore.started_at:
         yield "Started", moment(restore.started_at)
     if restore.finished_at:
@@ -186,30 +186,16 @@ def _facts(restore: RestoreView) -> Iterator[tuple[str, str]]:
         yield "Point of the state before", restore.pre_restore
 
 
-def source(restore: d.Restore) -> str:
-    """Where what it restores from lies."""
-    if restore.source.undoes:
-        return f"the former disks of restore {restore.source.undoes}"
-    kind = "a copy" if restore.source.copy else "at home"
-    return f"{restore.recovery_point}, {kind} in {restore.source.region} ({restore.source.project})"
-
-
-def target(restore: d.Restore) -> str:
-    to = restore.target
-    return f"{to.name} in {to.project}, {to.zone or f'{to.region}, in the first zone that is up'}"
-
-
 def _approval(restore: RestoreView) -> Iterator[tuple[str, str]]:
     said = progress.what(restore)
     yield "What", _capital(said)
-    yield "From", source(restore)
-    yield "Into", target(restore)
+    yield "From", progress.source(restore)
+    yield "Into", progress.target(restore)
     if restore.disks:
         yield "Disks", f"{count(len(restore.disks), 'disk')}, {sum(disk.size_gb for disk in restore.disks):,} GB"
-    handled = [f"{one.item} ({one.handled})" for one in restore.lacking]
-    yield "Lacking", ", ".join(handled) or "nothing"
+    yield "Lacking", progress.handled(restore) or "nothing"
     if restore.stops:
-        yield "Stops", f"{restore.target.name}, until its new disks are attached; its present ones are kept for 7 days"
+        yield "Stops", progress.stopping(restore)
     yield "Asked for by", f"{restore.requested_by}: {restore.reason}"
     yield "Hash of the request", restore.request_sha256
 
