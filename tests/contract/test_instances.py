@@ -643,6 +643,7 @@ def test_the_zones_of_every_region_are_found(side: Side) -> None:
 
 
 def test_a_zone_may_be_down(side: Side) -> None:
+    assert all(zone.up for zone in side.compute.find(Zone, PROJECT))
     side.cloud.set_zone(ZONE, False)
     assert not side.one(Zone, f"projects/{PROJECT}/zones/{ZONE}").up
     assert side.one(Zone, f"projects/{PROJECT}/zones/{B}").up

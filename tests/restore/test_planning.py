@@ -524,6 +524,9 @@ def test_a_new_instance_that_the_fleet_file_selects_is_protected_and_another_is_
     assert line in planned(ask | {"name": "n"}).lines
     by_label = tenant(instances=d.Selected(by_label=d.ByLabel(label="tenant=acme")))
     assert line not in planned(ask | {"name": "n"}, of=by_label).lines
+    elsewhere = tenant(entitlements=BOUGHT, recovery=RECOVERY)
+    in_dr = planned(ask | {"name": "acme-pam-1", "region": DR}, of=elsewhere)
+    assert "acme-pam-1 is not protected afterwards: no point holds it until the fleet file names it" in in_dr.lines
 
 
 def test_a_new_instance_is_not_protected_from_its_own_taking_back_and_the_plan_says_so() -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from snapkeep import wording
 from snapkeep.access import RIGHTS
+from snapkeep.cloud import region_of
 from snapkeep.creation.rules import taken_at
 from snapkeep.documents import Lacking, Point, Restore, RestoreMode, Tenant
 from snapkeep.restore.definition import definition_for, device_of, lacking
@@ -196,7 +197,8 @@ def _unprotected(restore: Restore, tenant: Tenant) -> str | None:
         key, _, value = label.label.partition("=")
         selected = restore.definition.get("labels", {}).get(key) == value
     else:
-        selected = any(one.name == target.name and target.zone in (None, one.zone) for one in tenant.instances.by_name)
+        there = [one.zone for one in tenant.instances.by_name if one.name == target.name]
+        selected = any(target.zone in (None, zone) and region_of(zone) == target.region for zone in there)
     if selected:
         return None
     return f"{target.name} is not protected afterwards: no point holds it until the fleet file names it"

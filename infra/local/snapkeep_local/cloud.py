@@ -563,6 +563,7 @@ class Cloud:
         if zone not in self._zone_names():
             raise not_found(f"zones/{zone}")
         (self._down.discard if up else self._down.add)(zone)
+        self._shown.clear()
 
     def add_firewall(
         self,
