@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import urllib.request
 from contextlib import closing
@@ -18,7 +19,11 @@ from snapkeep.documents import Probe
 from snapkeep.ports import Transient
 
 TIMEOUT_S: Final = 5.0
-"""To connect, and again between two pieces of an answer. A guest that is not there yet is asked again, later."""
+"""To connect, and again for the first piece of an answer. A guest that is not there yet is asked again, later."""
+
+STATUS_BYTES_MAX: Final = 1024
+
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] (\d{3})\b([^\r\n]*)")
 
 REASON_CHARS_MAX: Final = 200
 
@@ -39,10 +44,14 @@ class NetworkGuests:
                 case "http":
                     with closing(http.client.HTTPConnection(address, probe.port, timeout=TIMEOUT_S)) as connection:
                         connection.request("GET", probe.path)
-                        answer = connection.getresponse()
-                        if HTTPStatus.OK <= answer.status < HTTPStatus.BAD_REQUEST:
+                        # One piece, in which the status is: a guest that sends byte by byte would hold up everybody.
+                        said = _STATUS_LINE.match(connection.sock.recv(STATUS_BYTES_MAX))
+                        if said is None:
+                            return f"GET {probe.path}: no HTTP status in what came first"[:REASON_CHARS_MAX]
+                        if HTTPStatus.OK <= int(said[1]) < HTTPStatus.BAD_REQUEST:
                             return None
-                        return f"GET {probe.path}: {answer.status} {answer.reason}"[:REASON_CHARS_MAX]
+                        words = said[2].decode("latin-1").strip()
+                        return f"GET {probe.path}: {int(said[1])} {words}"[:REASON_CHARS_MAX]
                 case _:
                     assert_never(probe.kind)
         except (OSError, http.client.HTTPException, ValueError) as error:

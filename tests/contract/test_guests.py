@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 from tests.contract.clouds import BOOT, DATA, INSTANCE, PROJECT, fleet, served
@@ -149,6 +150,25 @@ def test_an_application_that_takes_a_connection_and_says_nothing_is_not_waited_f
     monkeypatch.setattr(guests, "TIMEOUT_S", 0.05)
     with mute() as port:
         assert "timed out" in str(NetworkGuests().reach(LOOPBACK, Probe(kind="http", port=port)))
+
+
+def test_an_application_that_begins_to_answer_and_does_not_go_on_is_not_waited_for() -> None:
+    with socket.socket() as listening:
+        listening.bind((LOOPBACK, 0))
+        listening.listen()
+
+        def begin() -> None:
+            connection, _ = listening.accept()
+            taken.append(connection)
+            connection.sendall(b"HT")
+
+        taken: list[socket.socket] = []
+        answering = Thread(target=begin)
+        answering.start()
+        said = NetworkGuests().reach(LOOPBACK, Probe(kind="http", port=listening.getsockname()[1]))
+        answering.join()
+        taken[0].close()
+    assert said == "GET /: no HTTP status in what came first"
 
 
 @pytest.mark.parametrize("address", ["no.such.host.invalid", "::::", "10.0.0.1\r\nHost: x"])

@@ -239,7 +239,7 @@ def _discreet(restore: d.Restore, operation: Operation | None) -> Operation | No
 
 def _denied(work: _Work) -> d.Failure | None:
     """Why a restore that has not touched anything yet must not: what it is to change is not the tenant's any more."""
-    if work.value.abandoned is not None or rules.has_begun(work.value, "stop"):
+    if work.value.abandoned is not None or any(one.name == "stop" and one.asked for one in work.value.steps):
         return None
     found = work.store.get_all(d.Instance, "instances", [work.value.instance.id])
     return planning.not_allowed_any_more(work.value, work.tenant.value, found[0].value if found else None)
