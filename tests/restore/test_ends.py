@@ -15,7 +15,7 @@ from tests.retention.scene import meets
 from snapkeep import cloud
 from snapkeep import documents as d
 from snapkeep.ports import Replace, Transient
-from snapkeep.restore import checks, rules
+from snapkeep.restore import checks, progress, rules, words
 from snapkeep.restore.facts import Facts
 from snapkeep.restore.survey import survey
 from snapkeep_local.faults import DeletionLies, DiskFails, ErrorAfter, ErrorBefore, Fault, OperationFails, Slow
@@ -318,6 +318,10 @@ def test_what_does_not_answer_in_time_is_restored_all_the_same_and_said_so(mode:
     told = one.told("restore.completed")
     assert [event["data"]["failure"]["code"] for event in told] == ["probe_failed"]
     assert one.told("restore.failed") == []
+    said = progress.stands(ended)
+    assert "the application does not answer: look at it" in said
+    assert ("undo it" in said) == (mode == "in_place")
+    assert words.estimate(mode, [ended]) is None  # it waited for an answer until nobody waits any longer
 
 
 def test_what_is_not_as_it_should_be_is_taken_back_whether_it_answers_or_not() -> None:

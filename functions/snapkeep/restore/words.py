@@ -42,7 +42,8 @@ def stopped_s(restore: Restore) -> int | None:
 
 def estimate(mode: RestoreMode, past: Iterable[Restore], *, undo: bool = False) -> int | None:
     """Seconds that a restore will take, from the tenant's own; None: none has been measured yet."""
-    measured = [took for one in _alike(mode, past, undo=undo) if (took := took_s(one)) is not None]
+    answered = (one for one in _alike(mode, past, undo=undo) if one.failure is None)  # the others waited in vain
+    measured = [took for one in answered if (took := took_s(one)) is not None]
     return int(median(measured[:ESTIMATED_FROM])) if measured else None
 
 
