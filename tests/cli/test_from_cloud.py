@@ -432,3 +432,16 @@ def test_the_script_of_the_command_has_the_head_that_a_person_reads(site: Site) 
     assert lines[1].startswith(f"# Snapkeep: recovery point {site.point} of acme, taken 2026-11-01 00:00Z")
     assert any(re.fullmatch(r"# lacking: address nic0 [0-9.]+; to keep it, .*", line) for line in lines)
     assert "set -euo pipefail" in lines
+
+
+def test_a_script_is_of_one_point(site: Site) -> None:
+    refused = site.run("--project", PROJECT, "--script")
+    assert refused.exit_code == 2
+    assert "--script needs --point" in refused.stderr
+
+
+def test_a_plan_fits_into_80_columns(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")  # as a terminal of that width has it
+    table = site.said("--point", site.point).partition("OF SNAPSHOT")[2].partition("(left out")[0]
+    assert table
+    assert max(len(line) for line in table.splitlines()) <= 80

@@ -191,6 +191,11 @@ def test_status_names_the_disks_that_are_made(api: str, world: World) -> None:
         assert f"{disk.name}  {disk.device_name}" in said
 
 
+def test_a_restore_that_takes_longer_than_estimated_shows_how_long(api: str, world: World) -> None:
+    put_restore(world, replace(running(world.clock.now() - timedelta(hours=3)), estimate_s=780))
+    assert "\nestimate: about 13m 0s; under way for 3h 0m\n" in done(api, "restore", "status", ID, *OF)
+
+
 def test_a_restore_that_waits_since_restores_are_paused_does_not_promise_to_begin(api: str, world: World) -> None:
     paused = d.Failure(code="paused", message="restores are paused")
     one = replace(restore(world.clock.now()), state="approved", needs_approval=False, failure=paused)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.restore.scene import MINUTE, OTHER_ZONE, REGION, ZONE, Restoring
 
 from snapkeep import documents as d
+from snapkeep_local import faults
 
 OLD = {"persistent-disk-0": "boot", "data": "data", "logs": "logs"}
 """What the devices held when the point was taken."""
@@ -93,6 +94,25 @@ def test_a_zone_that_is_down_is_not_needed_for_a_restore_into_another() -> None:
     done = one.finish(one.ask("new_instance", region=REGION))
     assert (done.state, done.target.zone) == ("completed", OTHER_ZONE)
     assert one.contents("app-2", OTHER_ZONE) == OLD
+
+
+def test_a_zone_that_is_listed_as_up_and_does_not_answer_is_passed_over_where_any_will_do() -> None:
+    one = Restoring()
+    one.cloud.add_fault(faults.Fault(effect=faults.ErrorBefore(status=503), resource=f"zones/{ZONE}"))
+    done = one.finish(one.ask("new_instance", region=REGION))
+    assert (done.state, done.target.zone) == ("completed", OTHER_ZONE)
+    assert one.contents("app-2", OTHER_ZONE) == OLD
+
+
+def test_a_restore_that_waits_for_a_zone_says_which_and_what_can_be_done() -> None:
+    one = Restoring()
+    one.cloud.add_fault(faults.Fault(effect=faults.ErrorBefore(status=503), resource=f"zones/{ZONE}"))
+    id = one.ask("new_instance", zone=ZONE)
+    one.run(MINUTE)
+    waits = one.restore(id).failure
+    assert waits is not None
+    assert waits.message.startswith(f"what is in {ZONE} cannot be read: ")
+    assert waits.message.endswith("; it is tried again; if it stays so, cancel it and restore into another zone")
 
 
 def test_the_ends_of_a_restore_let_go_of_its_set() -> None:

@@ -232,7 +232,7 @@ def _print_plan(output: Output, planned: bare.BarePlan) -> None:
             for disk in planned.disks
         ],
         right=("GB",),
-        spare=("TYPE", "GB", "ID"),
+        spare=("TYPE", "GB", "ID", "WHERE", "DISK"),
     )
     if planned.instance is not None:
         made = planned.instance

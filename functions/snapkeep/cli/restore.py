@@ -107,6 +107,10 @@ def plan(
             raise click.UsageError("--from-cloud needs --project: the one that holds the snapshots")
         if mode == "in_place" or supply or waive or waive_all:
             raise click.UsageError("--from-cloud plans new_instance and disks, and asks for nothing to be supplied")
+        if as_script and point is None:
+            raise click.UsageError(
+                "--script needs --point: the one that is to be restored; without both all are listed"
+            )
         bare.plan(
             output,
             project=project,
@@ -479,7 +483,8 @@ def _head(one: views.RestoreView) -> Iterator[str]:
     if one.started_at:
         yield f"started {moment(one.started_at)}" + (f", ended {moment(one.finished_at)}" if one.finished_at else "")
     if not progress.is_over(one):
-        yield f"estimate: {progress.estimate(one.estimate_s)}"
+        since = f"; under way for {progress.duration(timedelta(seconds=one.running_s))}" if one.running_s else ""
+        yield f"estimate: {progress.estimate(one.estimate_s)}{since}"
     yield from progress.said_of(one)
 
 

@@ -168,7 +168,7 @@ def _run_on(run: _Run, work: _Work, now: datetime) -> bool:
             restore, facts = _read(run, work)
         except (Transient, Refused) as fault:
             log.warning("%s: it cannot be read now: %r", work.held.path, fault)
-            _note(work, life.postponed(work.value, _failure(fault), now))
+            _note(work, life.postponed(work.value, _unread(work.value, fault), now))
             return False
         step = life.advance(restore, work.tenant.value.id, facts, now)
     if not _commit(run, work, step, now):
@@ -191,19 +191,39 @@ def _failure(fault: Transient | Refused) -> d.Failure:
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
+def _unread(restore: d.Restore, fault: Transient | Refused) -> d.Failure:
+    """Why a restore does not go on, for whoever waits for it: Google's words say neither where nor what to do."""
+    failure = _failure(fault)
+    where = restore.target.zone or restore.target.region
+    elsewhere = "" if restore.mode == "in_place" else "; if it stays so, cancel it and restore into another zone"
+    message = f"what is in {where} cannot be read: {failure.message}; it is tried again{elsewhere}"
+    return d.Failure(code=failure.code, message=message[:500])
+
+
 def _read(run: _Run, work: _Work) -> tuple[d.Restore, Facts]:
-    """The restore, its zone chosen where one is up, and all that its next steps need to know.
+    """The restore, its zone chosen where one is up and answers, and all that its next steps need to know.
 
     Raises Transient, Refused.
     """
-    compute, restore = run.compute, work.value
-    zones: list[Zone] = []
-    need = life.wanted(restore, work.undone.value if work.undone else None)
-    if need.zones:
-        zones = sorted(compute.find(Zone, restore.target.project), key=lambda zone: zone.name)
-        if restore.target.zone is None and (chosen := survey.chosen(restore, zones)) is not None:
-            restore = planning.placed(restore, chosen)
-            need = life.wanted(restore, None)
+    restore, undone = work.value, work.undone.value if work.undone else None
+    if not life.wanted(restore, undone).zones:
+        return restore, _facts(run, work, restore, [])
+    zones = sorted(run.compute.find(Zone, restore.target.project), key=lambda zone: zone.name)
+    candidates = survey.candidates(restore, zones) if restore.target.zone is None else []
+    for zone in candidates:
+        placed = planning.placed(restore, zone)
+        try:
+            return placed, _facts(run, work, placed, zones)
+        except Transient as fault:  # a zone that is being lost may be listed as up for some time
+            if zone == candidates[-1]:
+                raise
+            log.warning("%s: not into %s: %r", work.held.path, zone, fault)
+    return restore, _facts(run, work, restore, zones)
+
+
+def _facts(run: _Run, work: _Work, restore: d.Restore, zones: list[Zone]) -> Facts:
+    """What the next steps of a restore, its zone chosen, need to know. Raises Transient, Refused."""
+    compute, need = run.compute, life.wanted(restore, work.undone.value if work.undone else None)
     operations = {link: _discreet(restore, compute.get(Operation, link)) for link in sorted(need.operations)}
     instances = {need.instance: compute.get(Machine, need.instance)} if need.instance else {}
     links = set(need.disks)
@@ -227,7 +247,7 @@ def _read(run: _Run, work: _Work) -> tuple[d.Restore, Facts]:
         may_remove=not run.paused(work, "deletion"),
         denied=_denied(work),
     )
-    return restore, replaced(facts, heard=_heard(run, restore, facts))
+    return replaced(facts, heard=_heard(run, restore, facts))
 
 
 def _discreet(restore: d.Restore, operation: Operation | None) -> Operation | None:

@@ -16,10 +16,10 @@ from snapkeep.restore import checks, rules
 from snapkeep.restore.facts import BLOCKED_LOOK, Facts, Taken, incoming, instance_of, waits
 
 
-def chosen(restore: Restore, zones: Sequence[Zone]) -> str | None:
-    """The zone to restore into where any of the region will do: the point's own, else the first one that is up."""
-    up = sorted(zone.name for zone in zones if zone.up and zone.region == restore.target.region)
-    return restore.instance.zone if restore.instance.zone in up else next(iter(up), None)
+def candidates(restore: Restore, zones: Sequence[Zone]) -> list[str]:
+    """The zones to restore into where any of the region will do, of those that are up: the point's own comes first."""
+    up = (zone.name for zone in zones if zone.up and zone.region == restore.target.region)
+    return sorted(up, key=lambda name: (name != restore.instance.zone, name))
 
 
 def survey(restore: Restore, at: int, tenant: str, facts: Facts, now: datetime) -> Taken:
