@@ -6,7 +6,7 @@ Or restores, all or those of a name, with one event, at one effect:
 
 import sys
 
-from tests.faults import judge, sweep
+from tests.faults import judge, restored, sweep
 from tests.faults.restoring import Once
 from tests.faults.world import World, quiet_log
 
@@ -23,6 +23,12 @@ def main() -> int:
 def _restores(words: list[str], *, until_found: bool) -> int:
     failed = 0
     for name in words[:1] or sweep.SCENARIOS:
+        found = restored.findings(sweep.history(name).scene)
+        failed += bool(found)
+        for finding in found:
+            sys.stdout.write(f"{name}, undisturbed: {finding}\n")
+        if found and until_found:
+            return 1
         for event in sweep.EVENTS:
             if words[1:2] not in ([], [event]):
                 continue

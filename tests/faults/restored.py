@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -158,7 +158,8 @@ def _of_completion(scene: Scene, restore: Stored) -> Iterator[str]:
         yield f"{id}: completed, and there is no {to['name']}"
         return
     wanted = "RUNNING" if restore["was_running"] else "TERMINATED"
-    if (found_there.status != wanted and not scene.started) or found_there.id != to["id"]:
+    just_now = scene.touched == scene.effects - 1  # since it was read
+    if (found_there.status != wanted and not just_now) or found_there.id != to["id"]:
         yield f"{id}: completed, and {to['name']} is {found_there.id} {found_there.status}"
     undone = restore["source"]["undoes"]
     then = scene.before[undone].contents if undone else scene.then
@@ -215,6 +216,8 @@ def _is_of_copying(change: c.Change) -> bool:
 
 def _of_change(scene: Scene, change: c.Change) -> Iterator[str]:
     name = f"{type(change).__name__} {change.name}"
+    if isinstance(change, c.DeleteDisk | c.DeleteInstance) and scene.paused_at not in (None, scene.effects - 1):
+        yield f"{name}: is asked to go while deletion is paused"
     match change:
         case c.InsertDisk() | c.InsertInstance():
             restore = scene.all_of("restores").get(change.labels.get(OURS, ""))
@@ -334,7 +337,7 @@ def _every_restore(scene: Scene) -> Iterator[str]:
             continue
         if one["state"] != "completed" and one["failure"] is None:
             yield f"{id}: {one['state']}, and does not say why"
-        if one["left"] and one["state"] != "failed" and not _may_be_left(one):
+        if one["left"] and not scene.removed:
             yield f"{id}: {one['state']}, and has left {one['left']}"
         ended = [r for r in scene.trace.records if r["subject"] == f"restores/{id}" and r["action"] in ENDS]
         if len(ended) != 1 or ended[0]["action"] != f"restore.{one['state']}":
@@ -350,11 +353,6 @@ def _every_restore(scene: Scene) -> Iterator[str]:
 
 
 ENDS: Final = ("restore.completed", "restore.failed", "restore.cancelled")
-
-
-def _may_be_left(restore: Stored) -> bool:
-    """Of a completed one: what former attempts made, and disks that somebody has in use."""
-    return bool(restore["state"] == "completed")
 
 
 def _is_still_there(scene: Scene, restore: Stored) -> Iterator[str]:
@@ -379,6 +377,8 @@ def _is_still_there(scene: Scene, restore: Stored) -> Iterator[str]:
         if former["status"] == "gone":
             if found is not None and found["id"] == former["id"]:
                 yield f"{id}: {former['name']} is gone, and there"
+        elif former["id"] in scene.removed or _link(former) in scene.foreign:
+            continue  # somebody else's by now (`_nothing_is_lost`)
         elif found is None or found["id"] != former["id"]:
             yield f"{id}: the former disk {former['name']} is lost"
         elif former["status"] == "kept" and (_users(found) or labels.get(OURS) != id):
@@ -402,13 +402,18 @@ def _is_as_before(scene: Scene, restore: Stored) -> Iterator[str]:
     was = scene.before[restore["id"]]
     to = restore["target"]
     found = holding(scene.cloud, f"projects/{to['project']}/zones/{to['zone']}/instances/{to['name']}")
-    if found != was:
+    if found != _as_it_runs(scene, was, found):
         yield f"{restore['id']}: {restore['state']}, and the instance was {was} and is {found}"
+
+
+def _as_it_runs(scene: Scene, was: Holding | None, found: Holding | None) -> Holding | None:
+    """What it was; whether it runs is somebody's word who has started or stopped it."""
+    return replace(was, status=found.status) if was and found and scene.touched >= 0 else was
 
 
 def _source_is_untouched(scene: Scene) -> Iterator[str]:
     found = holding(scene.cloud, scene.source)
-    if found != scene.untouched:
+    if found != _as_it_runs(scene, scene.untouched, found):
         yield f"nothing was restored in place, and the instance was {scene.untouched} and is {found}"
 
 

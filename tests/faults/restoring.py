@@ -57,7 +57,13 @@ PAUSED: Final = ("restore", "deletion")
 ANA, OTTO = "ana@vendor.example", "otto@vendor.example"
 FUNCTIONS: Final = ("restore", "reconcile", "create", "copy", "restore_test")
 
-Event = Literal["death", "lost", "twin", "cancelled", "vanished", "pointed", "started", "paused"]
+Event = Literal[
+    "death", "lost", "twin", "cancelled", "vanished", "pointed", "started", "stopped", "paused", "second", "forged",
+    "replaced",
+]  # fmt: skip
+"""The process dies; the answer is lost; another run goes first; somebody cancels; a snapshot vanishes; a point is asked
+for; somebody starts or stops the instance; pauses restores and deletions; asks for the same again; approves what he may
+not; replaces a kept disk by another one of its name."""
 
 
 class Documents(MemoryDocuments):
@@ -112,8 +118,14 @@ class Once(Meets):
                 scene.lose_snapshot()
             case "pointed":
                 scene.aside(scene.ask_for_point)
-            case "started":
-                scene.start_instance()
+            case "started" | "stopped":
+                scene.touch(self.event, number)
+            case "second":
+                scene.aside(scene.ask_again)
+            case "forged":
+                scene.forge_approvals()
+            case "replaced" if effect == "commit":  # what is read is asked for at once: nobody can look between
+                scene.replace_kept()
             case "paused":
                 scene.aside(partial(scene.pause, MINUTE * 40))
             case _:
@@ -139,7 +151,8 @@ class Scene:
         self.asked = 0
         self.kept: dict[str, Data] = {}  # by path, what was committed last
         self.goes_on_at: datetime | None = None  # what somebody has paused
-        self.started = False  # by somebody
+        self.paused_at: int | None = None  # at which effect; None: nothing is paused
+        self.touched = -1  # at which effect somebody started or stopped what is restored
         self.lost: set[str] = set()  # snapshots that vanished, links
         self.removed: set[str] = set()  # disks that somebody else has removed, by their ids
         self.foreign: dict[str, str] = {}  # what is not ours, and stays: link -> numeric id
@@ -297,22 +310,64 @@ class Scene:
         for id in self.living():
             self.cancel(id)
 
-    def start_instance(self) -> None:
-        """Somebody starts the instance, whatever is done to its disks."""
-        with suppress(ApiError):
-            self.cloud.start_instance(SOURCE)
-            self.started = True
+    def touch(self, event: Event, number: int) -> None:
+        """Somebody starts or stops what is restored, whatever is done to its disks."""
+        self.touched = number
+        for one in self.all_of("restores").values():
+            to = one["target"]
+            if one["state"] in LIVING and one["mode"] != "disks" and to["zone"] is not None:
+                link = f"projects/{to['project']}/zones/{to['zone']}/instances/{to['name']}"
+                with suppress(ApiError):
+                    self.cloud.start_instance(link) if event == "started" else self.cloud.stop_instance(link)
+
+    def ask_again(self) -> None:
+        """Somebody else asks for the same at once, and has it approved."""
+        for one in list(self.all_of("restores").values()):
+            if one["state"] in LIVING and one["purpose"] != "test" and one["mode"] != "disks":
+                new = one["mode"] == "new_instance"
+                name, zone = one["target"]["name"], one["target"]["zone"]
+                self.approve(self.ask(one["mode"], **({"name": name, "zone": zone} if new else {})))
+
+    def forge_approvals(self) -> None:
+        """Whoever may not approve tries to, and who may tries another hash."""
+        for id in self.living():
+            for who, sha256 in ((ANA, "0" * 64), (OTTO, None)):
+                self.apart += 1
+                with suppress(commands.Clash):
+                    self.approve(id, who, sha256)
+                    self.trace.broken.append(f"{id}: {who} has approved {sha256 or 'his own'}")
+                self.apart -= 1
+
+    def replace_kept(self) -> None:
+        """Somebody deletes a disk that a restore keeps, and makes another of its name."""
+        for one in self.all_of("restores").values():
+            for former in one["former"]:
+                link = f"projects/{former['project']}/{former['scope']}/disks/{former['name']}"
+                found = self.disk(link)
+                if former["status"] == "kept" and found and found.id == former["id"] and not found.users:
+                    self.cloud.replace_disk(link)
+                    self.removed.add(former["id"])
+                    self.foreign[link] = self.id_of(link) or ""
+                    return
+
+    def take_label_off(self) -> None:
+        """Somebody keeps a former disk by taking its labels off."""
+        for one in self.all_of("restores").values():
+            former = one["former"][0]
+            link = f"projects/{former['project']}/{former['scope']}/disks/{former['name']}"
+            self.cloud.set_disk_labels(link, {}, self.cloud.get("disks", link)["labelFingerprint"])
+            self.foreign[link] = former["id"]
 
     def pause(self, duration: timedelta) -> None:
         """Somebody stops restores and deletions, and lets them go on after a while."""
         for what in PAUSED:
             commands.pause(self.ports, self.by(ANA), what=what, reason="r", tenant="acme")
-        self.goes_on_at = self.now() + duration
+        self.goes_on_at, self.paused_at = self.now() + duration, self.effects - 1
 
     def _go_on(self) -> None:
         for what in PAUSED:
             commands.resume(self.ports, self.by(ANA), what=what, reason="r", tenant="acme")
-        self.goes_on_at = None
+        self.goes_on_at = self.paused_at = None
 
     def ask_for_point(self) -> str:
         ask = commands.PointAsk(instance="app", zone=ZONE, reason="r")

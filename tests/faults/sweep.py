@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, get_args
 
 from tests.faults import restored
 from tests.faults.restoring import AWAY, DAY, OTHER_ZONE, REGION, SOURCE, Event, Meets, Once, Scene
@@ -18,7 +18,7 @@ from snapkeep.documents import StepName
 from snapkeep.restore import rules
 from snapkeep_local import schedule
 
-EVENTS: Final[tuple[Event, ...]] = ("death", "lost", "twin", "cancelled", "vanished", "pointed", "started", "paused")
+EVENTS: Final[tuple[Event, ...]] = get_args(Event)
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def _new_instance(scene: Scene) -> str:
 
 def _in_place(scene: Scene) -> str:
     id = scene.ask("in_place")
+    scene.forge_approvals()
     scene.approve(id)
     return id
 
@@ -92,6 +93,11 @@ def _time_is_over(scene: Scene) -> None:
     scene.wait(rules.FORMER_KEPT - DAY - DAY)
 
 
+def _label_is_off(scene: Scene) -> None:
+    _time_is_over(scene)
+    scene.take_label_off()
+
+
 def _passes(scene: Scene, watch: Callable[[], None]) -> None:
     scene.wait(3 * DAY, watch)
 
@@ -105,6 +111,7 @@ def _test(scene: Scene) -> None:
 
 def _not_approved(scene: Scene) -> None:
     scene.ask("in_place")
+    scene.forge_approvals()
 
 
 def _taken(scene: Scene) -> None:
@@ -133,6 +140,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "undo": Scenario(_undone),
     "test": Scenario(_test),
     "former disks go": Scenario(_time_is_over, _passes),
+    "former disks go, but one": Scenario(_label_is_off, _passes),
     "nobody approves": Scenario(_not_approved),
     "names are taken": Scenario(_taken),
     "names of disks are taken": Scenario(_disk_taken),

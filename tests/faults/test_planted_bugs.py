@@ -129,5 +129,5 @@ def test_a_guard_that_is_taken_away_is_missed(bug: Bug, tmp_path: Path) -> None:
 
 
 def test_without_a_planted_bug_the_same_command_finds_nothing() -> None:
-    run = searched(ROOT, 2)
+    run = searched(ROOT, "0", "2")
     assert run.returncode == 0, run.stdout + run.stderr

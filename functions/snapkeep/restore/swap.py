@@ -131,11 +131,11 @@ def _is_the_same(one: Incoming, facts: Facts) -> bool:
 
 def _attached(one: Incoming, found: cloud.Instance, facts: Facts) -> Goal:
     what = f"AttachDisk {one.device_name}"
-    if any(attached.source == one.link for attached in found.disks):
-        return Goal(what, met=True)
-    if not _is_the_same(one, facts):
+    if not _is_the_same(one, facts):  # also where another of its name was attached in its place
         message = f"{one.link} ({one.id}), which was to be attached, is not there any more"
         return Goal(what, met=False, lost=Failure(code="disk_gone", message=message))
+    if any(attached.source == one.link for attached in found.disks):
+        return Goal(what, met=True)
 
     def ask(attempt: int) -> AttachDisk:
         return AttachDisk(found.project, found.zone, found.name, found.id, attachment(one), attempt)
