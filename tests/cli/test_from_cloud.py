@@ -322,7 +322,6 @@ def test_the_script_says_everything_of_the_definition_or_names_it(tmp_path: Path
         "--min-cpu-platform=Intel Ice Lake",
         "--hostname=pam.acme.example",
         "--can-ip-forward",
-        "--deletion-protection",
         f"--network-interface={nic}",
         "--tags=pam,web",
         "--service-account=pam@acme.example",
@@ -344,6 +343,7 @@ def test_the_script_says_everything_of_the_definition_or_names_it(tmp_path: Path
     ]
     assert '# no option of gcloud for: scheduling.graceful = {"on":1}' in text.splitlines()
     assert "# metadata startup-script" in text.splitlines()
+    assert any("not protected from deletion" in line for line in plan.lines)
 
 
 @pytest.mark.parametrize(

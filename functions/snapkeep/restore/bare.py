@@ -92,6 +92,8 @@ def plan(found: Found, project: str, mode: Mode, zone: str | None, name: str | N
         return BarePlan(found, mode, id, disks, ids, None, tuple(lines), ())
     instance, dropped = _instance(found, restore, place)
     lines += [f"does not go with it to {place}: {one}" for one in dropped]
+    if instance.definition.get("deletionProtection") is False and restore.definition.get("deletionProtection"):
+        lines.append("not protected from deletion, as what Snapkeep restores is: protect it once you keep it")
     return BarePlan(found, mode, id, disks, ids, instance, tuple(lines), tuple(lacking(mode, restore.definition)))
 
 
