@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +18,6 @@ from snapkeep import documents as d
 from snapkeep.ports import Create, Write
 from snapkeep.restore import rules
 from snapkeep_local.cloud import Cloud
-from snapkeep_local.errors import ApiError
 
 if TYPE_CHECKING:
     from tests.faults.restoring import Scene
@@ -62,9 +60,8 @@ def contents(cloud: Cloud, link: str) -> dict[str, str]:
 
 
 def _disk(cloud: Cloud, link: str) -> Stored | None:
-    with suppress(ApiError):
-        return cloud.get("disks", link)
-    return None
+    """As it is: nothing that strikes calls strikes this."""
+    return next((one for one in cloud.disks() if c.partial_link(one["selfLink"]) == link), None)
 
 
 def _disk_id(cloud: Cloud, link: str) -> str:
