@@ -584,6 +584,7 @@ class RestoreTarget(Part, frozen=True, kw_only=True):
     zone: str | None  # null: any zone of the region that is up, chosen when it is surveyed
     name: str  # the instance's; of mode `disks` the name that the disks' names begin with
     id: str | None = None  # the instance's, once it is known
+    address: str | None = None  # of a new instance: the internal one of its first interface, as read back
     network: str | None = None  # links, where they are not the definition's
     subnetwork: str | None = None
     service_account: str | None = None

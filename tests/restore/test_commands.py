@@ -301,6 +301,7 @@ def test_what_has_not_begun_ends_at_once_and_gives_all_back(world: World, ask_fo
     assert [c.restore for c in world.all(d.RestoreClaim, "restore_claims")] == [None]
     assert all(kept.values == {} for kept in world.all(d.Supplied, "supplied"))
     assert world.records()[-1]["action"] == "restore.cancelled"
+    assert {step.state for one in world.all(d.Restore, "restores") for step in one.steps} == {"skipped"}
     ask(world, key="key-2", **ask_for)  # the next one takes the claim
 
 

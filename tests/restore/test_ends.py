@@ -391,6 +391,17 @@ def test_nothing_begins_while_restores_are_paused_and_what_waits_too_long_is_can
     assert one.finish(one.ask("in_place")).state == "completed"
 
 
+def test_what_waited_while_restores_were_paused_begins_within_minutes_of_their_being_resumed() -> None:
+    one = Restoring()
+    one.pause(restore=d.Paused(fleet=True))
+    id = one.ask("disks")
+    one.run(HOUR)
+    assert one.restore(id).state == "approved"
+    one.pause()
+    one.run(2 * MINUTE)
+    assert one.restore(id).state == "running"
+
+
 def test_deletions_wait_while_they_are_paused_and_so_does_their_time() -> None:
     one = Restoring()
     id = one.ask("disks")

@@ -94,6 +94,7 @@ def test_a_zone_that_is_down_is_not_needed_for_a_restore_into_another() -> None:
     done = one.finish(one.ask("new_instance", region=REGION))
     assert (done.state, done.target.zone) == ("completed", OTHER_ZONE)
     assert one.contents("app-2", OTHER_ZONE) == OLD
+    assert done.target.address is not None  # what whoever waits for it needs first
 
 
 def test_a_zone_that_is_listed_as_up_and_does_not_answer_is_passed_over_where_any_will_do() -> None:

@@ -18,7 +18,7 @@ from snapkeep.access import RIGHTS
 from snapkeep.commands import Act, Answer, Ask, Asked, Clash, Wrong, once, owner_of, record_of
 from snapkeep.messages import Reason, RestoreBatch, RestoreRef
 from snapkeep.ports import Ports, Write
-from snapkeep.restore import claims, planning, rules, testing, words
+from snapkeep.restore import claims, life, planning, rules, testing, words
 from snapkeep.restore.planning import Plan, RestoreAsk
 from snapkeep.store import Event, Fleet, Held, TenantStore, created
 from snapkeep.wording import moment
@@ -296,7 +296,7 @@ def cancel(ports: Ports, asked: Asked, tenant: str, restore: str, ask: CancelAsk
         writes: list[Write]
         if one.state in ("requested", "approved"):
             action = "restore.cancelled"
-            after = replace(one, state="cancelled", failure=why, finished_at=now, next_at=None, updated_at=now)
+            after = life.over(one, "cancelled", why, now)
             writes = [seen.replaced(after), *claims.released(store, one, now)]
             if one.purpose == "test":
                 told, said = testing.given_up(after, owner.value, now)

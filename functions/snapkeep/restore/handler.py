@@ -143,6 +143,8 @@ def _wait(run: _Run, work: _Work, now: datetime) -> bool:
         return _commit(run, work, step, now)
     if restore.state == "requested" or why is None:
         later = replace(restore, next_at=restore.approve_by or restore.start_by)
+    elif why.code == "paused":  # whoever resumes it may be waiting for it
+        later = replace(restore, failure=why, next_at=min(now + creation.LOOK_MIN, max(restore.start_by, now)))
     else:
         later = life.postponed(restore, why, now)
     _note(work, later)

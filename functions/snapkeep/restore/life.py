@@ -86,7 +86,7 @@ def wanted(restore: Restore, undone: Restore | None) -> Wanted:
 def waiting(restore: Restore, now: datetime, *, may_begin: bool) -> Step | None:
     """The next step of a restore that has not begun; None where nothing is to be done yet."""
     if why := rules.overdue(restore, now):
-        return Step(_over(restore, "cancelled", why, now))
+        return Step(over(restore, "cancelled", why, now))
     if restore.state == "requested":
         return None
     if not may_begin:
@@ -137,7 +137,7 @@ def too_late(restore: Restore, now: datetime) -> Step | None:
         if now < restore.abandoned.deadline:
             return None
         late = Failure(code="deadline", message=f"not taken back by {restore.abandoned.deadline:%Y-%m-%d %H:%M} UTC")
-        ended = _over(replace(restore, left=_left(restore)), "failed", restore.failure, now)
+        ended = over(replace(restore, left=_left(restore)), "failed", restore.failure, now)
         return Step(ended, outcomes=_given_up(restore, late))
     if restore.deadline is None or now < restore.deadline:
         return None
@@ -259,8 +259,8 @@ def _finished(restore: Restore, now: datetime) -> Restore:
     """Every step is over."""
     if restore.abandoned is not None:
         ends_as = "failed" if restore.left else restore.abandoned.ends_as
-        return _over(restore, ends_as, restore.failure, now)
-    done = _over(restore, "completed", checks.silent(restore), now)
+        return over(restore, ends_as, restore.failure, now)
+    done = over(restore, "completed", checks.silent(restore), now)
     if restore.mode != "in_place" or not restore.former:
         return done
     until = now + FORMER_KEPT
@@ -268,9 +268,10 @@ def _finished(restore: Restore, now: datetime) -> Restore:
     return replace(done, former=former, keep_until=until, next_at=until)
 
 
-def _over(
+def over(
     restore: Restore, state: Literal["completed", "failed", "cancelled"], why: Failure | None, now: datetime
 ) -> Restore:  # fmt: skip
+    """The restore at its end: no step of it is left to be taken."""
     ended = [replace(one, state="skipped", at=now) if one.state == "pending" else one for one in restore.steps]
     ended = [replace(one, state="failed", at=now) if one.state == "running" else one for one in ended]
     ended = [replace(one, asks=[ask for ask in one.asks if ask.failure]) for one in ended]

@@ -155,7 +155,8 @@ def source(restore: d.Restore) -> str:
 def target(restore: d.Restore) -> str:
     """What it goes into, and where that is."""
     to = restore.target
-    return f"{to.name} in {to.project}, {to.zone or f'{to.region}, in the first zone that is up'}"
+    at = f", at {to.address}" if to.address else ""
+    return f"{to.name} in {to.project}, {to.zone or f'{to.region}, in the first zone that is up'}{at}"
 
 
 def handled(restore: d.Restore) -> str:

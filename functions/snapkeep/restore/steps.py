@@ -73,7 +73,8 @@ def create_instance(restore: Restore, at: int, tenant: str, facts: Facts, now: d
     if found is not None and not is_ours(restore, tenant, found):
         return pursued(restore, at, facts, now, [Goal(what, met=False, lost=name_taken(link))], ASKS_MAX)
     if found is not None:
-        restore = replace(restore, target=replace(restore.target, id=found.id))
+        target = replace(restore.target, id=found.id, address=checks.address_of(found))
+        restore = replace(restore, target=target)
         return pursued(restore, at, facts, now, [Goal(what, met=found.status not in ON_ITS_WAY)], ASKS_MAX)
     if restore.target.id is not None:
         gone = Failure(code="instance_gone", message=f"{link} was made and is gone")
