@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
 from tests.restore.scene import MINUTE, OTHER_ZONE, REGION, ZONE, Restoring
 
 from snapkeep import documents as d
@@ -103,6 +104,24 @@ def test_a_zone_that_is_listed_as_up_and_does_not_answer_is_passed_over_where_an
     done = one.finish(one.ask("new_instance", region=REGION))
     assert (done.state, done.target.zone) == ("completed", OTHER_ZONE)
     assert one.contents("app-2", OTHER_ZONE) == OLD
+
+
+def test_a_regional_disk_that_has_lost_a_zone_is_made_in_the_other_one_alone() -> None:
+    one = Restoring()
+    one.cloud.set_zone(OTHER_ZONE, up=False)
+    id = one.ask("in_place")
+    asked = one.restore(id)
+    regional = [replace(disk, scope=f"regions/{REGION}", replica_zones=[ZONE, OTHER_ZONE])
+                if disk.device_name == "data" else disk for disk in asked.disks]  # fmt: skip
+    one.put(f"tenants/acme/restores/{id}", replace(asked, disks=regional))
+    done = one.finish(id)
+    assert (done.state, {disk.scope for disk in done.disks}) == ("completed", {f"zones/{ZONE}"})
+    noted = done.steps[0].failure
+    assert noted is not None
+    assert (noted.code, noted.message) == (
+        "made_zonal",
+        f"{OTHER_ZONE} is down: data is made in {ZONE} alone, and is not regional any more",
+    )
 
 
 def test_a_restore_that_waits_for_a_zone_says_which_and_what_can_be_done() -> None:

@@ -492,6 +492,11 @@ def _in_zone(disk: RestoreDisk, region: str, zone: str, own: str) -> RestoreDisk
     """
     if zone == own and zone in disk.replica_zones:
         return replace(disk, scope=f"regions/{region}")
+    return zonal(disk, zone)
+
+
+def zonal(disk: RestoreDisk, zone: str) -> RestoreDisk:
+    """The same disk in one zone alone."""
     return replace(disk, scope=f"zones/{zone}", replica_zones=[], type=ZONAL_TYPES.get(disk.type, disk.type))
 
 

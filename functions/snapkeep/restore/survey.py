@@ -13,7 +13,8 @@ from snapkeep.cloud import Firewall, Zone
 from snapkeep.creation.rules import LOOK_MIN
 from snapkeep.documents import Failure, FormerDisk, Restore
 from snapkeep.restore import checks, rules
-from snapkeep.restore.facts import BLOCKED_LOOK, Facts, Taken, incoming, instance_of, waits
+from snapkeep.restore.facts import BLOCKED_LOOK, Facts, Taken, incoming, instance_of, waits, with_step
+from snapkeep.restore.planning import zonal
 
 
 def candidates(restore: Restore, zones: Sequence[Zone]) -> list[str]:
@@ -31,6 +32,7 @@ def survey(restore: Restore, at: int, tenant: str, facts: Facts, now: datetime) 
         which = restore.target.zone or f"every zone of {restore.target.region}"
         message = f"{which} is down or not there; cancel it and restore into another zone, or wait until it is back"
         return waits(restore, at, Failure(code="zone_away", message=message), now + BLOCKED_LOOK)
+    restore = _without_lost_replicas(restore, at, zone.name, facts.zones)
     if restore.purpose == "test" and (why := _not_isolated(restore, facts)):
         return Taken(restore, dead=why)
     match restore.mode:
@@ -44,6 +46,20 @@ def survey(restore: Restore, at: int, tenant: str, facts: Facts, now: datetime) 
             return Taken(restore, done=True)
         case "in_place":
             return _survey_in_place(restore, at, facts, now)
+
+
+def _without_lost_replicas(restore: Restore, at: int, zone: str, zones: Sequence[Zone]) -> Restore:
+    """The restore whose regional disks have both of their zones. One that has lost a zone could not be made: it becomes
+    zonal, and the step says so."""
+    up = {one.name for one in zones if one.up}
+    lost = {name for disk in restore.disks for name in disk.replica_zones if name not in up}
+    if not lost:
+        return restore
+    disks = [zonal(disk, zone) if lost & {*disk.replica_zones} else disk for disk in restore.disks]
+    names = ", ".join(was.device_name for was, disk in zip(restore.disks, disks, strict=True) if was != disk)
+    message = f"{' and '.join(sorted(lost))} is down: {names} is made in {zone} alone, and is not regional any more"
+    noted = replace(restore.steps[at], failure=Failure(code="made_zonal", message=message[:500]))
+    return with_step(replace(restore, disks=disks), at, noted)
 
 
 def name_taken(link: str) -> Failure:
