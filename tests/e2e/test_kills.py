@@ -21,14 +21,17 @@ START = datetime(2026, 11, 22, 5, tzinfo=UTC)
 END = START + timedelta(hours=3, minutes=30)
 """In these hours the points of the Americas are due."""
 
-SLICE = timedelta(minutes=8)
-"""Of each kill; what is left of the hours then is for the last points."""
+LAST = timedelta(minutes=30)
+"""What is left of the hours after the last kill, for the last points."""
 
 LOOK_S = 0.02
 BUSY_S = 1.0
 """How long a function is waited for to have a message in its hands."""
 
 FUNCTIONS = tuple(function.name for function in schedule.processes())
+
+SLICE = timedelta(minutes=(END - START - LAST) // timedelta(minutes=1) // (2 * len(FUNCTIONS)))
+"""Of each kill: every function is killed in two ways."""
 
 
 def leader(cloud: Up, function: str) -> int | None:
