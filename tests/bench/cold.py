@@ -43,6 +43,11 @@ MESSAGES: Final[dict[str, Any]] = {
     # `create` has no tick: a point that does not exist (any more) is settled by looking for it.
     "create": {"schema": 1, "type": "create.batch", "points": [NOBODY]},
     "copy": {"schema": 1, "type": "copy.batch", "points": [NOBODY]},
+    "restore": {
+        "schema": 1,
+        "type": "restore.batch",
+        "restores": [{"tenant": "nobody", "restore": "20261001-d-nobody-00000000"}],
+    },
     # So is an instance for `expire`; its tenant is looked up first, and has to be there.
     "expire": {"schema": 1, "type": "expire.batch", "tenant": TENANT, "instances": ["0"]},
 }

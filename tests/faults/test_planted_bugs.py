@@ -40,7 +40,8 @@ BUGS = [
         """    _start(run, [(point, step) for point, step in steps if step.starts])
     committed = _commit_steps(run, steps, now)
 """,
-        "without an intent",
+        # What a process that died did not commit is asked for again, and need not be the same then.
+        "without an intent|asked for as the same request as another",
     ),
     Bug(
         "a change is committed without its record",
