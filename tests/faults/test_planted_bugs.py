@@ -23,6 +23,7 @@ BUGS = [
         "    if instant is None and found.source_disk_id != disk.id:\n        # Most likely",
         "    if instant is None and not found.source_disk_id:\n        # Most likely",
         "verified with",
+        first=10,
     ),
     Bug(
         "the snapshot is stored wherever Compute Engine likes",
@@ -77,6 +78,7 @@ BUGS = [
         "SPREAD_MAX: Final = timedelta(hours=1)",
         "SPREAD_MAX: Final = timedelta(hours=24)",
         "verified with disks of",
+        first=3,
     ),
     Bug(
         "an instance of the same name is taken for the one that was meant",

@@ -83,6 +83,7 @@ BUGS = [
         '    Rule("unverified copy", source_of_a_copy, "always", delays=True),\n',
         "",
         "a deletion begins, though its copy in",
+        first=6,
     ),
     Bug(
         "copies that are no longer bought have no grace",

@@ -51,6 +51,7 @@ BUGS = [
         "if not facts.situation.in_breach or facts.situation.override is not None:",
         "if facts.situation.in_breach or facts.situation.override is not None:",
         "its instance is in breach",
+        first=26,
     ),
     Bug(
         "a failed point goes at once",
@@ -72,6 +73,7 @@ BUGS = [
         'if found is None or found.id != change.id or found.status == "DELETING":',
         'if found is None or found.status == "DELETING":',
         "is asked to go as",
+        first=11,
     ),
     Bug(
         "a deletion begins beside a hold on its tenant",
@@ -100,6 +102,7 @@ BUGS = [
         "        found.name in names\n        and",
         "        found.name in names\n        or",
         "the foreign snapshot",
+        first=4,
     ),
     Bug(
         "a deletion is asked for again as the same request",
