@@ -191,6 +191,20 @@ def descendants(root: int) -> dict[int, str]:
     return {pid: started[pid] for pid in below - {root}}
 
 
+def children(parent: int) -> list[int]:
+    """The processes that this one is the parent of."""
+    of = ((folder, _stat(folder)) for folder in Path("/proc").iterdir())
+    return [int(folder.name) for folder, fields in of if fields and int(fields[1]) == parent]
+
+
+def command_of(pid: int) -> bytes:
+    """With which arguments a process was started; empty where it is gone."""
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def alive(processes: dict[int, str]) -> list[int]:
     """Which of these still run."""
     now = ((pid, _stat(Path("/proc") / str(pid))) for pid in processes)

@@ -17,6 +17,8 @@ from tests.e2e.conftest import (
     STOP_TIMEOUT_S,
     Up,
     alive,
+    children,
+    command_of,
     descendants,
     environment,
     launch,
@@ -196,6 +198,19 @@ def test_a_function_that_dies_is_started_again(cloud: Up) -> None:
     status = cloud.json("sim", "status")["functions"]["health"]
     assert status["restarts"] >= 1
     assert "function health ended" in cloud.said()
+
+
+def test_the_nursery_that_dies_takes_nothing_with_it_for_long(cloud: Up) -> None:
+    (nursery,) = (pid for pid in children(cloud.process.pid) if b"snapkeep_local.nursery" in command_of(pid))
+    before = {name: of["pid"] for name, of in cloud.json("sim", "status")["functions"].items()}
+    os.kill(nursery, signal.SIGKILL)
+
+    def all_are_new() -> bool:
+        now = {name: of["pid"] for name, of in cloud.json("sim", "status")["functions"].items()}
+        return all(now[name] not in (None, pid) for name, pid in before.items())
+
+    until(all_are_new, "every function starts again")
+    until(lambda: cloud.snapkeep("sim", "advance", "5m").returncode == 0, "time goes on")
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(cloud: Up, tmp_path: Path) -> None:

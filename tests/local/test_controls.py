@@ -15,6 +15,7 @@ from snapkeep_local.delivery import Broker
 from snapkeep_local.emulators import free_port
 from snapkeep_local.errors import Json
 from snapkeep_local.guard import Guard
+from snapkeep_local.nursery import Nursery
 from snapkeep_local.processes import Processes, Program
 from snapkeep_local.rest import Simulator
 from snapkeep_local.runner import add_controls
@@ -174,7 +175,7 @@ def clock(simulator: Simulator, tmp_path: Path) -> FlaskClient:
     functions = schedule.processes()
     address = f"127.0.0.1:{free_port()}"
     broker = Broker(address, "snapkeep-local", "http://127.0.0.1:0/_push", {f.name: 0 for f in functions})
-    programs = Processes([Program(f.name, (), {}, 0, tmp_path / "log") for f in functions], Guard())
+    programs = Processes([Program(f.name, (), 0, tmp_path / "log") for f in functions], Guard(), Nursery({}))
     time = Simulated(simulator.now, simulator.advance, broker)
     add_controls(simulator.app, time, broker, programs, {"functions": {}})
     return simulator.app.test_client()

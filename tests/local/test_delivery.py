@@ -16,6 +16,7 @@ from snapkeep_local import schedule
 from snapkeep_local.delivery import LOSE_ANSWERS_MAX, Broker
 from snapkeep_local.emulators import free_port
 from snapkeep_local.guard import Guard
+from snapkeep_local.nursery import Nursery
 from snapkeep_local.processes import Processes, Program
 from snapkeep_local.runner import add_controls
 from snapkeep_local.timekeeper import System
@@ -94,9 +95,11 @@ def test_the_answers_of_other_functions_arrive(broker: Broker) -> None:
 
 @pytest.fixture
 def client(broker: Broker, tmp_path: Path) -> Any:
-    programs = [Program(function.name, (), {}, 0, tmp_path / "log") for function in schedule.processes()]
+    programs = [Program(function.name, (), 0, tmp_path / "log") for function in schedule.processes()]
     app = flask.Flask("controls")
-    add_controls(app, System(lambda to: None, broker), broker, Processes(programs, Guard()), {"functions": {}})
+    add_controls(
+        app, System(lambda to: None, broker), broker, Processes(programs, Guard(), Nursery({})), {"functions": {}}
+    )
     return app.test_client()
 
 

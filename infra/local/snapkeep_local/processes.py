@@ -1,4 +1,4 @@
-"""The processes that `snapkeep up` runs: each in a process group of its own, started again when it dies, stopped whole.
+"""The functions of `snapkeep up`: each a process that leads its own group, started again when it dies, stopped whole.
 
 Only processes that were started here are ever ended, by the group that they lead.
 """
@@ -8,16 +8,16 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from snapkeep_local.emulators import answers, signals_held
 from snapkeep_local.guard import Guard
+from snapkeep_local.nursery import Child, Nursery
 
 log: Final = logging.getLogger(__name__)
 
@@ -48,11 +48,10 @@ class CannotStart(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run, and the port at which it answers once it is ready."""
+    """A function, and the port at which it answers once it is ready."""
 
     name: str
-    command: Sequence[str]
-    environment: Mapping[str, str]
+    arguments: Sequence[str]  # of functions-framework
     port: int
     log: Path
 
@@ -60,11 +59,12 @@ class Program:
 class Process:
     """One program and whichever process runs it now."""
 
-    def __init__(self, program: Program, guard: Guard) -> None:
+    def __init__(self, program: Program, guard: Guard, nursery: Nursery) -> None:
         self.program = program
         self._guard = guard
+        self._nursery = nursery
         self.restarts = 0
-        self._running: subprocess.Popen[bytes] | None = None
+        self._running: Child | None = None
         self._started_at = 0.0  # monotonic
         self._restart_at: float | None = None  # monotonic; None: it lives
         self._pause_s = RESTART_MIN_S
@@ -75,16 +75,8 @@ class Process:
         return self._running.pid if self._running and self._running.returncode is None else None
 
     def start(self) -> None:
-        # Appended to, so that what a process said before it died is still there.
-        with self.program.log.open("ab") as said, signals_held():
-            self._running = subprocess.Popen(  # noqa: S603 - a command of the runner's own
-                self.program.command,
-                env=self.program.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # a Ctrl-C at the terminal is the runner's to pass on
-            )
+        with signals_held():
+            self._running = self._nursery.start(self.program.arguments, self.program.log)
             self._guard.started(self._running.pid)
         self._started_at = time.monotonic()
         self._restart_at = None
@@ -125,7 +117,6 @@ class Process:
         """Send a signal to the whole group; False when nobody of it is left."""
         if self._running is None:
             return False
-        self._running.poll()  # reap the leader, or its group would never be empty
         try:
             os.killpg(self._running.pid, number)
         except ProcessLookupError:
@@ -140,8 +131,9 @@ class Process:
 class Processes:
     """All of them. `start` returns when every one answers; a thread then keeps them alive until `stop`."""
 
-    def __init__(self, programs: Sequence[Program], guard: Guard) -> None:
-        self.all = tuple(Process(program, guard) for program in programs)
+    def __init__(self, programs: Sequence[Program], guard: Guard, nursery: Nursery) -> None:
+        self.all = tuple(Process(program, guard, nursery) for program in programs)
+        self._nursery = nursery
         self._stopping = threading.Event()
         self._watch = threading.Thread(target=self._keep_alive, name="processes", daemon=True)
 
@@ -177,3 +169,4 @@ class Processes:
             while left and time.monotonic() < until:
                 left = [process for process in left if process.signal(0)]
                 pause.wait(POLL_S)
+        self._nursery.stop()

@@ -40,6 +40,7 @@ from snapkeep_local.delivery import Broker, Count
 from snapkeep_local.emulators import HOST, Emulator, free_port
 from snapkeep_local.guard import Guard
 from snapkeep_local.keeping import Kept, Unreadable, belonging, claim, keep
+from snapkeep_local.nursery import Nursery
 from snapkeep_local.people import invite
 from snapkeep_local.processes import Process, Processes, Program
 from snapkeep_local.sim import populate
@@ -169,7 +170,8 @@ class LocalCloud:
             "database": DATABASE,
             "sim": url,
         }
-        processes = Processes(self._programs(listens, broker.address), self._guard)
+        nursery = Nursery(self._environment(broker.address))
+        processes = Processes(self._programs(listens), self._guard, nursery)
         time: Timekeeper = System(simulation.advance, broker)
         if settings.clock == "simulated":
             time = Simulated(simulator.now, simulation.advance, broker)
@@ -271,9 +273,9 @@ class LocalCloud:
             os.environ[emulator.variable] = emulator.address
         return os.environ["FIRESTORE_EMULATOR_HOST"], os.environ["PUBSUB_EMULATOR_HOST"]
 
-    def _programs(self, ports: Mapping[str, int], publish_at: str) -> list[Program]:
-        folder = self._settings.folder.absolute()
-        environment = {
+    def _environment(self, publish_at: str) -> dict[str, str]:
+        """Of every function."""
+        return {
             **os.environ,
             "SNAPKEEP_PROJECT": PROJECT,
             "SNAPKEEP_DATABASE": DATABASE,
@@ -285,16 +287,17 @@ class LocalCloud:
             "WORKERS": str(WORKERS),
             "THREADS": str(THREADS),
         }
+
+    def _programs(self, ports: Mapping[str, int]) -> list[Program]:
+        folder = self._settings.folder.absolute()
         programs = []
         for function in schedule.processes():
             kind = "cloudevent" if isinstance(function, schedule.Function) else "http"
             said = folder / f"{function.name}.log"
             said.write_bytes(b"")
-            # -P: whatever lies in the current folder is not what it imports.
-            command = [sys.executable, "-P", "-m", "functions_framework", "--source", str(MAIN)]
-            command += ["--target", function.entry_point, "--signature-type", kind]
-            command += ["--host", HOST, "--port", str(ports[function.name])]
-            programs.append(Program(f"function {function.name}", command, environment, ports[function.name], said))
+            arguments = ["--source", str(MAIN), "--target", function.entry_point, "--signature-type", kind]
+            arguments += ["--host", HOST, "--port", str(ports[function.name])]
+            programs.append(Program(f"function {function.name}", arguments, ports[function.name], said))
         return programs
 
     def _ports(self, broker: Broker) -> Ports:
