@@ -6,8 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet --no-input
 PIP_VERSION := 26.3
-# One more than the two cores that it is to do on: the tests of a local cloud wait for a good part of their time.
-WORKERS ?= 3
+# Two more than the two cores that it is to do on: the tests of a local cloud wait for a good part of their time.
+WORKERS ?= 4
 # A file is one worker's, with the local cloud or the emulators that its tests share; in their order, since the long
 # ones have few tests and would come last.
 DIVIDE := --dist loadfile --no-loadscope-reorder
