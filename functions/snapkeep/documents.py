@@ -915,6 +915,7 @@ class FleetHealth(Stored, frozen=True, kw_only=True):
     rejected: int  # kept records of bad messages, counted up to REJECTED_COUNTED_MAX
     dead_letters: int
     ticks: dict[str, datetime]
+    oldest_verified_at: datetime | None = None  # of the tenants' newest verified points: the oldest
     computed_at: datetime
 
 

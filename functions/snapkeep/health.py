@@ -15,7 +15,7 @@ from typing import Final, Literal, get_args
 from msgspec.structs import replace
 
 from snapkeep import documents as d
-from snapkeep import hints
+from snapkeep import hints, logged
 from snapkeep.creation.handler import settle_slots
 from snapkeep.creation.rules import DAYS_SHOWN, breach_due
 from snapkeep.messages import Message, Nudge, Tick, not_for
@@ -287,6 +287,31 @@ def _write_fleet(fleet: Fleet, documents: Documents, computed: datetime, now: da
         computed_at=computed,
     )
     put(documents, "health/_fleet", seen, after)
+    _tell(after, now)
+
+
+def _tell(fleet: d.FleetHealth, now: datetime) -> None:
+    """Log how the fleet stands: the line that gauges are read from."""
+    oldest = fleet.oldest_verified_at
+    line = logged.FleetStands(
+        tenants=fleet.tenants,
+        instances=fleet.instances,
+        breached=fleet.breached,
+        unprotected=fleet.unprotected,
+        running=fleet.running,
+        bytes=fleet.bytes,
+        copy_bytes=fleet.copies.get("bytes", 0),
+        copies_missing=fleet.copies.get("missing", 0),
+        going_bytes=fleet.going_bytes,
+        incomplete=fleet.incomplete,
+        rejected=fleet.rejected,
+        dead_letters=fleet.dead_letters,
+        restore_tests_failed=fleet.restore_tests.get("failed", 0),
+        restore_tests_overdue=fleet.restore_tests.get("overdue", 0),
+        oldest_verified_s=int((now - oldest).total_seconds()) if oldest else logged.UNSET,
+    )
+    said = "%s tenants: %s breached, %s instances unprotected"
+    log.info(said, line.tenants, line.breached, line.unprotected, extra=logged.fields(line))
 
 
 def summarise(tenants: Iterable[d.TenantHealth], now: datetime) -> d.FleetHealth:
@@ -296,11 +321,14 @@ def summarise(tenants: Iterable[d.TenantHealth], now: datetime) -> d.FleetHealth
     counts: Counter[str] = Counter()
     copies: Counter[str] = Counter()
     tests: Counter[TestedAs] = Counter()
+    oldest: datetime | None = None
     for tenant in tenants:
         states[state(tenant)] += 1
         tested = tested_as(tenant, now)
         if tested is not None:
             tests[tested] += 1
+        if tenant.newest_verified_at and tenant.left_at is None:
+            oldest = min(oldest or tenant.newest_verified_at, tenant.newest_verified_at)
         counts.update(tenant.counts)
         sums.update(unprotected=len(tenant.unprotected), running=tenant.running, bytes=tenant.bytes)
         sums.update(going=tenant.going, going_bytes=tenant.going_bytes, incomplete=tenant.incomplete)
@@ -324,5 +352,6 @@ def summarise(tenants: Iterable[d.TenantHealth], now: datetime) -> d.FleetHealth
         rejected=0,
         dead_letters=0,
         ticks={},
+        oldest_verified_at=oldest,
         computed_at=now,
     )

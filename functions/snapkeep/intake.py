@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from snapkeep import documents as d
-from snapkeep import hints, messages
+from snapkeep import hints, logged, messages
 from snapkeep.messages import BadMessage, DeadLetter, Tick
 from snapkeep.ports import Conflict, Ports
 from snapkeep.store import REJECTED_KEPT, SYSTEM, Event, Fleet, Record, created
 
 log: Final = logging.getLogger(__name__)
+
+Outcome = Literal["handled", "rejected", "failed"]
+
+UNREAD: Final = "unknown"
+"""The type of a message that could not be read."""
 
 
 def receive(function: str, envelope: Any, ports: Ports, handle: Callable[[messages.Message, Ports], None]) -> None:
@@ -24,19 +29,35 @@ def receive(function: str, envelope: Any, ports: Ports, handle: Callable[[messag
 
     Raises Transient, Conflict or whatever else `handle` raises but BadMessage, to be delivered again.
     """
+    type = UNREAD
     try:
         message = messages.decode(envelope)
+        type = str(message.__struct_config__.tag)
         handle(message, ports)
+        if isinstance(message, Tick):
+            Fleet(ports.documents).ticked(function, ports.clock.now())
+            log.info("%s: tick done", function, extra=logged.fields(logged.TickDone(function=function)))
+        _tell(logging.INFO, function, type, "handled")
     except BadMessage as bad:
         _reject(function, envelope, bad.reason, ports)
-        return
-    if isinstance(message, Tick):
-        Fleet(ports.documents).ticked(function, ports.clock.now())
+        _tell(logging.WARNING, function, type, "rejected", bad.reason)
+    except Exception as fault:
+        _tell(logging.ERROR, function, type, "failed", f"{fault.__class__.__name__}, to be delivered again")
+        raise
 
 
 def receive_dead_letter(envelope: Any, ports: Ports) -> None:
     """Keep a record of a message that its function never managed to handle, for `fleet health` and for a person."""
     letter: DeadLetter = messages.decode_dead_letter(envelope)
+    try:
+        _bury(letter, envelope, ports)
+    except Exception as fault:
+        _tell(logging.ERROR, "dead_letters", "dead_letter", "failed", f"{fault.__class__.__name__}, to come again")
+        raise
+    _tell(logging.INFO, "dead_letters", "dead_letter", "handled")
+
+
+def _bury(letter: DeadLetter, envelope: Any, ports: Ports) -> None:
     function = letter.source.rsplit("/", 1)[-1]
     reason = f"{function} did not handle it in all its deliveries"
     _record(
@@ -49,8 +70,14 @@ def receive_dead_letter(envelope: Any, ports: Ports) -> None:
     )
 
 
+def _tell(level: int, function: str, type: str, outcome: Outcome, why: str = "") -> None:
+    """Log one delivery: the line by which deliveries are counted."""
+    line = logged.Delivery(function=function, type=type, outcome=outcome)
+    words = f"{outcome}: {why}" if why else outcome
+    log.log(level, "%s: %s %s", function, type, words, extra=logged.fields(line))
+
+
 def _reject(function: str, envelope: Any, reason: str, ports: Ports) -> None:
-    log.warning("%s: rejected: %s", function, reason)
     _record(ports, "rejected", function, messages.fingerprint(envelope), reason, messages.excerpt(envelope))
 
 

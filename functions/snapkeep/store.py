@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 import msgspec
 
 from snapkeep import documents as d
+from snapkeep import logged
 from snapkeep.ports import SERVER_TIME, Conflict, Create, Direction, Doc, Documents, Operator, Query, Replace, Write
 
 log: Final = logging.getLogger(__name__)
@@ -310,8 +311,14 @@ class Fleet:
         self._documents.commit(*writes, *(_inbox(SYSTEM, record) for record in records))
 
     def due(self, kind: Due, now: datetime, pages: int = PAGES_MAX) -> Iterator[Doc]:
-        """Work of one kind whose time has come, longest due first, whichever tenant's it is."""
-        yield from _walk(self._documents, kind, now, pages=pages)
+        """Work of one kind whose time has come, longest due first, whichever tenant's it is.
+
+        Logs how late the first of it is: work that nobody brings on shows there, at the price of no further read.
+        """
+        for number, doc in enumerate(_walk(self._documents, kind, now, pages=pages)):
+            if number == 0:
+                _tell_late(kind, doc, now)
+            yield doc
 
     def tenants(self) -> Iterator[Held[d.Tenant]]:
         yield from readable(d.Tenant, _walk(self._documents, "tenants"))
@@ -399,6 +406,13 @@ class Fleet:
         path = f"system/tick-{function}"
         (doc,) = self._documents.get(path)
         put(self._documents, path, doc, d.Tick(updated_at=now, at=now))
+
+
+def _tell_late(kind: Due, longest_due: Doc, now: datetime) -> None:
+    ((due_at, _),) = QUERIES[kind].where
+    late = now - longest_due.data[due_at]
+    line = logged.Late(work=kind, late_s=int(late.total_seconds()), oldest=longest_due.path)
+    log.info("%s: due for %s s: %s", kind, line.late_s, line.oldest, extra=logged.fields(line))
 
 
 def put(documents: Documents, path: str, seen: Doc | None, value: d.Stored) -> bool:

@@ -16,9 +16,9 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
-from snapkeep import config
+from snapkeep import config, logged
 from snapkeep.cloud import Change
 from snapkeep.guests import LocalGuests, NetworkGuests
 from snapkeep.ports import NOBODY, Compute, Guests, Identities, Ports, R, Transient
@@ -135,14 +135,15 @@ class OutOfReach:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line, as Cloud Logging reads it from a function's standard output."""
+    """One JSON object a line, as Cloud Logging reads it from a function's standard output: what metrics are made of."""
 
     def format(self, record: logging.LogRecord) -> str:
-        entry = {
+        entry: dict[str, Any] = {
             "severity": record.levelname,
             "message": record.getMessage(),
             "logger": record.name,
         }
+        entry |= logged.of(record)
         if record.exc_info:
             entry["stack_trace"] = self.formatException(record.exc_info)
         return json.dumps(entry)

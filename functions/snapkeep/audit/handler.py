@@ -6,12 +6,13 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
 from snapkeep import documents as d
+from snapkeep import logged
 from snapkeep.audit import chain
 from snapkeep.messages import Message, Nudge, Tick, not_for
 from snapkeep.ports import Bus, Conflict, Doc, Ports, Transient
@@ -123,6 +124,7 @@ def publish(store: TenantStore, bus: Bus, now: datetime) -> None:
                 failed = fault
                 break
             published.append(record)
+            _tell(record.value.event or {})
         if published:
             # Also after a fault: what is out is noted, or many events on a bad day would never all get through.
             try:
@@ -134,6 +136,13 @@ def publish(store: TenantStore, bus: Bus, now: datetime) -> None:
             raise failed
         if len(page) < QUERIES["unpublished"].limit:
             return
+
+
+def _tell(event: Mapping[str, Any]) -> None:
+    """Log an event that is out: the line by which events are counted."""
+    type, tenant, subject = (str(event.get(name, "unknown")) for name in ("type", "tenant", "subject"))  # or damaged
+    line = logged.Published(type=type, tenant=tenant, subject=subject)
+    log.info("%s: %s of %s", line.tenant, line.type, line.subject, extra=logged.fields(line))
 
 
 @dataclass(frozen=True, slots=True)
