@@ -11,14 +11,19 @@ WORKERS ?= 4
 # A file is one worker's, with the local cloud or the emulators that its tests share; in their order, since the long
 # ones have few tests and would come last.
 DIVIDE := --dist loadfile --no-loadscope-reorder
+# What only checks and the pipeline use, apart from what Snapkeep is run and tested with.
+TOOLS := .venv-tools
 # Google's clients would tell of every connection that a test cuts.
 export GRPC_VERBOSITY ?= ERROR
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint fmt access bench clean chromium
+.PHONY: help demo up test check lint fmt generate bench clean audit sbom package chromium
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk '/^##@ / {print (n++ ? "\n" : "") substr($$0, 5)} \
+		/^[a-z]+:.*## / {split($$0, part, /:.*## /); printf "  make %-9s %s\n", part[1], part[2]}' $(MAKEFILE_LIST)
+
+##@ Try it
 
 demo: $(VENV)/.runtime ## Fast-forward the example fleet in one process
 	@$(BIN)/snapkeep demo $(ARGS)
@@ -26,10 +31,12 @@ demo: $(VENV)/.runtime ## Fast-forward the example fleet in one process
 up: $(VENV)/.runtime ## Start the local cloud: emulators, simulator, every function (Ctrl-C stops it)
 	@$(BIN)/snapkeep up $(ARGS)
 
-test: $(VENV)/.dev chromium ## Run every test and say how many of each kind ran
+##@ Work on it
+
+test: $(VENV)/.dev $(TOOLS)/.done chromium ## Run every test and say how many of each kind ran
 	$(BIN)/python -m pytest -n $(WORKERS) $(DIVIDE) $(ARGS)
 
-check: lint ## Formatting, lint, types, and the tests that are quick
+check: lint $(TOOLS)/.done ## Formatting, lint, types, and the tests that are quick
 	$(BIN)/python -m pytest -n $(WORKERS) $(DIVIDE) -m "not e2e and not slow and not browser" $(ARGS)
 
 lint: $(VENV)/.dev ## Formatting, lint and types only
@@ -41,15 +48,26 @@ fmt: $(VENV)/.dev ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-access: $(VENV)/.runtime ## Write docs/access.md from the table of functions/snapkeep/access.py
-	@$(BIN)/python -c "from snapkeep import access; print(access.page(), end='')" > docs/access.md
+generate: $(VENV)/.runtime ## Write every generated file that is stale, and name it (infra/generate.py knows them all)
+	@$(BIN)/python -m infra.generate
 
 bench: $(VENV)/.dev ## Count and measure generated fleets; write docs/performance.md (ARGS=--quick: a look)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-clean: ## Remove the virtual environment and everything that was built or cached
-	rm -rf $(VENV) .snapkeep build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## Remove the virtual environments and everything that was built or cached
+	rm -rf $(VENV) $(TOOLS) .snapkeep build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find functions infra tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+##@ What goes into a release
+
+package: ## Build the release, build/functions-{hash}.zip: the same tree, the same bytes
+	@$(PYTHON) -m infra.package
+
+audit: $(TOOLS)/.done ## Look for known vulnerabilities in all that the functions run on
+	@TOOLS=$(TOOLS) infra/tools/audit.sh
+
+sbom: $(TOOLS)/.done ## Write build/sbom.json: all that the functions run on (CycloneDX)
+	@TOOLS=$(TOOLS) infra/tools/sbom.sh
 
 # Stamps: made once, and anew when the requirements change.
 $(VENV)/.runtime: requirements.txt pyproject.toml
@@ -64,6 +82,12 @@ $(VENV)/.runtime: requirements.txt pyproject.toml
 $(VENV)/.dev: $(VENV)/.runtime
 	@echo "Installing what the tests and checks use (once)" >&2
 	@$(PIP) install --group dev
+	@touch $@
+
+$(TOOLS)/.done: infra/tools/requirements.txt
+	@echo "Setting up $(TOOLS) (once)" >&2
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip --disable-pip-version-check --quiet --quiet --no-input install -r $<
 	@touch $@
 
 # The browser that the tests of the pages look with. Without it, and without the right to install it, they fail and say

@@ -224,7 +224,7 @@ def page() -> str:
 HEAD: Final = """\
 # Who may do what
 
-Written from `functions/snapkeep/access.py` by `make access`, and held to it by `tests/access`: change the table there.
+Written from `functions/snapkeep/access.py` by `make generate`, and held to it by a test: change the table there.
 `snapkeep access show` prints the same.
 
 A person is who Identity-Aware Proxy says he is; his role stands in `principals/{email}`. Of whom nothing stands there

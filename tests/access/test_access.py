@@ -27,7 +27,7 @@ def may(right: Right, role: Role, deployment: Deployment) -> bool:
 
 
 def test_the_document_is_what_the_table_says() -> None:
-    assert DOCUMENT.read_text(encoding="utf-8") == access.page(), "write it anew: make access"
+    assert DOCUMENT.read_text(encoding="utf-8") == access.page(), "write it anew: make generate"
 
 
 def test_every_action_stands_in_the_table_once() -> None:

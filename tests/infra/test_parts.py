@@ -13,23 +13,29 @@ PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf
 RUNTIME: Final = [
     line for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
 ]
+TOOLS: Final = [
+    line
+    for line in (ROOT / "infra" / "tools" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    if not line.startswith("#")
+]
 DEV: Final = PROJECT["dependency-groups"]["dev"]
 PARTS: Final = (ROOT / "docs" / "adr" / "0002-parts.md").read_text(encoding="utf-8")
 PAGES: Final = sorted(p for p in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def told(section: str) -> list[str]:
-    text = PARTS.split(f"## {section}", 1)[1].split("\n## ", 1)[0]
+    text = PARTS.split(f"\n## {section} ", 1)[1].split("\n## ", 1)[0]
     return re.findall(r"^\| `([^`]+)` \|", text, re.M)
 
 
 def test_every_dependency_is_pinned() -> None:
-    assert [part for part in [*RUNTIME, *DEV] if not re.fullmatch(r"[A-Za-z0-9-]+==[0-9.]+", part)] == []
+    assert [part for part in [*RUNTIME, *DEV, *TOOLS] if not re.fullmatch(r"[A-Za-z0-9-]+==[0-9.]+", part)] == []
 
 
 def test_every_dependency_has_its_reason_and_every_reason_its_dependency() -> None:
     assert sorted(told("Runtime")) == sorted(part.split("==")[0] for part in RUNTIME)
     assert sorted(told("Development")) == sorted(part.split("==")[0] for part in DEV)
+    assert sorted(told("Tools")) == sorted(part.split("==")[0] for part in TOOLS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
