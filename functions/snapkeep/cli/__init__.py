@@ -9,7 +9,7 @@ import importlib.util
 
 import click
 
-from snapkeep.cli import access, audit, controls, fleet, hold, points, restore, retention, tick
+from snapkeep.cli import access, audit, controls, doctor, fleet, hold, points, restore, retention, tick
 from snapkeep.cli.output import Output
 
 
@@ -33,6 +33,7 @@ root.add_command(controls.schedule)
 root.add_command(access.access)
 root.add_command(audit.audit)
 root.add_command(tick.tick)
+root.add_command(doctor.doctor)
 
 if importlib.util.find_spec("snapkeep_local"):
     # The local cloud is a plug-in: it is never deployed.

@@ -47,6 +47,10 @@ STYLES: Final = {
     "passed": "green",
     "pending": "dim",
     "skipped": "dim",
+    "ok": "green",
+    "finding": "bold red",
+    "cannot be told": "yellow",
+    "not here": "dim",
 }
 
 

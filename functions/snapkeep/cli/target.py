@@ -75,6 +75,25 @@ def token() -> str:
     return wiring.SystemClock().token()
 
 
+class Unheard(Exception):
+    """Why there is no answer, in one line."""
+
+    def __init__(self, why: str, *, never_sent: bool = False) -> None:
+        super().__init__(why)
+        self.never_sent = never_sent  # so that nothing can have come of it
+
+
+def hear(kind: type[V], path: str) -> V:
+    """What is answered to a GET of a path below `api()`, for whoever goes on without it. Raises Unheard."""
+    answer = _exchanged("GET", f"{api()}{path}")
+    if answer.status not in OK:
+        raise Unheard(_problem(answer) or _stranger(answer))
+    try:
+        return msgspec.json.decode(answer.body, type=kind)
+    except msgspec.MsgspecError as error:
+        raise Unheard(f"{api()}{path} is not what this version of the command line expects: {error}") from None
+
+
 def ask(kind: type[V], path: str, parameters: Mapping[str, str | None] | None = None) -> V:
     """What the API answers to a GET of `/api/v1` + path. Ends with status 1 where it refuses or is not Snapkeep's."""
     return _decoded(kind, path, _answer("GET", _with(path, parameters)))
@@ -165,7 +184,14 @@ def _posted(path: str, body: object, key: str | None = None) -> _Answer:
 
 
 def _answer(method: str, path: str, body: bytes | None = None, key: str | None = None) -> _Answer:
-    url = f"{api()}{API_PATH}{path}"
+    try:
+        return _exchanged(method, f"{api()}{API_PATH}{path}", body, key)
+    except Unheard as reason:
+        fail(str(reason) + ("" if reason.never_sent else _perhaps_done(key)))
+
+
+def _exchanged(method: str, url: str, body: bytes | None = None, key: str | None = None) -> _Answer:
+    """Raises Unheard where nobody answers."""
     sent = {"Accept": "application/json", **_identity(api())}
     sent |= {"Content-Type": "application/json"} if body is not None else {}
     sent |= {"Idempotency-Key": key} if key else {}
@@ -179,7 +205,7 @@ def _answer(method: str, path: str, body: bytes | None = None, key: str | None =
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         never_sent = isinstance(reason, ConnectionRefusedError | socket.gaierror | ssl.SSLError)
-        fail(_nobody(reason) + ("" if never_sent else _perhaps_done(key)))
+        raise Unheard(_nobody(reason), never_sent=never_sent) from None
 
 
 @lru_cache(maxsize=1)

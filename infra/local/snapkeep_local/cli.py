@@ -435,6 +435,35 @@ def _show_progress(began: datetime, clock: dict[str, Any]) -> None:
     click.echo(f"\r\x1b[K{now:%Y-%m-%d %H:%M}Z  {share:4.0%}", err=True, nl=False)
 
 
+@sim.command()
+@click.argument("turn", type=click.Choice(["start", "stop", "status"]))
+@click.pass_obj
+def scheduler(output: Output, turn: str) -> None:
+    """Cloud Scheduler's stand-in: stopped, it wakes nobody while time passes."""
+    answer = (
+        _ask("GET", "/_sim/scheduler")
+        if turn == "status"
+        else _ask("POST", "/_sim/scheduler", {"running": turn == "start"})
+    )
+    if output.as_json:
+        output.json(answer)
+    else:
+        output.line(f"the scheduler {'runs' if answer['running'] else 'is stopped'} since {answer['since']}")
+
+
+@sim.command()
+@click.pass_obj
+def mend(output: Output) -> None:
+    """Make topics and subscriptions again that are missing, and put right what infra/functions.yaml has otherwise."""
+    answer = _ask("POST", "/_sim/subscriptions", {})
+    if output.as_json:
+        output.json(answer)
+        return
+    for name in answer["mended"]:
+        output.line(name)
+    output.line(f"{count(len(answer['mended']), 'resource')} mended")
+
+
 # --- sim fault ----------------------------------------------------------------------------------------------------
 
 

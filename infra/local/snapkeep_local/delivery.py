@@ -23,7 +23,7 @@ from typing import Any, Final
 import grpc  # type: ignore[import-untyped]  # no py.typed
 from google.api_core import exceptions as errors
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient  # type: ignore[import-untyped]  # no py.typed
-from google.pubsub_v1.types import PublishRequest, PublishResponse
+from google.pubsub_v1.types import PublishRequest, PublishResponse, Subscription
 
 from snapkeep.ports import Transient
 from snapkeep_local import schedule
@@ -50,6 +50,9 @@ ACKNOWLEDGES: Final = (102, 200, 201, 202, 204)
 
 BAD_GATEWAY: Final = 502
 GATEWAY_TIMEOUT: Final = 504
+
+SETTLED: Final = ("ack_deadline_seconds", "dead_letter_policy", "message_retention_duration", "retry_policy")
+"""What of a subscription infra/functions.yaml says."""
 
 Key = tuple[str, str]
 """A message: the short name of its topic, and the id that the broker gave it."""
@@ -154,6 +157,8 @@ class Broker:
         self._publish = self._channel.unary_unary(f"/{PUBLISHER}/Publish")
         self._subscriber: Any = None
         self._pushed: dict[str, str] = {}  # topic -> function
+        self._topics: list[str] = []
+        self._wanted: list[dict[str, Any]] = []  # subscriptions, as they are asked for
         self._looks = itertools.count()
         self._front = grpc.server(ThreadPoolExecutor(FRONT_THREADS, thread_name_prefix="publish"))
         handler = grpc.unary_unary_rpc_method_handler(self._pass_on)  # without codecs: bytes in, bytes out
@@ -165,19 +170,13 @@ class Broker:
         """Make the topics and subscriptions of infra/functions.yaml and begin to take messages.
 
         PUBSUB_EMULATOR_HOST must name the emulator. What an emulator that ran before already has is taken over, with
-        the messages that wait there.
+        the messages that wait there, and put right where it is not as it should be.
         """
         delivery = document["subscription"]
-        publisher = PublisherClient()
         self._subscriber = SubscriberClient()
         functions = list(functions)
         dead_letters = str(delivery["dead_letter_topic"])
-        for topic in sorted({*(f.topic for f in functions), *document["topics_out"], dead_letters}):
-            try:
-                publisher.create_topic(name=self._topic(topic), timeout=CALL_TIMEOUT_S)
-            except errors.AlreadyExists:
-                log.debug("topic %s is there already", topic)
-        publisher.stop()
+        self._topics = sorted({*(f.topic for f in functions), *document["topics_out"], dead_letters})
         for function in functions:
             self._pushed[function.topic] = function.name
             request = self._subscription(function.topic, delivery)
@@ -187,11 +186,34 @@ class Broker:
                     "dead_letter_topic": self._topic(dead_letters),
                     "max_delivery_attempts": delivery["max_delivery_attempts"],
                 }
-            self._subscribe(request)
-        for topic in document["topics_out"]:
-            # Without a subscription nobody could ever read them; pulled by whoever wants to.
-            self._subscribe(self._subscription(topic, delivery))
+            self._wanted.append(request)
+        # Without a subscription nobody could ever read what goes out; pulled by whoever wants to.
+        self._wanted += [self._subscription(topic, delivery) for topic in document["topics_out"]]
+        self._declare()
         self._front.start()
+
+    def mend(self) -> list[str]:
+        """Make again what topics and subscriptions are missing, put right what is not as it should be, and name them.
+
+        Raises Transient.
+        """
+        try:
+            return self._declare()
+        except errors.GoogleAPICallError as fault:
+            raise Transient(str(fault)) from fault
+
+    def _declare(self) -> list[str]:
+        """What was made or put right."""
+        mended = []
+        publisher = PublisherClient()
+        for topic in self._topics:
+            try:
+                publisher.create_topic(name=self._topic(topic), timeout=CALL_TIMEOUT_S)
+                mended.append(self._topic(topic))
+            except errors.AlreadyExists:
+                log.debug("topic %s is there already", topic)
+        publisher.stop()
+        return mended + [request["name"] for request in self._wanted if self._subscribe(request)]
 
     def _subscription(self, topic: str, delivery: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -205,13 +227,27 @@ class Broker:
             },
         }
 
-    def _subscribe(self, request: dict[str, Any]) -> None:
+    def _subscribe(self, request: dict[str, Any]) -> bool:
+        """Have this subscription be there as it should; whether it was not."""
+        name = request["name"]
         try:
             self._subscriber.create_subscription(request=request, timeout=CALL_TIMEOUT_S)
         except errors.AlreadyExists:
-            # It pushes to a gateway that is gone, or was told to wait for one.
+            wanted = Subscription(request)
+            found = self._subscriber.get_subscription(subscription=name, timeout=CALL_TIMEOUT_S)
+            if found.topic != wanted.topic:
+                # That of a topic which was deleted hears nothing any more.
+                self._subscriber.delete_subscription(subscription=name, timeout=CALL_TIMEOUT_S)
+                return self._subscribe(request)
+            wrong = [field for field in SETTLED if getattr(found, field) != getattr(wanted, field)]
+            if wrong:
+                update = {"subscription": wanted, "update_mask": {"paths": wrong}}
+                self._subscriber.update_subscription(request=update, timeout=CALL_TIMEOUT_S)
+            # It pushes to a gateway that is gone, was told to wait for one, or pushes to nobody.
             if "push_config" in request:
-                self._point(request["name"], request["push_config"])
+                self._point(name, request["push_config"])
+            return bool(wrong) or (not found.push_config.push_endpoint and "push_config" in request)
+        return True
 
     def _point(self, subscription: str, push_config: Mapping[str, str]) -> None:
         self._subscriber.modify_push_config(subscription=subscription, push_config=push_config, timeout=CALL_TIMEOUT_S)

@@ -415,6 +415,26 @@ def add_controls(
             return flask.jsonify({"error": str(refusal)}), 400
         return flask.jsonify(time.status()), 202
 
+    @app.get("/_sim/scheduler")
+    def scheduler() -> flask.Response:
+        return flask.jsonify(time.scheduler.status())
+
+    @app.post("/_sim/scheduler")
+    def turn() -> flask.Response | tuple[flask.Response, int]:
+        match flask.request.get_json(silent=True):
+            case {"running": bool() as on}:
+                time.scheduler.turn(on=on)
+                return scheduler()
+            case _:
+                return flask.jsonify({"error": 'expected {"running": false}, or true'}), 400
+
+    @app.post("/_sim/subscriptions")
+    def mend() -> flask.Response | tuple[flask.Response, int]:
+        try:
+            return flask.jsonify({"mended": broker.mend()})
+        except Transient as fault:
+            return flask.jsonify({"error": str(fault)}), 503
+
     @app.get("/_sim/environment")
     def environment() -> flask.Response:
         return flask.jsonify(addresses)

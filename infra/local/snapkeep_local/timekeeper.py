@@ -51,8 +51,37 @@ class Publisher(Protocol):
     def publish(self, topic: str, body: bytes) -> None: ...
 
 
+class Scheduler:
+    """Cloud Scheduler's stand-in: publishes each function's ticks when their minute comes, unless it is stopped."""
+
+    def __init__(self, now: Callable[[], datetime], broker: Publisher) -> None:
+        """`now` reads the clock that it lives by."""
+        self._now = now
+        self._broker = broker
+        self._turned = (True, now())
+
+    def turn(self, *, on: bool) -> None:
+        """Stop it, or let it go on. What it did not publish meanwhile is not made up for: Google's does not either."""
+        self._turned = (on, self._now())
+
+    def status(self) -> dict[str, Any]:
+        """`running`, and `since` when it is so."""
+        running, since = self._turned
+        return {"running": running, "since": since.isoformat()}
+
+    def tick(self, at: datetime) -> None:
+        """Publish the ticks of a minute. One that cannot be published is lost: the next one finds its work."""
+        running, _ = self._turned
+        for function in ticking(at) if running else ():
+            try:
+                self._broker.publish(function.topic, TICK)
+            except Transient as fault:
+                log.warning("%s was not woken at %s: %s", function.name, at.isoformat(), fault)
+
+
 class Timekeeper(Protocol):
     mode: Mode
+    scheduler: Scheduler
 
     def start(self) -> None: ...
 
@@ -80,6 +109,7 @@ class Simulated:
         self._now = now
         self._advance = advance
         self._broker = broker
+        self.scheduler = Scheduler(now, broker)
         self._target = now()
         self._moving = False
         self._ticks = True
@@ -153,7 +183,7 @@ class Simulated:
             at = min(following, target) if ticks else target
             self._advance(at)
             if ticks and at == following:
-                tick(at, self._broker)
+                self.scheduler.tick(at)
         late = self._broker.ledger.wait_quiet(STEP_TIMEOUT_S)
         if late:
             log.warning("%d messages unanswered after %.0f s; time goes on without them", late, STEP_TIMEOUT_S)
@@ -173,7 +203,7 @@ class System:
     def __init__(self, advance: Callable[[datetime], None], broker: Publisher) -> None:
         """`advance` is called every minute; between those, whoever uses the cloud lets time reach the present."""
         self._advance = advance
-        self._broker = broker
+        self.scheduler = Scheduler(lambda: datetime.now(UTC), broker)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="time", daemon=True)
 
@@ -200,15 +230,6 @@ class System:
             now = datetime.now(UTC)
             if now >= following:
                 self._advance(now)
-                tick(following, self._broker)
+                self.scheduler.tick(following)
                 # A machine that slept has missed ticks; Cloud Scheduler does not make up for them either.
                 following = max(following, now.replace(second=0, microsecond=0)) + MINUTE
-
-
-def tick(at: datetime, broker: Publisher) -> None:
-    """Publish the ticks of a minute. One that cannot be published is lost: the next one finds its work."""
-    for function in ticking(at):
-        try:
-            broker.publish(function.topic, TICK)
-        except Transient as fault:
-            log.warning("%s was not woken at %s: %s", function.name, at.isoformat(), fault)
