@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from infra import scale
 from snapkeep import access, indexes
 
 ROOT: Final = Path(__file__).parents[1]
 
 GENERATED: Final[dict[str, Callable[[], str]]] = {
     "docs/access.md": access.page,
+    "docs/scale.md": scale.written,
     "infra/firestore.yaml": indexes.page,
 }
 """By its path from the root of the tree, what makes its text. It reads no clock and no environment."""

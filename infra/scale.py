@@ -1,17 +1,14 @@
 """Scale on paper: how much one project carries, which quota breaks first, how to go beyond it, what a month costs.
 
-    python infra/scale.py > docs/scale.md     (`make generate` runs it)
-
 Computed from infra/quotas.yaml (Google's quotas and prices, with sources), docs/performance.md (what `make bench`
-counted) and the retention rules themselves. A quota or price that nobody found is `Unknown`: nothing is computed from
-it, and the page says which one it would take. Pure but for reading these files.
+counted) and the retention rules themselves; `make generate` writes docs/scale.md. A quota or price that nobody found is
+`Unknown`: nothing is computed from it, and the page says which one it would take. Pure but for reading these files.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -815,7 +812,3 @@ def written() -> str:
     limits = read_quotas(QUOTAS_YAML.read_text(encoding="utf-8"))
     counted = Counted(PERFORMANCE.read_text(encoding="utf-8"))
     return page(facts(limits, counted, deployment(), Assumptions()))
-
-
-if __name__ == "__main__":
-    sys.stdout.write(written())

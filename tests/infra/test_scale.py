@@ -57,13 +57,6 @@ def number(amount: scale.Amount) -> float:
 # --- the files -----------------------------------------------------------------------------------------------------
 
 
-def test_the_page_is_what_the_script_makes_of_the_quotas_and_the_benchmark() -> None:
-    page = (scale.ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
-    assert page == scale.written(), (
-        "docs/scale.md is not what infra/scale.py makes: python infra/scale.py > docs/scale.md"
-    )
-
-
 @pytest.mark.parametrize("quota", LIMITS.quotas.values(), ids=list(LIMITS.quotas))
 def test_a_quota_has_a_source_and_a_date_and_says_how_to_learn_what_nobody_found(quota: scale.Quota) -> None:
     assert quota.source.title
