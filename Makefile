@@ -13,11 +13,14 @@ WORKERS ?= 4
 DIVIDE := --dist loadfile --no-loadscope-reorder
 # What only checks and the pipeline use, apart from what Snapkeep is run and tested with.
 TOOLS := .venv-tools
+# What the Terraform is held to Google's schema with: it would force older versions on both of the others.
+export INFRA_VENV ?= .venv-infra
+INFRA_PIP = $(INFRA_VENV)/bin/python -m pip --disable-pip-version-check --quiet --quiet --no-input
 # Google's clients would tell of every connection that a test cuts.
 export GRPC_VERBOSITY ?= ERROR
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint fmt generate bench clean audit sbom package chromium
+.PHONY: help demo up test check lint fmt generate bench clean terraform audit sbom package chromium
 
 help: ## List the targets
 	@awk '/^##@ / {print (n++ ? "\n" : "") substr($$0, 5)} \
@@ -33,10 +36,10 @@ up: $(VENV)/.runtime ## Start the local cloud: emulators, simulator, every funct
 
 ##@ Work on it
 
-test: $(VENV)/.dev $(TOOLS)/.done chromium ## Run every test and say how many of each kind ran
+test: $(VENV)/.dev $(TOOLS)/.done $(INFRA_VENV)/.made chromium ## Run every test and say how many of each kind ran
 	$(BIN)/python -m pytest -n $(WORKERS) $(DIVIDE) $(ARGS)
 
-check: lint $(TOOLS)/.done ## Formatting, lint, types, and the tests that are quick
+check: lint $(TOOLS)/.done $(INFRA_VENV)/.made ## Formatting, lint, types, and the tests that are quick
 	$(BIN)/python -m pytest -n $(WORKERS) $(DIVIDE) -m "not e2e and not slow and not browser" $(ARGS)
 
 lint: $(VENV)/.dev ## Formatting, lint and types only
@@ -54,8 +57,13 @@ generate: $(VENV)/.runtime ## Write every generated file that is stale, and name
 bench: $(VENV)/.dev ## Count and measure generated fleets; write docs/performance.md (ARGS=--quick: a look)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+terraform: $(VENV)/.dev $(INFRA_VENV)/.made ## Hold the Terraform to its format, Google's schema and checkov; plan it
+	@command -v terraform >/dev/null || { echo "Terraform is missing: install Terraform 1.9 or newer, https://developer.hashicorp.com/terraform/install" >&2; exit 1; }
+	terraform fmt -check -recursive
+	$(BIN)/python -m pytest tests/infra/terraform $(ARGS)
+
 clean: ## Remove the virtual environments and everything that was built or cached
-	rm -rf $(VENV) $(TOOLS) .snapkeep build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TOOLS) $(INFRA_VENV) .snapkeep build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find functions infra tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ What goes into a release
@@ -88,6 +96,16 @@ $(TOOLS)/.done: infra/tools/requirements.txt
 	@echo "Setting up $(TOOLS) (once)" >&2
 	@$(PYTHON) -m venv $(TOOLS)
 	@$(TOOLS)/bin/python -m pip --disable-pip-version-check --quiet --quiet --no-input install -r $<
+	@touch $@
+
+$(INFRA_VENV)/.made: $(addprefix tests/infra/terraform/,requirements.txt bindings.txt bindings.py)
+	@echo "Setting up $(INFRA_VENV) (once)" >&2
+	@$(PYTHON) -m venv --clear $(INFRA_VENV)
+	@$(INFRA_PIP) install pip==$(PIP_VERSION)
+	@$(INFRA_PIP) install --requirement tests/infra/terraform/requirements.txt
+	@$(INFRA_PIP) download --no-deps --dest $(INFRA_VENV)/wheels --requirement tests/infra/terraform/bindings.txt
+	@$(PYTHON) tests/infra/terraform/bindings.py $(INFRA_VENV)/wheels $(INFRA_VENV)/bindings
+	@rm -r $(INFRA_VENV)/wheels
 	@touch $@
 
 # The browser that the tests of the pages look with. Without it, and without the right to install it, they fail and say
