@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from snapkeep import cloud
@@ -33,6 +34,7 @@ from snapkeep.entry import ENTRIES
 from snapkeep.messages import Message, encode
 from snapkeep.ports import Create, Data, Documents, Ports, R, Refused, Replace
 from snapkeep.store import TenantStore
+from snapkeep_local.declared import Declared
 from snapkeep_local.memory import Delivery, MemoryBus, MemoryDocuments
 
 THEN = datetime(2026, 11, 1, tzinfo=UTC)
@@ -358,19 +360,30 @@ class World:
         self.compute = FakeCompute(self.clock)
         self.guests = FakeGuests()
         self.bus = MemoryBus(self.clock.now)
+        self.declared = Declared()
         for function in FUNCTIONS:
-            self.bus.subscribe(f"snapkeep-{function.replace('_', '-')}", self._entry(function))
+            self.bus.subscribe(f"snapkeep-{function.replace('_', '-')}", partial(self.receive, function))
 
-    def _entry(self, function: str) -> Callable[[Any], None]:
-        return lambda envelope: ENTRIES[function](envelope, self.ports)
+    @property
+    def bare(self) -> Ports:
+        return Ports(self.documents, self.compute, self.bus, self.clock, self.guests)
 
     @property
     def ports(self) -> Ports:
-        return Ports(self.documents, self.compute, self.bus, self.clock, self.guests)
+        """Those of `web`: what people do and look at goes through it."""
+        return self.of("web")
+
+    def of(self, function: str) -> Ports:
+        """The ports with which a function can do what it declares."""
+        return self.declared.hold(function, self.bare)
+
+    def receive(self, function: str, envelope: Any) -> None:
+        """One delivery to this function as it comes, now."""
+        ENTRIES[function](envelope, self.of(function))
 
     def hand(self, function: str, body: bytes | Message) -> None:
         """One delivery of this message to this function, now."""
-        ENTRIES[function](envelope(body if isinstance(body, bytes) else encode(body)), self.ports)
+        self.receive(function, envelope(body if isinstance(body, bytes) else encode(body)))
 
     def tick(self, *functions: str) -> None:
         """Let each function do its tick, and then whatever messages that led to."""

@@ -6,7 +6,6 @@ import pytest
 from tests.bench import cold
 from tests.makers import World, tenant
 
-from snapkeep.entry import ENTRIES
 from snapkeep_local import schedule
 
 
@@ -14,7 +13,7 @@ from snapkeep_local import schedule
 def test_the_first_delivery_of_a_function_is_one_that_it_settles_without_effect(function: schedule.Function) -> None:
     one = World()
     one.put((f"tenants/{cold.TENANT}", tenant(id=cold.TENANT)))
-    ENTRIES[function.name](json.loads(cold.envelope(function.name, function.topic)), one.ports)
+    one.receive(function.name, json.loads(cold.envelope(function.name, function.topic)))
     assert one.compute.calls == []
     if function.name != "dead_letters":  # which keeps whatever reaches it
         assert [path for path in one.memory.dump() if path.startswith("rejected/")] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -13,7 +14,6 @@ from tests.retention.scene import NOW, POLICY, PROJECT, REGION, VAULT, ZONE, Dea
 from snapkeep import cloud
 from snapkeep import documents as d
 from snapkeep.copies import rules, sets, tries
-from snapkeep.entry import ENTRIES
 
 AWAY: Final = "us-east1"
 MINUTE: Final = timedelta(minutes=1)
@@ -34,7 +34,7 @@ class Copying(Scene):
     def __init__(self, **of_tenant: Any) -> None:
         super().__init__(POLICY, **{"entitlements": bought(), "entitlements_at": NOW} | of_tenant)
         for function in set(FUNCTIONS) - {"retention", "expire", "audit", "health"}:
-            self.bus.subscribe(f"snapkeep-{function.replace('_', '-')}", self._entry(function))
+            self.bus.subscribe(f"snapkeep-{function.replace('_', '-')}", partial(self.receive, function))
 
     # --- points -------------------------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class Copying(Scene):
         self.cloud.advance(self.cloud.now + MINUTE)
 
     def tick_of(self, function: str) -> None:
-        ENTRIES[function](envelope(TICK), self.ports)
+        self.receive(function, envelope(TICK))
 
     def minute(self) -> None:
         """A minute passes, with its ticks and all messages."""

@@ -100,7 +100,7 @@ class Scene(World):
         self.lose_messages()
 
     @property
-    def ports(self) -> Ports:
+    def bare(self) -> Ports:
         return Ports(self.documents, self.watched, self.bus, self.clock)
 
     def fault(self, effect: Effect, method: str = "*", resource: str = "", count: int | None = None) -> int:
@@ -130,7 +130,7 @@ class Scene(World):
         now = self.clock.now()
         due = list(readable(d.Point, Fleet(self.memory).due("points", now)))
         mine = [point for point in due if point.value.state in rules.LIVING or _moment_is_due(point.value, now)]
-        handler.advance(mine, self.ports)
+        handler.advance(mine, self.of("reconcile"))
         self.lose_messages()
 
     def minutes(self, count: float, *, until: Callable[[], bool] = lambda: False) -> None:

@@ -13,6 +13,7 @@ from tests.makers import (
     PROJECT,
     REGION,
     THEN,
+    TICK,
     ZONE,
     World,
     attached,
@@ -169,14 +170,12 @@ def test_planning_twice_takes_one_point() -> None:
 
 def test_two_planners_at_once_take_one_point() -> None:
     one = due()
-    inner = one.ports
 
     def other() -> None:
         one.documents = one.memory
         one.hand("plan", b'{"schema":1,"type":"tick"}')
 
     commits(one, other)
-    assert inner.documents is one.memory
     one.hand("plan", b'{"schema":1,"type":"tick"}')
     one.documents = one.memory
     one.deliver()
@@ -299,6 +298,27 @@ def test_two_deliveries_of_one_request_at_once_take_one_point() -> None:
     assert len(one.points()) == 1
     assert len(one.compute.started) == 2
     assert one.the_instance().tally.running == 1
+
+
+def test_a_requested_point_that_reconcile_has_found_first_is_left_to_it() -> None:
+    """`create` may not read snapshots: who looks at what has begun is `reconcile`."""
+    one = world()
+
+    class Overtaken(Between):
+        def commit(self, *writes: Write) -> None:
+            self.inner.commit(*writes)
+            self.event(writes)
+
+    def other() -> None:
+        one.documents = one.memory
+        one.clock.move(minutes=5)
+        one.hand("reconcile", TICK)
+        assert one.the_point().state == "creating"
+
+    one.documents = Overtaken(one.memory, once(other))
+    one.hand("create", request())
+    assert one.the_point().state == "creating"
+    assert len(one.compute.started) == 2
 
 
 def test_two_requests_for_one_instance_take_two_points() -> None:

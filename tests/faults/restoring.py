@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
 from msgspec.structs import replace
 from tests.faults import restored
@@ -32,6 +32,7 @@ from snapkeep.restore.rules import LIVING
 from snapkeep_local import schedule
 from snapkeep_local.cloud import Cloud
 from snapkeep_local.compute import LocalCompute
+from snapkeep_local.declared import Declared
 from snapkeep_local.errors import ApiError
 from snapkeep_local.guests import CloudGuests
 from snapkeep_local.limits import Limits
@@ -140,6 +141,8 @@ class Once(Meets):
 class Scene:
     """Acme's instance `app` with a verified point, and all that was written to its disks since."""
 
+    declared: ClassVar = Declared()  # of all scenes, and no part of what is saved of one
+
     def __init__(self) -> None:
         self.cloud = Cloud(1, START, GENEROUS)
         self.documents = Documents(self.now)
@@ -217,13 +220,19 @@ class Scene:
 
     @property
     def ports(self) -> Ports:
+        """Those of `web`: what people do goes through it."""
+        return self.of("web")
+
+    def of(self, function: str) -> Ports:
+        """The ports with which a function can do what it declares."""
         compute = LocalCompute(self.cloud)
-        return Ports(
+        bare = Ports(
             _Documents(self), _Compute(self, compute), _Bus(self), self, CloudGuests(self.cloud)
         )  # fmt: skip
+        return self.declared.hold(function, bare)
 
     def _deliver(self, function: str, envelope: Any) -> None:
-        ENTRIES[function](envelope, self.ports)
+        ENTRIES[function](envelope, self.of(function))
 
     def meet(self, effect: str, act: Callable[[], Any]) -> Any:
         """Do something to the world, and whatever happens at it."""

@@ -217,17 +217,20 @@ class World:
                     if self.rng.random() < 0.1:
                         self._change_what_is_bought()
                 case "copy":
-                    ENTRIES[name](_envelope(self._copy_batch()), self.hostile)
+                    self._receive(name, self._copy_batch())
                 case _:
-                    ENTRIES[name](_envelope(schedule.TICK), self.hostile)
+                    self._receive(name, schedule.TICK)
         except (Exception, Death):  # noqa: BLE001, S110 - it may fail like any other; Pub/Sub would deliver again
             pass
         finally:
             self.depth -= 1
 
-    @property
-    def hostile(self) -> Ports:
-        return self._wrap(self.inner)
+    def hostile(self, function: str) -> Ports:
+        """The ports of a function that is carried out beside the deliveries."""
+        return self.system.declared.hold(function, self._wrap(self.inner))
+
+    def _receive(self, function: str, body: bytes) -> None:
+        ENTRIES[function](_envelope(body), self.hostile(function))
 
     # --- time -------------------------------------------------------------------------------------------------
 
@@ -260,7 +263,7 @@ class World:
         self.struck = self.system.cloud.faults()
         self.system.cloud.clear_faults()
         self._pass(SETTLING, step=LONG_STEP)
-        ENTRIES["audit"](_envelope(schedule.TICK), self.hostile)  # what was recorded in the last step is numbered too
+        self._receive("audit", schedule.TICK)  # what was recorded in the last step is numbered too
 
     def kept(self) -> dict[str, Any]:
         """What is stored of tenants, their instances and points, and the controls."""
@@ -584,7 +587,8 @@ class World:
         wanted = {**entry.normal, "entitlements": {"inter_region_backup": addon} if addon else {}}
         ask = commands.ApplyAsk(entry=wanted, dry_run=True)
         asked = commands.Asked(by="admin@vendor.example", key=f"dry-{self.asked}", sha256=str(self.asked))
-        given = commands.apply_tenant(self.inner, asked, entry.id, ask).deletions  # a dry run: nothing is written
+        # A dry run: nothing is written.
+        given = commands.apply_tenant(self.system.ports, asked, entry.id, ask).deletions
         ask = replace(ask, dry_run=False, accept_deletions=given)
         self._command(partial(commands.apply_tenant, tenant=entry.id, ask=ask))
         self._note_what_is_bought()
@@ -625,7 +629,7 @@ class World:
         self.asked += 1
         asked = commands.Asked(by="admin@vendor.example", key=f"key-{self.asked}", sha256=str(self.asked))
         with suppress(commands.Clash, commands.Wrong, Transient, Conflict, Death):
-            act(self.hostile, asked)
+            act(self.hostile("web"), asked)
 
     def _ask_on_demand(self) -> None:
         if self.rng.random() >= 0.03:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from tests.makers import FUNCTIONS, THEN, World, envelope
 
 from snapkeep import messages
-from snapkeep.entry import ENTRIES
 from snapkeep.messages import BadMessage, CreateRequested, Nudge, Tick, decode, encode
 from snapkeep.ports import Data, Transient
 
@@ -55,12 +54,12 @@ def refuse(delivery: Any, function: str = "create") -> Data:
     one = world()
     before = everything_but_the_rejected(one)
     calls = len(one.compute.calls)
-    ENTRIES[function](delivery, one.ports)
+    one.receive(function, delivery)
     (record,) = one.records("_system")
     assert (record["action"], record["outcome"]) == ("message.rejected", "refused")
     after = one.memory.dump()
     one.clock.move(minutes=5)
-    ENTRIES[function](delivery, one.ports)
+    one.receive(function, delivery)
     assert one.memory.dump() == after, "a redelivery was recorded again"
     assert everything_but_the_rejected(one) == before
     assert len(one.compute.calls) == calls
@@ -181,7 +180,7 @@ def test_a_redelivery_without_data_is_the_same_message_whatever_the_number_of_it
     one = world()
     for attempt in range(1, 4):
         delivery = {"message": {"messageId": "17", "attributes": {}}, "deliveryAttempt": attempt}
-        ENTRIES["create"](delivery, one.ports)
+        one.receive("create", delivery)
     assert len(rejected(one)) == 1
 
 
@@ -248,7 +247,7 @@ def test_a_dead_letter_is_kept_for_a_person() -> None:
     letter = envelope(dumped())
     letter["message"]["attributes"] = {"CloudPubSubDeadLetterSourceSubscription": "snapkeep-create"}
     for _ in range(2):
-        ENTRIES["dead_letters"](letter, one.ports)
+        one.receive("dead_letters", letter)
     (kept,) = rejected(one)
     assert kept["kind"] == "dead_letter"
     assert kept["function"] == "snapkeep-create"
@@ -264,7 +263,7 @@ def test_a_dead_letter_is_kept_for_a_person() -> None:
 def test_a_dead_letter_is_kept_whatever_its_number_is(id: Any) -> None:
     one = world()
     letter = {"message": {"data": "e30=", "messageId": id}}
-    ENTRIES["dead_letters"](letter, one.ports)
+    one.receive("dead_letters", letter)
     assert len(rejected(one)) == 1
 
 
@@ -272,7 +271,7 @@ def test_a_dead_letter_is_kept_whatever_its_number_is(id: Any) -> None:
 def test_a_dead_letter_is_kept_whatever_it_is(delivery: Any, _says: str) -> None:
     one = world()
     before = everything_but_the_rejected(one)
-    ENTRIES["dead_letters"](delivery, one.ports)
+    one.receive("dead_letters", delivery)
     assert len(rejected(one)) == 1
     assert everything_but_the_rejected(one) == before
 
@@ -281,7 +280,7 @@ def test_a_dead_letter_is_kept_whatever_it_is(delivery: Any, _says: str) -> None
 def test_a_dead_letter_is_kept_whatever_it_says_of_where_it_comes_from(source: Any) -> None:
     one = world()
     letter = {"message": {"data": "e30=", "attributes": {"CloudPubSubDeadLetterSourceSubscription": source}}}
-    ENTRIES["dead_letters"](letter, one.ports)
+    one.receive("dead_letters", letter)
     (kept,) = rejected(one)
     assert kept["function"].isprintable()
 
@@ -325,7 +324,7 @@ def is_understood(delivery: Any) -> bool:
 def test_no_body_gets_out_of_a_function_or_changes_anything(body: bytes) -> None:
     one = World()
     for function in FUNCTIONS:
-        ENTRIES[function](envelope(body), one.ports)
+        one.receive(function, envelope(body))
     if not is_understood(envelope(body)):
         assert everything_but_the_rejected(one) == {}
         assert {data["kind"] for data in rejected(one)} == {"rejected", "dead_letter"}
@@ -352,7 +351,7 @@ ANYTHING = st.recursive(
 def test_no_envelope_gets_out_of_a_function_or_changes_anything(delivery: Any) -> None:
     one = World()
     for function in FUNCTIONS:
-        ENTRIES[function](delivery, one.ports)
+        one.receive(function, delivery)
     if not is_understood(delivery):
         assert everything_but_the_rejected(one) == {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace as replaced
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -15,7 +16,6 @@ from tests.retention.scene import PROJECT, REGION, ZONE, Death, Scene
 from snapkeep import cloud
 from snapkeep import documents as d
 from snapkeep.creation import rules as creation
-from snapkeep.entry import ENTRIES
 from snapkeep.messages import RestoreBatch, RestoreRef, encode
 from snapkeep.ports import Ports
 from snapkeep.restore import planning, rules
@@ -35,7 +35,7 @@ class Restoring(Scene):
     def __init__(self, **of_tenant: Any) -> None:
         super().__init__(**{"probe": PROBE} | of_tenant)
         for function in set(FUNCTIONS) - {"retention", "expire", "audit", "health", "discover"}:
-            self.bus.subscribe(f"snapkeep-{function.replace('_', '-')}", self._entry(function))
+            self.bus.subscribe(f"snapkeep-{function.replace('_', '-')}", partial(self.receive, function))
         self.machine_link = self._add_machine()
         self.point_id = self._take()
         for link in self.attached():
@@ -43,8 +43,8 @@ class Restoring(Scene):
         self.number = 0
 
     @property
-    def ports(self) -> Ports:
-        return replaced(super().ports, guests=CloudGuests(self.cloud))
+    def bare(self) -> Ports:
+        return replaced(super().bare, guests=CloudGuests(self.cloud))
 
     def _add_machine(self) -> str:
         disks = [self.cloud.add_disk(project=PROJECT, zone=ZONE, name=name, content=name, labels={"of": name},
@@ -134,7 +134,7 @@ class Restoring(Scene):
 
     def hand_restore(self, *ids: str) -> None:
         body = encode(RestoreBatch(restores=[RestoreRef("acme", id) for id in ids]))
-        ENTRIES["restore"](envelope(body), self.ports)
+        self.receive("restore", envelope(body))
 
     # --- what the cloud holds -----------------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class Restoring(Scene):
     def minute(self) -> None:
         """A minute passes, with its tick and all messages."""
         self.cloud.advance(self.cloud.now + MINUTE)
-        ENTRIES["reconcile"](envelope(TICK), self.ports)
+        self.receive("reconcile", envelope(TICK))
         self.deliver()
 
     def run(self, duration: timedelta, step: timedelta = MINUTE) -> None:

@@ -50,7 +50,7 @@ def world(*points: d.Point, id: str = "acme", **of: Any) -> World:
 
 
 def run(one: World) -> None:
-    restore_test(Tick(), one.ports)
+    restore_test(Tick(), one.of("restore_test"))
 
 
 def the(one: World) -> d.Tenant:
@@ -269,7 +269,7 @@ def test_a_test_that_cannot_be_carried_out_as_things_stand_is_told_and_says_noth
 
 def test_what_is_no_tick_is_refused() -> None:
     with pytest.raises(BadMessage, match="not a message for restore_test"):
-        restore_test(Nudge(tenants=["acme"]), world().ports)
+        restore_test(Nudge(tenants=["acme"]), world().of("restore_test"))
 
 
 # --- bounds -------------------------------------------------------------------------------------------------------

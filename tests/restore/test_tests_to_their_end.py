@@ -11,7 +11,6 @@ from tests.restore.scene import HOUR, MINUTE, NETWORK, PROJECT, Restoring
 
 from snapkeep import cloud
 from snapkeep import documents as d
-from snapkeep.entry import ENTRIES
 
 DAY = timedelta(days=1)
 
@@ -26,7 +25,7 @@ def due(*, isolated: bool, **of: Any) -> Restoring:
 
 
 def tick(one: Restoring) -> None:
-    ENTRIES["restore_test"](envelope(TICK), one.ports)
+    one.receive("restore_test", envelope(TICK))
 
 
 def finish(one: Restoring) -> d.Tenant:

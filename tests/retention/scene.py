@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ from snapkeep.ports import Create, Doc, Ports, Query, Replace, Write
 from snapkeep.store import Held, TenantStore
 from snapkeep_local.cloud import Cloud
 from snapkeep_local.compute import LocalCompute
+from snapkeep_local.declared import Declared
 from snapkeep_local.limits import Limits
 from snapkeep_local.memory import MemoryBus, MemoryDocuments
 
@@ -116,8 +118,9 @@ class Scene:
         self.bus = MemoryBus(lambda: self.cloud.now)
         self.compute = LocalCompute(self.cloud)
         self.effects = Effects()
+        self.declared = Declared()
         for function in ("retention", "expire"):
-            self.bus.subscribe(f"snapkeep-{function}", self._entry(function))
+            self.bus.subscribe(f"snapkeep-{function}", partial(self.receive, function))
         self.taken = 0
         self.put(
             "tenants/acme",
@@ -143,8 +146,8 @@ class Scene:
             f"tenants/acme/instances/{id}", d.Instance(updated_at=NOW, id=id, seen_at=NOW, **{**fields, **changes})
         )
 
-    def _entry(self, function: str) -> Callable[[Any], None]:
-        return lambda message: ENTRIES[function](message, self.ports)
+    def receive(self, function: str, message: Any) -> None:
+        ENTRIES[function](message, self.of(function))
 
     def now(self) -> datetime:
         return self.cloud.now
@@ -153,13 +156,22 @@ class Scene:
         return "0" * 16
 
     @property
-    def ports(self) -> Ports:
+    def bare(self) -> Ports:
         return Ports(
             _Documents(self.memory, self.effects),
             _Compute(self.compute, self.effects),
             _Bus(self.bus, self.effects),
             self,
         )
+
+    @property
+    def ports(self) -> Ports:
+        """Those of `web`: what people do goes through it."""
+        return self.of("web")
+
+    def of(self, function: str) -> Ports:
+        """The ports with which a function can do what it declares."""
+        return self.declared.hold(function, self.bare)
 
     # --- what is stored -----------------------------------------------------------------------------------------
 
@@ -376,11 +388,11 @@ class Scene:
     # --- what happens -------------------------------------------------------------------------------------------
 
     def hand(self, function: str, message: Message) -> None:
-        ENTRIES[function](envelope(encode(message)), self.ports)
+        self.receive(function, envelope(encode(message)))
 
     def tick(self) -> None:
         """One tick of `retention`, and what it leads to. A fault of a function is raised."""
-        ENTRIES["retention"](envelope(TICK), self.ports)
+        self.receive("retention", envelope(TICK))
         self.deliver()
 
     def deliver(self) -> None:

@@ -597,7 +597,7 @@ def test_a_tenant_gets_one_message_a_run_and_the_rest_is_due_still() -> None:
 
 def test_a_tenant_that_is_none_is_a_bad_message() -> None:
     with pytest.raises(BadMessage, match="'nobody' is not a tenant"):
-        handler.expire(ExpireBatch(tenant="nobody", instances=["1"]), Scene().ports)
+        handler.expire(ExpireBatch(tenant="nobody", instances=["1"]), Scene().of("expire"))
 
 
 def test_an_instance_that_is_not_due_or_not_there_is_left_alone() -> None:

@@ -158,7 +158,7 @@ def test_a_point_that_ends_while_its_vault_is_listed_is_not_missed() -> None:
             one.take()  # committed after the listing was read
 
     one.effects.before = ends
-    orphans.look(one.ports)
+    orphans.look(one.of("retention"))
     assert found(one) == []
 
 
@@ -234,7 +234,7 @@ def test_an_instance_whose_newest_point_is_gone_is_in_breach_by_the_one_before()
     taken_at = one.point(ids[1]).disks[0].snapshot.created_at
     assert taken_at is not None
     one.cloud.remove_snapshot(link(one.names(ids[2])[0]))
-    orphans.look(one.ports)
+    orphans.look(one.of("retention"))
     assert newest(one) == d.Newest(point=ids[1], at=taken_at, took_s=took_s)
     assert one.instance.breach_due_at == taken_at + timedelta(hours=26), "which is over: health tells it"
     assert one.instance.updated_at == one.cloud.now, "so that health looks"
@@ -296,7 +296,7 @@ def test_strangers_are_looked_up_together_and_those_that_are_known_to_be_strange
         plant(one, f"sk-{number}", {"snapkeep-tenant": f"t-{number}", "snapkeep-point": f"p-{number}"})
     lookups: list[str] = []
     one.effects.before = lambda effect: lookups.append(effect) if effect.startswith("get tenants/t-") else None
-    orphans.look(one.ports)
+    orphans.look(one.of("retention"))
     assert [effect.count("/points/") for effect in lookups] == [100, 100, 50]
     assert vault(one).orphans_total == 250
     lookups.clear()
@@ -331,8 +331,8 @@ def test_a_vault_that_kills_every_run_keeps_no_other_waiting() -> None:
     one.cloud.advance(NOW + HOUR)
     one.effects.before = meets(f"compute.find {VAULT}", Death())
     with pytest.raises(Death):
-        orphans.look(one.ports)
-    orphans.look(one.ports)
+        orphans.look(one.of("retention"))
+    orphans.look(one.of("retention"))
     (other,) = one.memory.get("vaults/other")
     assert other is not None
     assert other.data["listed_at"] == one.cloud.now
@@ -348,11 +348,11 @@ def test_a_vault_that_another_run_has_taken_on_is_left_to_it() -> None:
             lists.append(effect)
         if effect == f"commit vaults/{VAULT}" and not lists:
             one.effects.before = lambda effect: None
-            orphans.look(one.ports)
+            orphans.look(one.of("retention"))
             one.effects.before = other_run
 
     one.effects.before = other_run
-    orphans.look(one.ports)
+    orphans.look(one.of("retention"))
     assert lists == []
     assert vault(one).listed_at == one.cloud.now
 

@@ -189,9 +189,10 @@ def create(message: Message, ports: Ports) -> None:
             points = _requested_points(fleet, message)
         case CreateRequested():
             point = _request_on_demand(fleet, message, now)
-            points = [point] if point else []
             # For health a point runs from its request to its end.
-            hints.nudge(ports.bus, (new.tenant for new in points), "health")
+            hints.nudge(ports.bus, [point.tenant] if point else [], "health")
+            # One that `reconcile` has found and begun since is its own: this function reads no snapshots.
+            points = [point] if point and point.value.state == "requested" else []
         case _:
             raise not_for("create", message)
     advance(points, ports)

@@ -26,6 +26,7 @@ from snapkeep.store import Due, Fleet, canonical, query
 from snapkeep_local import example, schedule
 from snapkeep_local.cloud import Cloud
 from snapkeep_local.compute import LocalCompute
+from snapkeep_local.declared import Declared
 from snapkeep_local.guests import CloudGuests
 from snapkeep_local.memory import MemoryBus, MemoryDocuments
 
@@ -131,25 +132,37 @@ class System:
     """One Snapkeep with its cloud.
 
     `wrap` may put something between the functions and their ports (faults), `deliver` around each delivery (meters).
+    Whatever that is: a function can do what `declared` says, and nothing else.
     """
 
-    def __init__(self, *, seed: int, start: datetime, wrap: Wrap | None = None, deliver: Deliver = deliver) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int,
+        start: datetime,
+        wrap: Wrap | None = None,
+        deliver: Deliver = deliver,
+        declared: Declared | None = None,
+    ) -> None:
         self.seed = seed
         self.cloud = Cloud(seed, start)
         self.clock = SimClock(self.cloud, seed)
         self.documents = MemoryDocuments(self.clock.now)
         order = random.Random(f"bus:{seed}")  # noqa: S311 - seeded on purpose
         self.bus = MemoryBus(self.clock.now, random=order, project=PROJECT)
-        self.ports = Ports(
+        self.declared = declared or Declared()
+        bare = Ports(
             documents=self.documents,
             compute=LocalCompute(self.cloud),
             bus=self.bus,
             clock=self.clock,
             guests=CloudGuests(self.cloud),
         )
-        seen_by_functions = wrap(self.ports) if wrap else self.ports
+        self.ports = self.declared.hold("web", bare)  # what people do goes through it
+        seen_by_functions = wrap(bare) if wrap else bare
         for function in schedule.functions():
-            self.bus.subscribe(function.topic, partial(deliver, function.name, seen_by_functions))
+            ports = self.declared.hold(function.name, seen_by_functions)
+            self.bus.subscribe(function.topic, partial(deliver, function.name, ports))
 
     def apply(self, reading: fleet.Reading, actor: str = "operator:demo") -> Applied:
         """Build the cloud that a fleet file implies, then apply the file."""
