@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from infra import scale
-from snapkeep import access, indexes
+from snapkeep import access, indexes, permissions
 
 ROOT: Final = Path(__file__).parents[1]
 
 GENERATED: Final[dict[str, Callable[[], str]]] = {
     "docs/access.md": access.page,
+    "docs/permissions.md": permissions.page,
     "docs/scale.md": scale.written,
     "infra/firestore.yaml": indexes.page,
 }
