@@ -19,7 +19,7 @@ from snapkeep.deployment import FUNCTIONS_YAML, Deployed, Deployment, deployment
 
 PERMISSIONS_YAML: Final[Path] = FUNCTIONS_YAML.with_name("permissions.yaml")
 
-Place = Literal["snapkeep", "topic", "instances", "vault", "network", "service_account"]
+Place = Literal["snapkeep", "topic", "instances", "vault", "network", "subnetwork", "service_account"]
 """Where a permission is checked; see infra/permissions.yaml."""
 
 PLACES: Final[tuple[Place, ...]] = get_args(Place)
@@ -270,8 +270,9 @@ does what): change them there. Terraform makes the roles of the same two files i
 
 Where: `snapkeep` its own project, `topic` the topics that it publishes to alone, `instances` a tenant's project,
 `vault` the project that holds its snapshots, `network` the project of the network that restored instances are connected
-to, `service_account` the service accounts that restored instances run as. In brackets where Google says so; unproven:
-no page of Google's says it, and [unproven.md](unproven.md) has the command that proves it.
+to, `subnetwork` the subnetworks of it that the tenant has named, `service_account` the service accounts that restored
+instances may run as. In brackets where Google says so; unproven: no page of Google's says it, and
+[unproven.md](unproven.md) has the command that proves it.
 """
 
 AGENTS_HEAD: Final = """

@@ -231,3 +231,15 @@ variable "pipeline" {
     error_message = "pipeline: expected repository as projects/PROJECT/locations/REGION/connections/NAME/repositories/NAME."
   }
 }
+
+variable "role_prefix" {
+  description = "What the ids of custom roles begin with. Google keeps a deleted role's id: Terraform takes the role back within 7 days, and until the 37th day none of that id can be made. Who comes back in between gives another prefix."
+  type        = string
+  default     = "snapkeep"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-zA-Z0-9_]{3,20}$", var.role_prefix))
+    error_message = "role_prefix: expected 3 to 20 of a-z, A-Z, 0-9 and _, such as snapkeep2."
+  }
+}

@@ -15,7 +15,7 @@ from snapkeep.permissions import permissions as needs
 
 ROOT: Final = Path(__file__).parents[2]
 UNPROVEN: Final = (ROOT / "docs" / "unproven.md").read_text(encoding="utf-8")
-OF_COMPUTE: Final[tuple[Place, ...]] = ("instances", "vault", "network", "service_account")
+OF_COMPUTE: Final[tuple[Place, ...]] = ("instances", "vault", "network", "subnetwork", "service_account")
 
 
 def entries() -> list[permissions.Entry]:
