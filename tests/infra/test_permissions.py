@@ -160,8 +160,3 @@ def test_temporary_disks_of_copies_are_deleted_by_name_of_ours_alone() -> None:
         ("copy", "vault", "ours"),
         ("restore", "instances", None),  # what it has replaced keeps its customer's names
     }
-
-
-def test_the_page_is_what_the_lists_make() -> None:
-    written = (ROOT / "docs" / "permissions.md").read_text(encoding="utf-8")
-    assert written == permissions.page(), "docs/permissions.md: run `make generate`"

@@ -20,7 +20,7 @@ from snapkeep import permissions
 from snapkeep.deployment import Deployment, deployment
 from snapkeep.permissions import Role, grants, roles
 
-INFRA: Final = Path(__file__).parents[2] / "infra"
+INFRA: Final = Path(__file__).parents[3] / "infra"
 LISTS: Final = ("functions.yaml", "permissions.yaml", "firestore.yaml")
 TERRAFORM_TIMEOUT_S: Final = 60
 
@@ -53,8 +53,7 @@ def evaluated(at: Path, functions: Mapping[str, Any] | None = None) -> Evaluated
 def terraform(folder: Path, *arguments: str) -> str:
     """What a command says. No configuration of the machine's own takes part."""
     program = shutil.which("terraform")
-    if program is None:
-        pytest.fail("terraform is not on the path: these tests need Terraform 1.9 or newer, see CONTRIBUTING.md")
+    assert program is not None, "the fixture terraform_installed comes first"
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
     command = [program, *arguments, "-no-color"]
     done = subprocess.run(  # noqa: S603 - the program and its arguments are the test's own
@@ -65,7 +64,7 @@ def terraform(folder: Path, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
+def catalogue(terraform_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     return evaluated(tmp_path_factory.mktemp("catalogue"))
 
 
@@ -111,7 +110,7 @@ def test_a_planted_declaration_reaches_the_roles_of_both_and_is_found(tmp_path: 
     assert before - more == {("snapkeep", "datastore.entities.list")}
 
 
-def test_a_declaration_that_the_list_does_not_know_stops_terraform(tmp_path: Path) -> None:
+def test_a_declaration_that_the_list_does_not_know_stops_terraform(terraform_installed: None, tmp_path: Path) -> None:
     planted = json.loads(json.dumps(listed()))
     planted["functions"]["expire"]["compute"]["changes"] = ["DeleteEverything"]
     with pytest.raises(AssertionError, match=r"needs\.changes is object"):
