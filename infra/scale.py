@@ -23,6 +23,7 @@ import yaml
 from snapkeep.creation.rules import taken_at
 from snapkeep.deployment import Deployment, deployment
 from snapkeep.documents import CopyRetention, InstanceRef, Point, Retention, Schedule
+from snapkeep.messages import INSTANCES_PER_MESSAGE_MAX
 from snapkeep.retention.handler import DELETES_PER_RUN_MAX
 from snapkeep.retention.rules import EXPIRY_GRACE, Keep, Situation, plan
 from snapkeep.wording import count
@@ -265,6 +266,22 @@ def most_stored(snapshots: Quota, kept: int, disks: int) -> Amount:
     return times(value_of(snapshots, "snapshots"), 1 / (kept * disks))
 
 
+VISITS_A_DELETION: Final = 2
+"""Of an instance, at least: one begins the deletion, a later one reads back that it is gone."""
+
+
+def looks_an_hour(deployed: Deployment) -> int:
+    """How often retention hands a tenant's due instances on, so many of them each time."""
+    schedule = deployed.functions["retention"].schedule
+    return _runs_a_day(schedule) // 24 if schedule else 0
+
+
+def most_of_a_tenant(deployed: Deployment, disks: int) -> int:
+    """Instances of one tenant of which Snapkeep itself deletes a point a day, by what one run does for a tenant."""
+    looks = 24 * looks_an_hour(deployed)
+    return min(looks * DELETES_PER_RUN_MAX // disks, looks * INSTANCES_PER_MESSAGE_MAX // VISITS_A_DELETION)
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """A fleet on its projects, each its own vault."""
@@ -381,7 +398,7 @@ class Assumptions:
     disks: int = 3
     used_gib_per_disk: float = 50.0
     daily_change: float = 0.01  # of the used bytes
-    document_kib_per_point: float = 30.0  # of a point, its records and all their index entries, together
+    document_kib_per_point: float = 20.0  # 9 of a point and its records after its night, in JSON; its end, few indexes
     months_of_documents: int = 12  # documents of points that are gone stay
     waiting: float = 3.0  # seconds billed for a second of CPU
     idle_delivery_s: float = 0.3  # billed for a tick that finds nothing
@@ -640,21 +657,25 @@ def _project(of: Facts) -> list[str]:
         rows.append((doing.name, first, lacks, *(floored(one.per_hour) for one in most), floored(alone.per_hour)))
     header = ("instances an hour", "breaks first", "unknown, may break before")
     columns = (*(count(disks, "disk") for disks in DISKS), f"alone, {count(DISKS[0], 'disk')}")
-    schedule = of.deployed.functions["retention"].schedule
-    begun = DELETES_PER_RUN_MAX * (_runs_a_day(schedule) // 24 if schedule else 0)
+    tenant = by_disks(f"{most_of_a_tenant(of.deployed, disks):,}" for disks in DISKS)
     operations = value_of(of.limits.quotas["document_operations"], "operations/second")
     written = of.counted.number(NIGHT.format(SHARED), "documents written for a point", "later night", MIDDLE)
     return [
         "## What one project carries",
         prose("""The most instances an hour by every rate quota whose value is known, as if nothing else were asked of
             the project; *alone* is counted where each instance has a project of its own, whose lists hold nobody
-            else's. Deletions are of one point of each instance. What is unknown takes no part, and is named."""),
+            else's. Deletions are of one point of each instance. What is unknown takes no part, and is named. The
+            project of a resource provides the quota of every call to it, whoever calls
+            ([About the quota project](https://cloud.google.com/docs/quotas/quota-project)): snapshots the vault
+            project's, everything else the instances'."""),
         table((*header, *columns), rows, texts=3),
         prose(f"""By what is stored (`SNAPSHOTS`), one vault project holds {of.stored}: {len(of.ages)} points that the
             default policy keeps, and {of.kept - len(of.ages)} in its grace. One database takes
             {floored(times(operations, 3600 / written))} points an hour before it has warmed up, by documents written.
-            Snapkeep's own bound: a run begins {DELETES_PER_RUN_MAX} deletions of a tenant, so {begun} snapshots an hour
-            and tenant. No number of projects lifts these: {_limit(of, "snapshots_of_a_disk")};
+            Snapkeep's own bound: {count(looks_an_hour(of.deployed), "time")} an hour it visits
+            {INSTANCES_PER_MESSAGE_MAX} instances of a tenant and begins {DELETES_PER_RUN_MAX} deletions, so that a
+            tenant of more than {tenant} is never done with a day's.
+            No number of projects lifts these: {_limit(of, "snapshots_of_a_disk")};
             {_limit(of, "disks_of_a_snapshot")}; {_limit(of, "instant_snapshots_of_a_disk")}."""),
     ]
 

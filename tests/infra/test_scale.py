@@ -158,6 +158,16 @@ def test_after_a_day_without_snapkeep_each_disk_takes_three_writes() -> None:
     assert scale.load(1_000, 10, 2, quotas, 31, 1.0).catch_up_minutes == pytest.approx(100 * 2 * 3 / 300)
 
 
+def test_how_many_instances_a_tenant_may_have_follows_the_schedule_of_retention() -> None:
+    once = deployment()
+    seldom = msgspec.structs.replace(once.functions["retention"], schedule="*/20 * * * *")
+    half = msgspec.structs.replace(once, functions=once.functions | {"retention": seldom})
+    assert scale.looks_an_hour(once) == 6
+    for deployed, factor in ((once, 1.0), (half, 0.5)):
+        assert scale.most_of_a_tenant(deployed, 1) == 144 * 50 / 2 * factor, "by instances that are visited"
+        assert scale.most_of_a_tenant(deployed, 8) == 144 * 100 / 8 * factor, "by snapshots that begin to go"
+
+
 def test_another_unit_is_refused() -> None:
     quota = msgspec.structs.replace(LIMITS.quotas["snapshot_writes"], unit="requests/second")
     with pytest.raises(ValueError, match=r"in requests/second, expected requests/minute"):
