@@ -27,7 +27,7 @@ WIDTH: Final = 1440
 HEIGHT: Final = 900
 MARGIN: Final = 32
 SEED: Final = 1
-SHOWN: Final = "dunaria"
+SHOWN: Final = "acme"
 """The tenant whose page is shown, as far down as TENANT_HEIGHT."""
 TENANT_HEIGHT: Final = 1150
 REJECTED: Final = (
