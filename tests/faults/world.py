@@ -43,6 +43,7 @@ from snapkeep.entry import ENTRIES
 from snapkeep.messages import CopyBatch, CreateRequested, CreateRequestedData, PointRef, encode
 from snapkeep.ports import Conflict, Doc, Ports, Query, Transient, Write
 from snapkeep_local import faults, schedule
+from snapkeep_local.declared import Declared
 from snapkeep_local.errors import ApiError
 from snapkeep_local.sim import System
 
@@ -131,14 +132,14 @@ class Trace:
 
 
 class World:
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, declared: Declared | None = None) -> None:
         self.rng = random.Random(f"world:{seed}")  # noqa: S311 - seeded on purpose
         self.mix = Mix.draw(self.rng)
         self.step = STEP if seed < 100 else LONG_STEP
         self.faulty = False
         self.depth = 0
         self.trace = Trace()
-        self.system = System(seed=seed, start=START, wrap=self._wrap)
+        self.system = System(seed=seed, start=START, wrap=self._wrap, declared=declared)
         self.struck: list[dict[str, Any]] = []
         self.dead_days = timedelta(0)
         self.tampered: set[str] = set()

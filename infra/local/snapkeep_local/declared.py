@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, Literal, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar, get_args
 
 from snapkeep.cloud import Change, Resource
 from snapkeep.deployment import Deployed, deployment
@@ -58,6 +58,12 @@ def declares(deployed: Deployed, kind: Kind) -> tuple[str, ...]:
             return deployed.publishes
 
 
+def everything(deployed: Deployed) -> set[Use]:
+    """All that a function declares."""
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    return {Use(kind, name) for kind in kinds for name in declares(deployed, kind)}
+
+
 Key = tuple[str, bool, tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]
 """The shape of a query: the collection's id, whether it is of a group, what it compares, how it is sorted."""
 
@@ -78,19 +84,20 @@ class Declared:
     """
 
     def __init__(self, functions: Mapping[str, Deployed] | None = None) -> None:
-        self._functions = deployment().functions if functions is None else functions
+        self.functions = deployment().functions if functions is None else functions
         self._used: defaultdict[str, _Used] = defaultdict(_Used)
 
     def hold(self, function: str, ports: Ports) -> Ports:
         """The ports with which this function can do what it declares, and nothing else.
 
-        They raise Undeclared. What is no part of the declaration, clock and guests, stays as it is.
+        They raise Undeclared. What is no part of the declaration, clock and guests, stays as it is. Raises KeyError for
+        a function that is not in the list.
         """
-        used = self._used[function]
+        deployed, used = self.functions[function], self._used[function]
 
         def check(kind: Kind, *names: str) -> None:
             """One of these names has to be declared; all that are have been used."""
-            declared = declares(self._functions[function], kind)
+            declared = declares(deployed, kind)
             found = [name for name in names if name in declared]
             if not found:
                 raise Undeclared(function, Use(kind, " or ".join(names) or NO_ROW), declared)
@@ -107,6 +114,14 @@ class Declared:
     def used(self, function: str) -> frozenset[Use]:
         """What this function has used until now. Of queries with equal shapes: each that it declares."""
         return frozenset(self._used[function].uses)
+
+    def unused(self) -> set[tuple[str, Use]]:
+        """What is declared, and by which function, that it has not used until now."""
+        return {
+            (function, use)
+            for function, deployed in self.functions.items()
+            for use in everything(deployed) - self._used[function].uses
+        }
 
 
 class _Used:
