@@ -87,6 +87,12 @@ def count(stats: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Counter[str]], 
     return counts, reasons
 
 
+def said(stats: Mapping[str, Sequence[Any]]) -> list[str]:
+    """What tests that passed have to say (`record_property("says", ...)`): how much it was that they looked at."""
+    properties = [one for report in stats.get("passed", ()) for one in report.user_properties]
+    return sorted({str(text) for key, text in properties if key == "says"})
+
+
 def _reason(report: Any) -> str:
     if getattr(report, "wasxfail", None) is not None:
         return f"expected to fail: {report.wasxfail}"
@@ -137,6 +143,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.line(f"not run: {told}: {reason}", yellow=True)
     if total[DESELECTED]:
         terminalreporter.line(f"left out: by {_selection(config)}")
+    for line in said(terminalreporter.stats):
+        terminalreporter.line(line)
 
 
 def _selection(config: pytest.Config) -> str:

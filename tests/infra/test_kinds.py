@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from tests.conftest import count, kind_of
+from tests.conftest import count, kind_of, said
 
 
 def report(nodeid: str, *marks: str, skipped: str = "") -> SimpleNamespace:
@@ -37,3 +37,10 @@ def test_what_did_not_run_is_counted_with_its_reason() -> None:
     counts, reasons = count(stats)
     assert counts == {"contract on emulators": {"not run": 2}, "e2e": {"not run": 1}}
     assert reasons == {"install them": {"contract on emulators": 2, "e2e": 1}}
+
+
+def test_what_a_test_says_it_looked_at_is_told_once_and_only_if_it_passed() -> None:
+    told = SimpleNamespace(user_properties=[("says", "31 resources"), ("other", "x")])
+    assert said({"passed": [told, told], "failed": [SimpleNamespace(user_properties=[("says", "none")])]}) == [
+        "31 resources"
+    ]
