@@ -19,11 +19,16 @@ INFRA_PIP = $(INFRA_VENV)/bin/python -m pip --disable-pip-version-check --quiet 
 # Google's clients would tell of every connection that a test cuts.
 export GRPC_VERBOSITY ?= ERROR
 
+# Read by infra/deploy/*.sh, which say what each is for: PROJECT, REGION, ROOT, RELEASE, CONFIRM and the like are given
+# in the environment or behind the target, as in: make deploy PROJECT=acme-snapkeep REGION=southamerica-east1
+export ARGS PYTHON
+
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint fmt generate bench clean terraform audit sbom package chromium
+.PHONY: help demo up test check lint fmt generate bench clean terraform audit sbom package chromium \
+	bootstrap plan deploy smoke releases rollback replace promote destroy
 
 help: ## List the targets
-	@awk '/^##@ / {print (n++ ? "\n" : "") substr($$0, 5)} \
+	@awk '/^##@ / {print "\n" substr($$0, 5)} \
 		/^[a-z]+:.*## / {split($$0, part, /:.*## /); printf "  make %-9s %s\n", part[1], part[2]}' $(MAKEFILE_LIST)
 
 ##@ Try it
@@ -76,6 +81,35 @@ audit: $(TOOLS)/.done ## Look for known vulnerabilities in all that the function
 
 sbom: $(TOOLS)/.done ## Write build/sbom.json: all that the functions run on (CycloneDX)
 	@TOOLS=$(TOOLS) infra/tools/sbom.sh
+
+##@ On Google Cloud (PROJECT=... REGION=...; see infra/gcp/README.md)
+
+bootstrap: ## Once for a project: what Terraform itself needs, APIs and a bucket
+	@infra/deploy/bootstrap.sh
+
+plan: ## Say what deploy would change
+	@infra/deploy/plan.sh
+
+deploy: ## Package, upload, apply (ROOT=... a root of your own; RELEASE=... an uploaded one)
+	@infra/deploy/deploy.sh
+
+smoke: $(VENV)/.runtime ## Ask a deployment, or a local cloud, whether it works: doctor, and a point of the canary
+	@SNAPKEEP=$(BIN)/snapkeep infra/deploy/smoke.sh
+
+releases: ## List what was uploaded, and say which release is deployed
+	@infra/deploy/releases.sh
+
+rollback: ## Deploy an older release: RELEASE=functions-....zip
+	@infra/deploy/rollback.sh
+
+replace: $(VENV)/.runtime ## Deploy, smoke; go back to the release that was proven last where either fails
+	@SNAPKEEP=$(BIN)/snapkeep infra/deploy/replace.sh
+
+promote: ## Ask for staging's release in production: starts the trigger there, which waits for an approval
+	@infra/deploy/promote.sh
+
+destroy: ## Take the deployment away, and say what stays. No snapshot is touched
+	@infra/deploy/destroy.sh
 
 # Stamps: made once, and anew when the requirements change.
 $(VENV)/.runtime: requirements.txt pyproject.toml
