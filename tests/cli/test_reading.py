@@ -86,6 +86,32 @@ def test_the_fleets_health_tells_of_points_that_lost_a_snapshot(api: str, world:
     assert "2 points lost a snapshot: `snapkeep points orphans` names them" in run(api, "fleet", "health").stdout
 
 
+def test_a_guard_is_told_when_the_fleets_health_is_older_than_it_may_be(api: str, world: World) -> None:
+    world.clock.move(minutes=14)
+    assert run(api, "fleet", "health", "--max-age", "15m").exit_code == 0
+    world.clock.move(minutes=2)  # function `health` does not tick, whoever's fault that is
+    old = run(api, "fleet", "health", "--max-age", "15m")
+    assert old.exit_code == 1
+    assert old.stderr.startswith("snapkeep: the fleet's health was computed ")
+    assert "beta" in old.stdout
+    assert run(api, "fleet", "health").exit_code == 0
+    world.tick("health")
+    assert run(api, "--json", "fleet", "health", "--max-age", "15m").exit_code == 0
+
+
+def test_a_guard_who_may_not_see_the_fleets_health_is_told_so(api: str, world: World) -> None:
+    put_people(world, anna="alpha")
+    blind = run(api, "fleet", "health", "--max-age", "15m", user="anna@alpha.example")
+    assert blind.exit_code == 1
+    assert "not for you to see" in blind.stderr
+
+
+def test_a_guard_that_reaches_nobody_fails_too() -> None:
+    nobody = run("http://127.0.0.1:1", "fleet", "health", "--max-age", "15m")
+    assert nobody.exit_code == 1
+    assert nobody.stderr.startswith("snapkeep: ")
+
+
 def test_what_is_paused_stands_in_the_fleets_health(api: str) -> None:
     assert run(api, "pause", "deletion", "--reason", "looking").exit_code == 0
     assert "paused: deletion everywhere" in run(api, "fleet", "health").stdout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, get_args
 from urllib.parse import quote
@@ -18,7 +18,7 @@ from snapkeep.cli import target
 from snapkeep.cli.controls import paused_words
 from snapkeep.cli.output import Output, fail
 from snapkeep.cli.retention import policy_words
-from snapkeep.cli.typed import Day
+from snapkeep.cli.typed import Day, Duration
 from snapkeep.copies.rules import UNENTITLED_GRACE
 from snapkeep.restore.progress import last_test, tested
 from snapkeep.wording import age, copies, count, count_sets, moment, size
@@ -394,10 +394,33 @@ def offboard(output: Output, tenant: str, day: str | None, cancel: bool, reason:
 
 
 @fleet.command("health")
+@click.option(
+    "--max-age",
+    type=Duration(),
+    help="End with status 1 where this was computed longer ago (15m): for a guard outside of Google Cloud.",
+)
 @click.pass_obj
-def health_(output: Output) -> None:
+def health_(output: Output, max_age: timedelta | None) -> None:
     """The fleet at a glance: totals, breaches first, what is paused, what goes, the last tick of each function."""
     view, tenants = _read()
+    _show_health(output, view, tenants)
+    if max_age is not None:
+        _hold_to_age(view, max_age)
+
+
+def _hold_to_age(view: views.FleetView, max_age: timedelta) -> None:
+    """End with status 1 unless function `health` has ticked within this time."""
+    if view.totals is None:
+        fail("--max-age: how old the fleet's health is cannot be told: it was never computed, or is not for you to see")
+    computed = view.totals.updated_at
+    if view.at - computed > max_age:
+        fail(
+            f"the fleet's health was computed {moment(computed)}, longer ago than {max_age}: "
+            "function `health` does not tick; see 'A function no longer ticks' in docs/runbook.md"
+        )
+
+
+def _show_health(output: Output, view: views.FleetView, tenants: list[views.TenantLine]) -> None:
     if view.totals is None and view.ticks:  # whoever sees one tenant alone has neither
         fail("health has not been computed yet: the function `health` runs every 5 minutes once it is deployed")
     paused = target.ask(views.ControlsView, "/controls").paused

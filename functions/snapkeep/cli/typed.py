@@ -1,11 +1,15 @@
-"""What is typed for a time: an instant or a local day."""
+"""What is typed for a time: an instant, a local day, or how long."""
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
-from typing import Any
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
 
 import click
+
+UNITS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1), "s": timedelta(seconds=1)}
+DURATION: Final = re.compile(r"(?:\d{1,6}[dhms])+")
 
 
 class Moment(click.ParamType[datetime]):
@@ -37,6 +41,23 @@ class Day(click.ParamType[str]):
             return date.fromisoformat(value).isoformat()
         except ValueError:
             self.fail(f"{value!r} is not a day such as 2026-11-22", param, ctx)
+
+
+class Duration(click.ParamType[timedelta]):
+    """`26h`, `90m`, `1d12h`: whole numbers of days, hours, minutes and seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        if not DURATION.fullmatch(value):
+            self.fail(f"{value!r} is not a duration such as 26h, 90m or 1d12h", param, ctx)
+        parts = re.findall(r"(\d+)([dhms])", value)
+        duration = sum((int(number) * UNITS[unit] for number, unit in parts), timedelta())
+        if not duration:
+            self.fail(f"{value!r} is no time at all", param, ctx)
+        return duration
 
 
 class Name(click.ParamType[str]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
 import threading
 import urllib.parse
@@ -23,7 +22,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from snapkeep import fleet as fleet_file
 from snapkeep.cli import target
 from snapkeep.cli.output import Output, fail
-from snapkeep.cli.typed import Moment
+from snapkeep.cli.typed import Duration, Moment
 from snapkeep.wording import count, moment, size
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ TIMEOUT_S: Final = 30
 POLL_S: Final = 0.2
 """Between two looks at how far the clock has come."""
 
-UNITS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1), "s": timedelta(seconds=1)}
-DURATION: Final = re.compile(r"(?:\d{1,6}[dhms])+")
 
 RULES_SHOWN: Final = {
     "last": "last",
@@ -105,23 +102,6 @@ def register(root: click.Group) -> None:
 
 
 # --- what is typed ------------------------------------------------------------------------------------------------
-
-
-class Duration(click.ParamType[timedelta]):
-    """`26h`, `90m`, `1d12h`: whole numbers of days, hours, minutes and seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        if isinstance(value, timedelta):
-            return value
-        if not DURATION.fullmatch(value):
-            self.fail(f"{value!r} is not a duration such as 26h, 90m or 1d12h", param, ctx)
-        parts = re.findall(r"(\d+)([dhms])", value)
-        duration = sum((int(number) * UNITS[unit] for number, unit in parts), timedelta())
-        if not duration:
-            self.fail(f"{value!r} is no time at all", param, ctx)
-        return duration
 
 
 class Setting(click.ParamType[tuple[str, Any]]):
