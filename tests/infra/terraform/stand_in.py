@@ -45,6 +45,8 @@ WORKERS: Final = 4
 Values = dict[str, Any]
 
 IDS: Final[Mapping[str, str]] = {
+    "google_compute_network": "projects/{project}/global/networks/{name}",
+    "google_compute_subnetwork": "projects/{project}/regions/{region}/subnetworks/{name}",
     "google_kms_crypto_key": "{key_ring}/cryptoKeys/{name}",
     "google_kms_key_ring": "projects/{project}/locations/{location}/keyRings/{name}",
     "google_monitoring_notification_channel": "projects/{project}/notificationChannels/{display_name}",

@@ -10,9 +10,11 @@ from datetime import datetime
 from typing import Any, Final
 
 import pytest
+import yaml
 from tests.infra.terraform.running import ROOT, Apply, Made, Plan, TerraformRefused
 
 from snapkeep import documents as d
+from snapkeep import fleet
 from snapkeep.deployment import deployment
 from snapkeep.indexes import Composite, Field, composites, fields
 
@@ -317,6 +319,21 @@ def test_everything_that_carries_labels_says_whose_it_is(root: str, minimal: Mad
     for kind in ("google_cloudfunctions2_function", "google_pubsub_topic", "google_pubsub_subscription"):
         for address, one in made.of(kind).items():
             assert one["labels"]["app"] == "snapkeep", address
+
+
+# --- what tenants' projects grant ---------------------------------------------------------------------------------
+
+
+def test_what_a_tenants_module_says_is_taken_by_the_fleet_file(complete: Made) -> None:
+    tenants = [
+        {"id": tenant, "name": tenant.title(), "instances": {"label": "snapkeep=yes"}} | said
+        for tenant, said in complete.outputs["fleet"].items()
+    ]
+    reading = fleet.parse({"fleet.yaml": yaml.safe_dump({"tenants": tenants}).encode()})
+    assert reading.mistakes == ()
+    (alpes,) = [one for one in tenants if one["id"] == "alpes"]
+    assert alpes["vault_project"] == "alpes-vault"
+    assert set(alpes["restore_test"]["subnetworks"]) == {"southamerica-east1", "southamerica-west1"}
 
 
 # --- variables ----------------------------------------------------------------------------------------------------
