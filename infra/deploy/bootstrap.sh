@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Once for a project: the APIs that Terraform itself calls (it enables the others), and the bucket for its state and for
-# releases. Asked for again it changes nothing; ended half way it is asked for again.
+# Once for a project: the APIs that Terraform itself calls (it enables the others), the accounts that Google acts as, and
+# the bucket for Terraform's state and for releases. Asked for again it changes nothing; ended half way it is asked for again.
 set -euo pipefail
 # shellcheck source=common.sh
 source "$(dirname "$0")/common.sh"
@@ -9,8 +9,15 @@ need_project
 need_region
 need_gcloud
 
+# Google makes the accounts of these when it first needs them. Terraform grants them roles before that, and what is granted
+# to an account that does not exist is refused; its resource that makes them is in the beta provider alone.
+agents=(cloudscheduler.googleapis.com iap.googleapis.com pubsub.googleapis.com)
+
 gcloud services enable cloudresourcemanager.googleapis.com iam.googleapis.com serviceusage.googleapis.com \
-    storage.googleapis.com "--project=$PROJECT"
+    storage.googleapis.com "${agents[@]}" "--project=$PROJECT"
+for service in "${agents[@]}"; do
+    gcloud beta services identity create "--service=$service" "--project=$PROJECT" --quiet
+done
 exists buckets "gs://$bucket" ||
     gcloud storage buckets create "gs://$bucket" "--project=$PROJECT" "--location=$REGION" \
         --uniform-bucket-level-access --public-access-prevention

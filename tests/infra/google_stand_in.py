@@ -49,7 +49,7 @@ def gcloud(words: list[str]) -> int:
             sys.stdout.write("operator@vendor.example\n")
         case ["auth", "application-default", "print-access-token"]:
             sys.stdout.write("ya29.token\n")
-        case ["services", "enable", *_]:
+        case ["services", "enable", *_] | ["beta", "services", "identity", "create"]:
             pass
         case ["storage", "buckets" | "objects", "describe", address]:
             if not at(address).exists():

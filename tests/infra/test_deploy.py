@@ -6,6 +6,7 @@ Google's tools document (tests/infra/google_stand_in.py); what stays unproven by
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,7 @@ BUCKET: Final = "acme-snapkeep-snapkeep"
 
 CHANGES: Final = (
     "gcloud services enable",
+    "gcloud beta services identity create",
     "gcloud storage buckets create",
     "gcloud storage buckets update",
     "gcloud storage cp",
@@ -163,15 +165,24 @@ def test_an_empty_project_gets_the_apis_that_terraform_calls_and_a_bucket_with_v
     assert (done.returncode, done.stderr) == (0, "")
     assert empty.changes()[0] == (
         "gcloud services enable cloudresourcemanager.googleapis.com iam.googleapis.com "
-        "serviceusage.googleapis.com storage.googleapis.com --project=acme-snapkeep"
+        "serviceusage.googleapis.com storage.googleapis.com "
+        "cloudscheduler.googleapis.com iap.googleapis.com pubsub.googleapis.com --project=acme-snapkeep"
     )
     assert empty.settings == KEPT
+
+
+def test_the_accounts_that_terraform_grants_roles_to_are_there_before_it(empty: Google) -> None:
+    empty.run("bootstrap")
+    made = [call.split("--service=")[1].split()[0] for call in empty.said() if " identity create " in call]
+    granted = re.findall(r"@gcp-sa-(\w+)\.iam", (ROOT / "infra" / "gcp" / "main.tf").read_text(encoding="utf-8"))
+    assert granted
+    assert {f"{agent}.googleapis.com" for agent in granted} <= set(made)
 
 
 def test_bootstrap_asked_for_again_makes_no_second_bucket(google: Google) -> None:
     google.upload(OLDER)
     assert google.run("bootstrap").returncode == 0
-    assert [call for call in google.changes() if " create " in call] == []
+    assert [call for call in google.changes() if " buckets create " in call] == []
     assert (google.settings, set(google.bucket)) == (KEPT, {f"releases/{OLDER}"})
 
 
