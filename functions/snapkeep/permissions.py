@@ -202,7 +202,7 @@ def _needs_of(function: Deployed, needs: Permissions) -> Iterator[tuple[str, str
 def page() -> str:
     """docs/permissions.md, whole."""
     needs, granted = permissions(), grants()
-    lines = [HEAD]
+    lines = [HEAD, *_at_a_glance(granted), REASONS_HEAD]
     for function in deployment().functions:
         mine = [grant for grant in granted if grant.function == function]
         lines += [f"\n### {function}\n", f"`sk-{function.replace('_', '-')}`{_nothing(mine)}\n"]
@@ -216,6 +216,18 @@ def page() -> str:
         ("", "page", "read"), ((key, f"[{one.page}]({one.url})", str(one.read)) for key, one in needs.sources.items())
     )
     return "\n".join((*lines, ""))
+
+
+def _at_a_glance(granted: Sequence[Grant]) -> list[str]:
+    """Who has what of Compute Engine where, without a reason: a row for each permission."""
+    outside = [grant for grant in granted if grant.place not in ("snapkeep", "topic")]
+    functions = [name for name in deployment().functions if any(grant.function == name for grant in outside)]
+    rows: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for grant in outside:
+        mark = f"{grant.place}, named ours" if grant.condition else grant.place
+        rows[grant.permission][grant.function].append(mark)
+    cells = ((f"`{name}`", *("; ".join(row[function]) for function in functions)) for name, row in sorted(rows.items()))
+    return _table(("permission", *functions), cells)
 
 
 def _nothing(mine: Sequence[Grant]) -> str:
@@ -240,14 +252,14 @@ does what): change them there. Terraform makes the roles of the same two files i
 
 ## What is separated
 
-- Every function has a service account of its own, with custom roles of exactly the permissions below. No predefined
-  role, no `*`, nothing on a folder or an organization.
-- What takes points cannot delete one: `create` has nothing with `delete` in its name. `reconcile` and `copy` delete
-  instant snapshots and their own temporary disks, and no snapshot.
+- Every function has a service account of its own, with custom roles of exactly the permissions below. None has a
+  predefined role, a `*`, or anything on a folder or an organization.
+- What takes points cannot delete one: `create` has nothing with `delete` in its name. `reconcile` deletes instant
+  snapshots, it and `copy` their own temporary disks, and neither of them a snapshot.
 - Only `expire` deletes snapshots: of names that begin with `sk-`, by numeric id, when no rule keeps them. It can
-  neither read, make nor use a disk, so it cannot get at what a snapshot holds. A deny policy (`deny_deletions`) keeps
-  everybody else, owners included, from deleting any snapshot in the vault.
-- Only `restore` touches instances. It deletes no snapshot, and runs what it restores only as the service accounts that
+  neither read, make nor use a disk, so it cannot get at what a snapshot holds. With `deny_deletions` a deny
+  policy keeps everybody else, owners included, from deleting any snapshot in the vault.
+- Only `restore` makes, stops, changes or deletes instances. It deletes no snapshot, and runs what it restores only as the service accounts that
   the tenant has named.
 - `web`, where people come in, has nothing of Compute Engine: it writes down what is wanted, and the functions do it.
 - Nobody has a key: no service account key is made, and `iam.disableServiceAccountKeyCreation` may be enforced. Cloud
@@ -266,13 +278,20 @@ does what): change them there. Terraform makes the roles of the same two files i
   only for a numeric id that carries the restore's own label and is attached to nothing.
 - Conditions do not know instant snapshots: `reconcile` may delete any in an instance project. They last minutes.
 
-## Function by permission
+## Permission by function
 
-Where: `snapkeep` its own project, `topic` the topics that it publishes to alone, `instances` a tenant's project,
-`vault` the project that holds its snapshots, `network` the project of the network that restored instances are connected
-to, `subnetwork` the subnetworks of it that the tenant has named, `service_account` the service accounts that restored
-instances may run as. In brackets where Google says so; unproven: no page of Google's says it, and
-[unproven.md](unproven.md) has the command that proves it.
+Where: `instances` a tenant's project, `vault` the project that holds its snapshots, `network` the project of the
+network that restored instances are connected to, `subnetwork` the subnetworks of it that the tenant has named,
+`service_account` the service accounts that restored instances may run as. Functions that are not here have nothing of
+Compute Engine.
+"""
+
+REASONS_HEAD: Final = """
+## Function by permission, with the reason
+
+Besides those places: `snapkeep` Snapkeep's own project, `topic` the topics that the function publishes to alone. In
+brackets where Google says so; unproven: no page of Google's says it, and [unproven.md](unproven.md) has the command
+that proves it.
 """
 
 AGENTS_HEAD: Final = """
