@@ -224,7 +224,8 @@ def _at_a_glance(granted: Sequence[Grant]) -> list[str]:
     functions = [name for name in deployment().functions if any(grant.function == name for grant in outside)]
     rows: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for grant in outside:
-        mark = f"{grant.place}, named ours" if grant.condition else grant.place
+        only = permissions().conditions[grant.condition].words if grant.condition else ""
+        mark = f"{grant.place}, {only}" if only else grant.place
         rows[grant.permission][grant.function].append(mark)
     cells = ((f"`{name}`", *("; ".join(row[function]) for function in functions)) for name, row in sorted(rows.items()))
     return _table(("permission", *functions), cells)
@@ -259,8 +260,8 @@ does what): change them there. Terraform makes the roles of the same two files i
 - Only `expire` deletes snapshots: of names that begin with `sk-`, by numeric id, when no rule keeps them. It can
   neither read, make nor use a disk, so it cannot get at what a snapshot holds. With `deny_deletions` a deny
   policy keeps everybody else, owners included, from deleting any snapshot in the vault.
-- Only `restore` makes, stops, changes or deletes instances. It deletes no snapshot, and runs what it restores only as the service accounts that
-  the tenant has named.
+- Only `restore` makes, stops, changes or deletes instances. It deletes no snapshot, and runs what it restores only as
+  the service accounts that the tenant has named.
 - `web`, where people come in, has nothing of Compute Engine: it writes down what is wanted, and the functions do it.
 - Nobody has a key: no service account key is made, and `iam.disableServiceAccountKeyCreation` may be enforced. Cloud
   KMS keys are used by Compute Engine's own service agent alone.
