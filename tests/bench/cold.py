@@ -25,6 +25,7 @@ from tests.bench import proc
 from tests.bench.fleets import Size, fleet_file
 from tests.bench.up import Up, up
 
+from snapkeep.deployment import Deployed, deployment
 from snapkeep_local import schedule
 from snapkeep_local.emulators import HOST, free_port
 from snapkeep_local.runner import MAIN, THREADS, WORKERS
@@ -68,23 +69,22 @@ def measure(starts: int) -> list[Measured]:
     compileall.compile_dir(str(MAIN.parent), quiet=1)  # as a deployed image has it
     with tempfile.TemporaryDirectory() as folder, up(Path(folder), fleet_file(FLEET), START) as cloud:
         return [
-            _measure(name, function, cloud, Path(folder), starts)
-            for name, function in schedule.document()["functions"].items()
+            _measure(name, function, cloud, Path(folder), starts) for name, function in deployment().functions.items()
         ]
 
 
-def _measure(name: str, function: dict[str, Any], cloud: Up, folder: Path, starts: int) -> Measured:
+def _measure(name: str, function: Deployed, cloud: Up, folder: Path, starts: int) -> Measured:
     found = [_start(name, function, cloud, folder) for _ in range(starts)]
     took = tuple(seconds for seconds, _ in found)
     best, used = min(found, key=lambda one: one[0])
     return Measured(name, best, took, used.peak_bytes, used.now_bytes)
 
 
-def _start(name: str, function: dict[str, Any], cloud: Up, folder: Path) -> tuple[float, proc.Used]:
+def _start(name: str, function: Deployed, cloud: Up, folder: Path) -> tuple[float, proc.Used]:
     port = free_port()
-    topic = function["topic"]
+    topic = function.topic
     command = [sys.executable, "-P", "-m", "functions_framework", "--source", str(MAIN)]
-    command += ["--target", function["entry_point"], "--signature-type", "cloudevent" if topic else "http"]
+    command += ["--target", function.entry_point, "--signature-type", "cloudevent" if topic else "http"]
     command += ["--host", HOST, "--port", str(port)]
     told = cloud.environment() | {"WORKERS": str(WORKERS), "THREADS": str(THREADS)}
     said = folder / f"{name}.log"

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from snapkeep_local import schedule
+from snapkeep.deployment import deployment
 
 ROOT = Path(__file__).parents[2]
 MAIN = ROOT / "functions" / "main.py"
 TIMEOUT_S = 60
 
-FUNCTIONS: dict[str, dict[str, Any]] = schedule.document()["functions"]
+FUNCTIONS = deployment().functions
 
 PROGRAM = """
 import base64, json, sys
@@ -87,9 +87,9 @@ def first_answer(name: str) -> dict[str, Any]:
         "SNAPKEEP_IAP_AUDIENCE": "/projects/1/global/backendServices/2",
         "PYTHONPATH": os.pathsep.join([str(MAIN.parent), str(ROOT / "infra" / "local")]),
     }
-    signature = "cloudevent" if function["topic"] else "http"
+    signature = "cloudevent" if function.topic else "http"
     done = subprocess.run(  # noqa: S603 - the program above
-        [sys.executable, "-c", PROGRAM, str(MAIN), function["entry_point"], signature],
+        [sys.executable, "-c", PROGRAM, str(MAIN), function.entry_point, signature],
         env=environment,
         capture_output=True,
         text=True,
@@ -109,17 +109,17 @@ def test_nothing_of_google_is_loaded_or_made_at_import(name: str) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_client_of_compute_engine_is_loaded_only_by_functions_that_use_it(name: str) -> None:
-    compute = FUNCTIONS[name]["compute"]
-    assert first_answer(name)["compute"] == bool(compute["changes"] or compute["reads"])
+    compute = FUNCTIONS[name].compute
+    assert first_answer(name)["compute"] == bool(compute.changes or compute.reads)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_first_message_is_answered_on_what_was_wired(name: str) -> None:
     # `create` has no tick: it refuses one for good, and so answers well too. `web` knows nobody without IAP's header.
-    assert set(first_answer(name)["statuses"]) == ({200} if FUNCTIONS[name]["topic"] else {401})
+    assert set(first_answer(name)["statuses"]) == ({200} if FUNCTIONS[name].topic else {401})
 
 
-@pytest.mark.parametrize("name", [name for name, f in FUNCTIONS.items() if not f["compute"]["reads"]])
+@pytest.mark.parametrize("name", [name for name, f in FUNCTIONS.items() if not f.compute.reads])
 def test_a_client_is_made_at_its_first_call(name: str) -> None:
     assert first_answer(name)["made"] == []
 

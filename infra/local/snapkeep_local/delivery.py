@@ -25,6 +25,7 @@ from google.api_core import exceptions as errors
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient  # type: ignore[import-untyped]  # no py.typed
 from google.pubsub_v1.types import PublishRequest, PublishResponse, Subscription
 
+from snapkeep.deployment import Delivery, Deployment, deployment
 from snapkeep.ports import Transient
 from snapkeep_local import schedule
 from snapkeep_local.schedule import Function
@@ -149,7 +150,7 @@ class Broker:
         self._project = project
         self._gateway = gateway
         self._ports = ports
-        self._timeouts = {name: int(of["timeout_s"]) for name, of in schedule.document()["functions"].items()}
+        self._timeouts = {name: one.timeout_s for name, one in deployment().functions.items()}
         self._holding = False
         self._losing: Counter[str] = Counter()  # by function
         self._losing_lock = threading.Lock()
@@ -166,17 +167,17 @@ class Broker:
         self.address = f"{HOST}:{self._front.add_insecure_port(f'{HOST}:0')}"
         """Where functions publish: as PUBSUB_EMULATOR_HOST is to hold it."""
 
-    def start(self, functions: Iterable[Function], document: Mapping[str, Any]) -> None:
+    def start(self, functions: Iterable[Function], deployed: Deployment) -> None:
         """Make the topics and subscriptions of infra/functions.yaml and begin to take messages.
 
         PUBSUB_EMULATOR_HOST must name the emulator. What an emulator that ran before already has is taken over, with
         the messages that wait there, and put right where it is not as it should be.
         """
-        delivery = document["subscription"]
+        delivery = deployed.subscription
         self._subscriber = SubscriberClient()
         functions = list(functions)
-        dead_letters = str(delivery["dead_letter_topic"])
-        self._topics = sorted({*(f.topic for f in functions), *document["topics_out"], dead_letters})
+        dead_letters = delivery.dead_letter_topic
+        self._topics = sorted({*(f.topic for f in functions), *deployed.topics_out, dead_letters})
         for function in functions:
             self._pushed[function.topic] = function.name
             request = self._subscription(function.topic, delivery)
@@ -184,11 +185,11 @@ class Broker:
             if function.topic != dead_letters:
                 request["dead_letter_policy"] = {
                     "dead_letter_topic": self._topic(dead_letters),
-                    "max_delivery_attempts": delivery["max_delivery_attempts"],
+                    "max_delivery_attempts": delivery.max_delivery_attempts,
                 }
             self._wanted.append(request)
         # Without a subscription nobody could ever read what goes out; pulled by whoever wants to.
-        self._wanted += [self._subscription(topic, delivery) for topic in document["topics_out"]]
+        self._wanted += [self._subscription(topic, delivery) for topic in deployed.topics_out]
         self._declare()
         self._front.start()
 
@@ -215,15 +216,15 @@ class Broker:
         publisher.stop()
         return mended + [request["name"] for request in self._wanted if self._subscribe(request)]
 
-    def _subscription(self, topic: str, delivery: Mapping[str, Any]) -> dict[str, Any]:
+    def _subscription(self, topic: str, delivery: Delivery) -> dict[str, Any]:
         return {
             "name": self._subscription_name(topic),
             "topic": self._topic(topic),
-            "ack_deadline_seconds": delivery["ack_deadline_s"],
-            "message_retention_duration": timedelta(days=delivery["retention_days"]),
+            "ack_deadline_seconds": delivery.ack_deadline_s,
+            "message_retention_duration": timedelta(days=delivery.retention_days),
             "retry_policy": {
-                "minimum_backoff": timedelta(seconds=delivery["retry_min_s"]),
-                "maximum_backoff": timedelta(seconds=delivery["retry_max_s"]),
+                "minimum_backoff": timedelta(seconds=delivery.retry_min_s),
+                "maximum_backoff": timedelta(seconds=delivery.retry_max_s),
             },
         }
 
@@ -257,7 +258,7 @@ class Broker:
 
         PUBSUB_EMULATOR_HOST must name the emulator.
         """
-        topics = {*(function.topic for function in schedule.functions()), *schedule.document()["topics_out"]}
+        topics = {*(function.topic for function in schedule.functions()), *deployment().topics_out}
         with SubscriberClient() as subscriber:
             for topic in sorted(topics):
                 with suppress(errors.NotFound):

@@ -30,6 +30,7 @@ import flask
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from snapkeep import commands, fleet, hints, wiring
+from snapkeep.deployment import FUNCTIONS_YAML, deployment
 from snapkeep.local_sign_in import THIS_MACHINE
 from snapkeep.messages import Tick
 from snapkeep.ports import Ports, Transient
@@ -55,7 +56,7 @@ ACTOR: Final = "operator:up"
 FOLDER: Final = Path(".snapkeep") / "up"
 """Below the current folder: the log of every function."""
 
-MAIN: Final = schedule.FUNCTIONS_YAML.parents[1] / "functions" / "main.py"
+MAIN: Final = FUNCTIONS_YAML.parents[1] / "functions" / "main.py"
 
 WORKERS: Final = 1
 THREADS: Final = 4
@@ -195,7 +196,7 @@ class LocalCloud:
                 log.warning("Firestore at %s holds tenants of another cloud; this one's instances are new", firestore)
             simulation.save()
             claim(ports.documents, simulation.id)
-        broker.start(schedule.functions(), schedule.document())
+        broker.start(schedule.functions(), deployment())
         if not self._is_own("Pub/Sub"):
             self._stack.callback(broker.hold)
         apply_file(ports, reading)

@@ -1,16 +1,13 @@
-"""infra/functions.yaml as the local cloud reads it, and which functions Cloud Scheduler would wake at a minute."""
+"""The functions as the local cloud runs them, and which of them Cloud Scheduler would wake at a minute."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import yaml
-
-FUNCTIONS_YAML: Final = Path(__file__).parents[2] / "functions.yaml"
+from snapkeep.deployment import deployment
 
 TICK: Final = b'{"schema":1,"type":"tick"}'
 
@@ -35,25 +32,17 @@ class HttpFunction:
 
 
 @lru_cache(maxsize=1)
-def document() -> dict[str, Any]:
-    """infra/functions.yaml, whole."""
-    content = yaml.safe_load(FUNCTIONS_YAML.read_text(encoding="utf-8"))
-    assert isinstance(content, dict)
-    return content
-
-
-@lru_cache(maxsize=1)
 def functions() -> tuple[Function, ...]:
     return tuple(
-        Function(name, f["entry_point"], f["topic"], f["schedule"], every_min(f["schedule"]))
-        for name, f in document()["functions"].items()
-        if f["topic"] is not None
+        Function(name, f.entry_point, f.topic, f.schedule, every_min(f.schedule))
+        for name, f in deployment().functions.items()
+        if f.topic is not None
     )
 
 
 @lru_cache(maxsize=1)
 def http_functions() -> tuple[HttpFunction, ...]:
-    return tuple(HttpFunction(name, f["entry_point"]) for name, f in document()["functions"].items() if not f["topic"])
+    return tuple(HttpFunction(name, f.entry_point) for name, f in deployment().functions.items() if f.topic is None)
 
 
 def processes() -> tuple[Function | HttpFunction, ...]:
@@ -101,7 +90,7 @@ def _ticks(cron: str, minute: int) -> bool:
 @lru_cache(maxsize=64)
 def asking(query: str) -> tuple[str, ...]:
     """The functions that ask a row of `store.QUERIES`."""
-    return tuple(name for name, f in document()["functions"].items() if query in f["queries"])
+    return tuple(name for name, f in deployment().functions.items() if query in f.queries)
 
 
 def wait(at: datetime, functions: tuple[str, ...]) -> timedelta:
