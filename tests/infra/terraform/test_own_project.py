@@ -225,6 +225,16 @@ def test_the_documents_are_protected_and_backed_up(minimal: Made) -> None:
     assert len(backup["daily_recurrence"]) == 1
 
 
+def test_documents_that_nobody_needs_may_go_with_the_rest(planned: Plan) -> None:
+    made = planned(MODULE, GIVEN | {"deletion_protection": False, "firestore_location": "nam5"})
+    (database,) = made.of("google_firestore_database").values()
+    assert (database["delete_protection_state"], database["deletion_policy"], database["location_id"]) == (
+        "DELETE_PROTECTION_DISABLED",
+        "DELETE",
+        "nam5",
+    )
+
+
 def test_the_composite_indexes_are_those_that_the_queries_need(minimal: Made) -> None:
     made = {
         Composite(
