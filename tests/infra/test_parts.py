@@ -18,6 +18,12 @@ TOOLS: Final = [
     for line in (ROOT / "infra" / "tools" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     if not line.startswith("#")
 ]
+CHECKS: Final = [
+    line
+    for file in ("requirements.txt", "bindings.txt")
+    for line in (ROOT / "tests" / "infra" / "terraform" / file).read_text(encoding="utf-8").splitlines()
+    if not line.startswith("#")
+]
 DEV: Final = PROJECT["dependency-groups"]["dev"]
 PARTS: Final = (ROOT / "docs" / "adr" / "0002-parts.md").read_text(encoding="utf-8")
 PAGES: Final = sorted(p for p in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -29,13 +35,16 @@ def told(section: str) -> list[str]:
 
 
 def test_every_dependency_is_pinned() -> None:
-    assert [part for part in [*RUNTIME, *DEV, *TOOLS] if not re.fullmatch(r"[A-Za-z0-9-]+==[0-9.]+", part)] == []
+    assert [
+        part for part in [*RUNTIME, *DEV, *TOOLS, *CHECKS] if not re.fullmatch(r"[A-Za-z0-9-]+==[0-9.]+", part)
+    ] == []
 
 
 def test_every_dependency_has_its_reason_and_every_reason_its_dependency() -> None:
     assert sorted(told("Runtime")) == sorted(part.split("==")[0] for part in RUNTIME)
     assert sorted(told("Development")) == sorted(part.split("==")[0] for part in DEV)
     assert sorted(told("Tools")) == sorted(part.split("==")[0] for part in TOOLS)
+    assert sorted(told("Checks")) == sorted(part.split("==")[0] for part in CHECKS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

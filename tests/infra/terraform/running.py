@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ INSTALL: Final = (
 )
 MAKE: Final = f"{ENVIRONMENT} is missing or incomplete: `make terraform` makes it"
 TIMEOUT_S: Final = 120
+UNATTENDED: Final = ("-input=false", "-lock=false")
 LOCAL_STATE: Final = 'terraform {\n  backend "local" {}\n}\n'
 
 Variables = Mapping[str, Any]
@@ -100,6 +102,8 @@ class Terraform:
         # Without the variables that people have set for their own work.
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_")} | {
             "CHECKPOINT_DISABLE": "1",
+            # Terraform lives for seconds: collecting garbage as often as Go does by itself is half of what it costs.
+            "GOGC": "400",
             "TF_CLI_CONFIG_FILE": os.devnull,
             "TF_CLI_ARGS": "-no-color",
             "TF_IN_AUTOMATION": "1",
@@ -120,17 +124,37 @@ class Terraform:
     def plan(self, root: str, variables: Variables) -> Made:
         self._ready(root)
         file = self._data / "planned"
-        self._run(root, "plan", "-input=false", "-lock=false", "-refresh=false", f"-out={file}", self._given(variables))
+        self._run(root, "plan", *UNATTENDED, "-refresh=false", f"-out={file}", self._given(variables))
         return Made(json.loads(self._run(root, "show", "-json", str(file))))
 
     def apply(self, root: str, variables: Variables) -> Made:
+        """On nothing, whatever was applied before."""
         self._ready(root)
-        state = self._data / "applied.tfstate"
+        state = self._state(root, variables)
         state.unlink(missing_ok=True)
-        self._run(
-            root, "apply", "-auto-approve", "-input=false", "-lock=false", f"-state={state}", self._given(variables)
-        )
+        self._run(root, "apply", *UNATTENDED, "-auto-approve", f"-state={state}", self._given(variables))
         return Made(json.loads(self._run(root, "show", "-json", str(state))))
+
+    def unchanged(self, root: str, variables: Variables) -> bool:
+        """Whether a plan that follows an `apply` of the same root and variables has nothing to do."""
+        self._ready(root)
+        state = f"-state={self._state(root, variables)}"
+        said = self._run(root, "plan", *UNATTENDED, "-refresh=false", state, "-json", self._given(variables))
+        [summary] = [one for line in said.splitlines() if (one := json.loads(line))["type"] == "change_summary"]
+        changes: dict[str, int] = summary["changes"]
+        return not any(changes[kind] for kind in ("add", "change", "remove", "import"))
+
+    def destroy(self, root: str, variables: Variables) -> Made:
+        """What is left of an `apply` of the same root and variables."""
+        self._ready(root)
+        state = self._state(root, variables)
+        options = (*UNATTENDED, "-refresh=false", "-auto-approve", f"-state={state}")
+        self._run(root, "destroy", *options, self._given(variables))
+        return Made(json.loads(self._run(root, "show", "-json", str(state))))
+
+    def _state(self, root: str, variables: Variables) -> Path:
+        of = hashlib.sha256(json.dumps([root, variables], sort_keys=True).encode()).hexdigest()[:12]
+        return self._data / f"{of}.tfstate"
 
     def _given(self, variables: Variables) -> str:
         file = self._data / "given.tfvars.json"

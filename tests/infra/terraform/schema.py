@@ -169,6 +169,14 @@ def _type(kind: str, storage: str) -> Type:
     return [kind, COLLECTED[storage]] if storage in COLLECTED else [kind, SIMPLE[storage.removesuffix("List")]]
 
 
+def version(bindings: Path) -> str:
+    """Of the provider that the bindings were generated from: `6.50.0`."""
+    found = re.search(r"providerVersion: '([0-9.]+)'", (bindings / "provider" / "index.js").read_text())
+    if found is None:
+        raise Unreadable(f"{bindings}/provider/index.js does not say of which version of the provider it is")
+    return found[1]
+
+
 def provider(bindings: Path) -> Block:
     return _Folder(bindings / "provider").top()[1]
 

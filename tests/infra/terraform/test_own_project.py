@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from tests.infra.terraform.running import ROOT, Apply, Made, Plan, TerraformRefused
+from tests.infra.terraform.running import ROOT, Apply, Made, Plan, Terraform, TerraformRefused
 
 from snapkeep import documents as d
 from snapkeep import fleet
@@ -410,3 +410,14 @@ def test_a_subnetwork_of_another_region_is_refused(planned: Plan) -> None:
     }
     with pytest.raises(TerraformRefused, match=r"has\s+to\s+be\s+in\s+southamerica-east1"):
         planned(MODULE, GIVEN | {"network": elsewhere})
+
+
+# Last, since it takes away what the others look at.
+def test_a_second_deployment_changes_nothing_and_nothing_stays_when_it_goes_away(
+    minimal: Made, terraform: Terraform
+) -> None:
+    given = GIVEN | {"people": PEOPLE}
+    assert minimal.kinds
+    assert terraform.unchanged(MINIMAL, given)
+    # What Google keeps all the same (the database is abandoned) is its provider's to do: the stand-in keeps nothing.
+    assert terraform.destroy(MINIMAL, given).kinds == set()

@@ -56,8 +56,20 @@ def test_everything_in_a_folder_is_in_the_schema(
     record_property(
         "says",
         f"{folder}: {checked.resources} resources and data sources, {checked.arguments} arguments and "
-        f"{checked.blocks} blocks held to the schema of Google's provider",
+        f"{checked.blocks} blocks held to the schema of Google's provider {schema.version(ENVIRONMENT / 'bindings')}",
     )
+
+
+def test_the_oldest_provider_that_is_let_in_is_the_one_that_the_schema_is_of(tools: Path) -> None:
+    """An argument of a later one would be refused by the schema; one that an older one lacks would not."""
+    oldest = schema.version(ENVIRONMENT / "bindings").removesuffix(".0")
+    asked = {
+        (file.relative_to(ROOT).as_posix(), found)
+        for file in INFRA.rglob("*.tf")
+        for found in re.findall(r'source += "hashicorp/google"\n +version = "([^"]*)"', file.read_text())
+    }
+    assert asked
+    assert {one for one in asked if not one[1].startswith(f">= {oldest},")} == set()
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,13 @@ def test_what_google_fills_in_is_made_up_by_apply_and_handed_on(applied: Apply) 
     assert len(made.of("google_pubsub_subscription")) == 2
 
 
+def test_what_was_applied_is_not_planned_again_and_goes_away_again(terraform: Terraform) -> None:
+    assert len(terraform.apply("example", PROJECT).of("google_pubsub_topic")) == 2
+    assert terraform.unchanged("example", PROJECT)
+    assert not terraform.unchanged("example", PROJECT | {"topics": ["plan", "expire"]}), "nothing of these was applied"
+    assert terraform.destroy("example", PROJECT).kinds == set()
+
+
 def test_a_variable_that_is_not_given_is_refused(planned: Plan) -> None:
     with pytest.raises(TerraformRefused, match="No value for required variable"):
         planned("example", {})
