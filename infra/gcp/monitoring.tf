@@ -2,17 +2,6 @@
 # silence are evaluated by Cloud Monitoring itself: they also hold where Cloud Scheduler, Pub/Sub or every function is
 # dead. What notices that Monitoring or this whole project is gone stands in docs/runbook.md, "Who notices". Projects of
 # tenants and vaults are seen here where infra/gcp/tenant was given `monitored_by`.
-variable "runbook_url" {
-  description = "Where docs/runbook.md can be read, such as the page of your repository's copy: alerts link to its chapters. Null: they name the chapter."
-  type        = string
-  default     = null
-
-  validation {
-    condition     = var.runbook_url == null || can(regex("^https://[^#]+$", var.runbook_url))
-    error_message = "runbook_url: expected an address that begins with https:// and has no #."
-  }
-}
-
 module "watched" {
   source = "./watched"
 
@@ -132,6 +121,15 @@ resource "google_monitoring_alert_policy" "alert" {
   alert_strategy {
     # Without data for a day an incident ends: what is still wrong raises the next.
     auto_close = "86400s"
+
+    # What must not wait is told of again every four hours, as long as it lasts.
+    dynamic "notification_channel_strategy" {
+      for_each = each.value.severity == "CRITICAL" && length(local.told) > 0 ? ["14400s"] : []
+      content {
+        notification_channel_names = local.told
+        renotify_interval          = notification_channel_strategy.value
+      }
+    }
 
     # Google allows it for alerts on log entries alone, and demands it there.
     dynamic "notification_rate_limit" {

@@ -186,6 +186,17 @@ variable "alert_emails" {
   }
 }
 
+variable "runbook_url" {
+  description = "Where docs/runbook.md can be read, such as the page of your repository's copy: alerts link to its chapters. Null: they name the chapter."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.runbook_url == null || can(regex("^https://[^#]+$", var.runbook_url))
+    error_message = "runbook_url: expected an address that begins with https:// and has no #."
+  }
+}
+
 variable "quota_alert_ratio" {
   description = "The part of a quota in use from which on an alert is raised."
   type        = number

@@ -52,13 +52,13 @@ locals {
   means = { for name, metric in local.metrics : name => join(" / ", [for part in ["sum", "count"] : join("", [
     "sum",
     length(metric.labels) == 0 ? "" : " by (${join(", ", metric.labels)}) ",
-    "(increase(${local.series[name]}_${part}{${local.of_run}}[15m]))",
+    "(increase(${local.series[name]}_${part}{${local.of_run}}[30m]))",
   ])]) if metric.value != null }
 
   table = { for name, alert in local.watched.alerts : name => {
     title = alert.title
     query = (
-      can(alert.event) ? "sum by (tenant) (increase(${local.series.alarms}{${local.of_run},type=\"${alert.event}\"}[10m])) > 0" :
+      can(alert.event) ? "sum by (tenant) (increase(${local.series.alarms}{${local.of_run},type=\"${alert.event}\"}[20m])) > 0" :
       can(alert.gauge) ? join("", [
         replace(local.means[alert.gauge], local.of_run, join(",", compact([local.of_run, try(alert.only, "")]))),
         " > ${alert.above}",
@@ -77,8 +77,8 @@ locals {
   every_min = { for name, one in var.functions : name => (
     startswith(one.schedule, "* ") ? 1 : try(tonumber(regex("^\\*/([0-9]+) ", one.schedule)[0]), 60)
   ) if one.schedule != null }
-  # Three ticks that did not come, and what a delivery that fails is repeated within.
-  silent_min = { for name, minutes in local.every_min : name => 3 * minutes + 15 }
+  # Three ticks that did not come, what a delivery that fails is repeated within, and how late a metric of the log may be.
+  silent_min = { for name, minutes in local.every_min : name => 3 * minutes + 20 }
 
   silent = { for name, minutes in local.silent_min : "silent-${replace(name, "_", "-")}" => {
     title    = "function ${name} is silent"

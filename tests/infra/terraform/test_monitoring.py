@@ -43,6 +43,9 @@ GOOGLES: Final = {
     "firestore_googleapis_com:document_read_count": set(),
     "firestore_googleapis_com:document_write_count": set(),
 }
+LOG_METRIC_LATE_MIN: Final = 10
+"""By which metrics made of the log may come late, as Google says."""
+
 IN_VAULTS: Final = {"snapshots_deleted": {"project_id", "principal"}}
 """Metrics that infra/gcp/tenant makes in the projects that it is applied to."""
 
@@ -213,6 +216,19 @@ def test_every_query_is_of_metrics_that_there_are_and_of_their_labels(watched: A
         assert grouped(query) <= labels, name
 
 
+def test_the_runbook_says_after_how_long_silence_is_told(watched: Any) -> None:
+    (row,) = (line for line in RUNBOOK.splitlines() if line.startswith("| one job of Cloud Scheduler"))
+    windows = [int(re.findall(r"\[(\d+)m\]", a["query"])[0]) for n, a in watched["alerts"].items() if "silent-" in n]
+    assert f"`reconcile` {min(windows)} minutes" in row
+    assert f"hourly ones {max(windows) // 60} h {max(windows) % 60} min" in row
+
+
+def test_what_an_alert_looks_at_of_the_log_reaches_further_back_than_its_metrics_come_late(watched: Any) -> None:
+    for name, alert in watched["alerts"].items():
+        for minutes in re.findall(r"user_snapkeep_\w+\{[^}]*\}\[(\d+)m\]", alert["query"] or ""):
+            assert int(minutes) >= 2 * LOG_METRIC_LATE_MIN, name
+
+
 def test_every_metric_is_looked_at_by_an_alert_or_a_tile(watched: Any) -> None:
     told = " ".join(queries(watched).values())
     assert [name for name in watched["metrics"] if f"user_snapkeep_{name}" not in told] == []
@@ -227,8 +243,10 @@ def test_every_function_with_a_schedule_raises_an_alert_when_it_is_silent(watche
             continue
         assert f'function="{name}"' in alert["query"]
         (minutes,) = map(int, re.findall(r"\[(\d+)m\]", alert["query"]))
-        # Longer than a tick that failed once takes to come again, shorter than a day.
-        assert timedelta(minutes=2 * every + 10) < timedelta(minutes=minutes) < timedelta(hours=23)
+        # Longer than a tick that failed once takes to come again, shorter than what PromQL can look back at.
+        assert (
+            timedelta(minutes=2 * every + LOG_METRIC_LATE_MIN + 10) <= timedelta(minutes=minutes) < timedelta(hours=23)
+        )
         # A metric that never had a value is silence too.
         assert "or vector(0)" in alert["query"]
 
@@ -299,6 +317,7 @@ def test_each_alert_is_created_with_one_condition_and_tells_everybody(watched: A
         assert len(policy["notification_channels"]) == 2
         assert CHANNEL in policy["notification_channels"]
         assert policy["severity"] == alert["severity"]
+        assert bool(strategy.get("notification_channel_strategy")) == (alert["severity"] == "CRITICAL")
         if alert["query"]:
             (promql,) = condition["condition_prometheus_query_language"]
             assert (promql["query"], promql["duration"]) == (alert["query"], f"{alert['for_s']}s")
