@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, assert_never
 
 import pytest
-from tests.faults import restoring, sweep
+from tests.faults import restoring, sweep, world
 
 from snapkeep import cloud, fleet
 from snapkeep.cloud import Change, Resource
@@ -67,6 +67,7 @@ def changed(change: Change) -> Iterator[Need]:
                 yield on("disks.createSnapshot", change.source_disk)
         case cloud.InsertInstantSnapshot():
             yield on("instantSnapshots.create", change.link)
+            yield on("instantSnapshots.setLabels", change.link)
             yield on("disks.createSnapshot", change.source_disk)
         case cloud.InsertInstantSnapshotGroup():
             yield on("instantSnapshotGroups.create", change.link)
@@ -177,16 +178,21 @@ def watch(monkeypatch: pytest.MonkeyPatch, roles: Roles) -> None:
     monkeypatch.setattr(Declared, "hold", held)
 
 
+def places_of(reading: fleet.Reading) -> Mapping[str, set[Place]]:
+    """What each project of a fleet is to its tenants."""
+    places: defaultdict[str, set[Place]] = defaultdict(set)
+    for entry in reading.valid:
+        places[str(entry.normal["project"])] |= set(ELSEWHERE)
+        places[str(entry.normal["vault_project"])].add("vault")
+    return places
+
+
 @pytest.mark.slow
 def test_sixteen_days_of_the_example_fleet_need_nothing_that_the_roles_have_not(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     reading = fleet.read(demo.EXAMPLE)
-    places: defaultdict[str, set[Place]] = defaultdict(set)
-    for entry in reading.valid:
-        places[str(entry.normal["project"])] |= set(ELSEWHERE)
-        places[str(entry.normal["vault_project"])].add("vault")
-    roles = Roles(places)
+    roles = Roles(places_of(reading))
     watch(monkeypatch, roles)
     demo.run(reading, days=DAYS, seed=1, audit_folder=tmp_path, progress=lambda _: None)
     assert roles.refused == set()
@@ -197,6 +203,16 @@ def test_sixteen_days_of_the_example_fleet_need_nothing_that_the_roles_have_not(
         ("restore", "disks.delete"), ("restore", "instances.stop"), ("retention", "snapshots.list"),
     ):  # fmt: skip
         assert roles.did[function, permission], (function, permission)
+
+
+@pytest.mark.slow
+def test_a_hostile_world_needs_nothing_that_the_roles_have_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    roles = Roles(places_of(fleet.read(world.FLEET)))
+    watch(monkeypatch, roles)
+    with world.quiet_log():
+        world.World(0).run()
+    assert roles.refused == set()
+    assert roles.did["reconcile", "disks.create"]  # asked for again, after a death
 
 
 @pytest.mark.parametrize("name", list(sweep.SCENARIOS))
