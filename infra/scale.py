@@ -11,7 +11,7 @@ import math
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -390,6 +390,12 @@ def chain(ages: Sequence[int], daily_change: float) -> float:
 # --- what a month costs -------------------------------------------------------------------------------------------
 
 
+def _alert_conditions() -> int:
+    """Those of infra/monitoring.yaml, and one for the silence of each function with a schedule."""
+    alerts = yaml.safe_load((ROOT / "infra" / "monitoring.yaml").read_text(encoding="utf-8"))["alerts"]
+    return len(alerts) + sum(one.schedule is not None for one in deployment().functions.values())
+
+
 @dataclass(frozen=True, slots=True)
 class Assumptions:
     """What nobody measured: parameters, to be replaced by yours."""
@@ -405,7 +411,7 @@ class Assumptions:
     memory_gib: float = 0.5
     vcpu: float = 1.0
     log_kib_per_delivery: float = 4.0
-    alert_conditions: int = 15
+    alert_conditions: int = field(default_factory=_alert_conditions)
 
 
 @dataclass(frozen=True, slots=True)
