@@ -144,6 +144,15 @@ class Terraform:
         changes: dict[str, int] = summary["changes"]
         return not any(changes[kind] for kind in ("add", "change", "remove", "import"))
 
+    def changes(self, root: str, before: Variables, after: Variables) -> dict[str, list[str]]:
+        """What a plan with `after` changes of what an apply with `before` has made: address -> actions."""
+        self.apply(root, before)
+        state, file = self._state(root, before), self._data / "planned"
+        self._run(root, "plan", *UNATTENDED, "-refresh=false", f"-state={state}", f"-out={file}", self._given(after))
+        planned = json.loads(self._run(root, "show", "-json", str(file)))
+        actions = {one["address"]: one["change"]["actions"] for one in planned["resource_changes"]}
+        return {address: done for address, done in actions.items() if done not in (["no-op"], ["read"])}
+
     def destroy(self, root: str, variables: Variables) -> Made:
         """What is left of an `apply` of the same root and variables."""
         self._ready(root)

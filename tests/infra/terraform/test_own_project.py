@@ -346,6 +346,25 @@ def test_what_a_tenants_module_says_is_taken_by_the_fleet_file(complete: Made) -
     assert set(alpes["restore_test"]["subnetworks"]) == {"southamerica-east1", "southamerica-west1"}
 
 
+# --- once more ----------------------------------------------------------------------------------------------------
+
+
+def test_another_release_changes_the_functions_and_nothing_else(terraform: Terraform) -> None:
+    changes = terraform.changes(MINIMAL, GIVEN, GIVEN | {"release": "releases/functions-ba9876543210.zip"})
+    assert changes == {
+        f'module.snapkeep.google_cloudfunctions2_function.function["{name}"]': ["update"] for name in DECLARED.functions
+    }
+
+
+def test_a_role_that_changes_is_written_anew_for_that_person_alone(terraform: Terraform) -> None:
+    after = PEOPLE | {"bruno@example.com": "operator"}
+    changes = terraform.changes(MINIMAL, GIVEN | {"people": PEOPLE}, GIVEN | {"people": after})
+    assert changes == {
+        'module.snapkeep.google_firestore_document.principal["bruno@example.com"]': ["delete", "create"],
+        'module.snapkeep.terraform_data.role["bruno@example.com"]': ["update"],
+    }
+
+
 # --- variables ----------------------------------------------------------------------------------------------------
 
 
