@@ -5,13 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from snapkeep.cli.doctor import declared
 from snapkeep.deployment import deployment
-from snapkeep.doctor.checks import Verdict, Wanted, examined
-from snapkeep.doctor.facts import Facts, Function, Job, Known, Letters, Offset, Subscription, Tick
+from snapkeep.doctor.checks import Verdict, examined
+from snapkeep.doctor.facts import Facts, Function, Job, Known, Letters, NotHere, Offset, Subscription, Tick
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PROJECT = "snapkeep-local"
-WANTED = Wanted(deployment())
+WANTED = declared()
+NONE = NotHere("there is none on a local cloud")
+
+
+GOOGLES = (
+    "apis", "agent", "grants", "database", "composites", "fields", "roles", "policy", "keys", "quotas", "projects",
+)  # fmt: skip
+"""Facts that a local cloud has none of."""
 
 
 def subscription(name: str, **other: Any) -> Subscription:
@@ -62,6 +70,7 @@ def local(**other: Any) -> Facts:
         "ticks": Known({function: Tick(NOW - timedelta(minutes=1), None) for function in WANTED.ticking}),
         "clocks": Known((Offset("the clock of function web", "the local cloud's", timedelta()),)),
     }
+    facts |= dict.fromkeys(GOOGLES, NONE)
     return Facts(**facts | other)
 
 

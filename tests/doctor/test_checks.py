@@ -30,7 +30,10 @@ def with_(mapping: Any, **changed: Any) -> Known[Any]:
 
 def test_a_deployment_as_it_should_be_is_green_in_every_check() -> None:
     seen = examined(local(), WANTED)
-    assert [(one.check, one.stand) for one in seen] == [(name, "ok") for name, _ in CHECKS]
+    googles = ("APIs", "Firestore", "indexes", "roles", "quotas", "tenants' projects")
+    assert [(one.check, one.stand) for one in seen] == [
+        (name, "not here" if name in googles else "ok") for name, _ in CHECKS
+    ]
     assert all(one.said for one in seen)
     assert green(seen)
 

@@ -111,6 +111,9 @@ PURE: Final = (
     "functions/snapkeep/access.py",
     "functions/snapkeep/asking.py",
     "functions/snapkeep/cloud.py",
+    "functions/snapkeep/deployment.py",
+    "functions/snapkeep/doctor/checks.py",
+    "functions/snapkeep/doctor/facts.py",
     "functions/snapkeep/documents.py",
     "functions/snapkeep/fleet.py",
     "functions/snapkeep/messages.py",
@@ -175,7 +178,7 @@ HARMLESS: Final = (
     "zlib",
     "zoneinfo",
 )
-READS_FILES: Final = "functions/snapkeep/fleet.py"
+READS_FILES: Final = ("functions/snapkeep/deployment.py", "functions/snapkeep/fleet.py")
 FILES: Final = ("os", "os.walk", "pathlib")
 REACHES_OUT: Final = ("open()", "input()", "print()", "exec()", "eval()", "__import__()")
 
@@ -251,7 +254,7 @@ def _harmless(path: str, use: Use) -> bool:
     if not use.imported:
         return use.name not in REACHES_OUT and (use.name in FILES or not within("os")(use.name))
     ours = tuple(pure.removeprefix("functions/").removesuffix(".py").replace("/", ".") for pure in PURE)
-    if path == READS_FILES and (use.name in FILES or within("pathlib")(use.name)):
+    if path in READS_FILES and (use.name in FILES or within("pathlib")(use.name)):
         return True
     # `from snapkeep import cloud` names the module itself; `from snapkeep.cloud import X` something in it.
     return within(*HARMLESS, *ours)(use.name)

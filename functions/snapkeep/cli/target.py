@@ -70,6 +70,21 @@ def api() -> str:
     return url
 
 
+def over_https() -> bool:
+    """Whether the API is a deployment's, and no local cloud's."""
+    return api().startswith("https:")
+
+
+def project() -> str | None:
+    """The project of a deployment, as the environment names it."""
+    return os.environ.get("SNAPKEEP_PROJECT") or os.environ.get("GOOGLE_CLOUD_PROJECT")
+
+
+def database() -> str:
+    """The Firestore database of a deployment."""
+    return os.environ.get("SNAPKEEP_DATABASE") or "(default)"
+
+
 def token() -> str:
     """A random word: a key for one act that is asked for once."""
     return wiring.SystemClock().token()

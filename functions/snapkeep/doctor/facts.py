@@ -98,6 +98,70 @@ class Letters:
     newest: str | None  # the function and the reason of the newest
 
 
+Columns: TypeAlias = tuple[tuple[str, str], ...]
+"""Fields of an index with their directions, without the `__name__` that ends every one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """The Firestore database."""
+
+    type: str  # FIRESTORE_NATIVE is what is wanted
+    protected: bool  # from being deleted
+    recoverable: bool  # to any minute of the last 7 days
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """How one field is indexed by itself."""
+
+    indexes: frozenset[tuple[str, str]]  # direction and scope
+    ready: bool
+    expires: bool  # it is the TTL field of its collection
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A role that a member holds, by an allow policy."""
+
+    role: str
+    member: str
+    conditional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A quota of Compute Engine."""
+
+    project: str
+    region: str | None  # None: of the whole project
+    metric: str
+    usage: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A key or a network that a tenant names."""
+
+    kind: str
+    link: str
+    state: Read[str | None]  # None: it is not there
+
+
+@dataclass(frozen=True, slots=True)
+class TenantProject:
+    """A project of one tenant or of several: what Snapkeep's functions hold there."""
+
+    id: str
+    tenants: tuple[str, ...]
+    places: frozenset[str]  # instances, vault or both
+    compute: Read[bool]  # whether its Compute Engine API is enabled
+    roles: Read[Mapping[str, frozenset[str] | None]]  # custom roles by id; None: there is none
+    policy: Read[frozenset[Binding]]
+    resources: tuple[Resource, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Offset:
     """How far a clock is ahead of another."""
@@ -122,3 +186,14 @@ class Facts:
     jobs: Read[Mapping[str, Job]]
     ticks: Read[Mapping[str, Tick]]
     clocks: Read[tuple[Offset, ...]]
+    apis: Read[frozenset[str]]  # that are enabled
+    agent: Read[str]  # the member that Pub/Sub's own service agent is in policies
+    grants: Read[Mapping[str, frozenset[Binding]]]  # of the dead-letter topic and of each subscription
+    database: Read[Database | None]
+    composites: Read[Mapping[tuple[str, str, Columns], str]]  # collection, scope and columns to the state of the index
+    fields: Read[Mapping[tuple[str, str], Indexed]]  # collection and field
+    roles: Read[Mapping[str, frozenset[str] | None]]  # custom roles by id; None: there is none
+    policy: Read[frozenset[Binding]]
+    keys: Read[Mapping[str, int]]  # service account (before the @) to keys of it that people made
+    quotas: Read[tuple[Quota, ...]]
+    projects: Read[tuple[TenantProject, ...]]

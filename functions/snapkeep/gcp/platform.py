@@ -6,9 +6,11 @@ Each read answers what is there, or why it cannot be told: with 403 also which r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import cached_property
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 import google.auth
@@ -18,7 +20,21 @@ from google.auth.transport.requests import AuthorizedSession
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from snapkeep.doctor.facts import Known, Letters, Read, Subscription, Tick, Unread
+from snapkeep.doctor.facts import (
+    Binding,
+    Columns,
+    Database,
+    Function,
+    Indexed,
+    Job,
+    Known,
+    Letters,
+    Quota,
+    Read,
+    Subscription,
+    Tick,
+    Unread,
+)
 
 T = TypeVar("T")
 
@@ -42,6 +58,14 @@ SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 
 LETTERS_MAX: Final = 100
 """Dead letters that are counted."""
+
+TENANTS_MAX: Final = 50
+"""Whose projects are looked at in one run: each is a hundred calls at the most."""
+
+DATABASE_MEND: Final = "set SNAPKEEP_DATABASE to the database of this deployment"
+
+BACKLOG: Final = timedelta(minutes=15)
+"""How far back Cloud Monitoring is asked: its counts come up to a few minutes late."""
 
 
 class Untold(Exception):
@@ -131,13 +155,201 @@ class Plane:
         for _ in range(PAGES_MAX):
             page = self._shown(dict[str, Any], service, path, role, project=project, params=parameters)
             if page is None:
-                raise Untold(f"{path}: it is not there", "check the project, the region and the database")
+                raise Untold(f"{path}: it is not there", "check --project and --region")
+            if page.get("unreachable"):
+                raise Untold(f"{path}: not every region answered: {_cut(str(page['unreachable']))}", "try again")
             yield from _converted(list[kind], path, page.get(key, []))  # type: ignore[valid-type]  # a type made here
             token = page.get("nextPageToken")
             if not token:
                 return
             parameters["pageToken"] = token
         raise Untold(f"{path}: more than {PAGES_MAX} pages", "narrow it: --tenant")
+
+    # --- the project ----------------------------------------------------------------------------------------------
+
+    def google_time(self) -> tuple[datetime, str]:
+        """Google's time, and the member that Pub/Sub's service agent is. Raises Untold."""
+        path = f"v1/projects/{self.project}"
+        answer = self._answer("cloudresourcemanager", path, BROWSER, self.project)
+        if answer is None:
+            raise Untold(f"{path}: there is no such project", "check --project")
+        number = _decoded(_Project, path, answer).project_number
+        try:
+            at = parsedate_to_datetime(answer.headers["Date"])
+        except (KeyError, ValueError):
+            raise Untold(f"{path}: the answer has no date", "try again") from None
+        return at, f"serviceAccount:service-{number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+
+    def apis(self, project: str) -> frozenset[str]:
+        """The APIs that are enabled in a project. Raises Untold."""
+        path = f"v1/projects/{project}/services"
+        listed = self._listed(
+            _Service, "services", "serviceusage", path, SERVICE_VIEWER, project=project, filter="state:ENABLED"
+        )
+        return frozenset(_last(one.name) for one in listed)
+
+    def functions(self, region: str) -> Mapping[str, Function]:
+        """The functions of the region by their names (`-`: of every region). Raises Untold."""
+        path = f"v2/projects/{self.project}/locations/{region}/functions"
+        listed = self._listed(_Function, "functions", "cloudfunctions", path, FUNCTIONS_VIEWER)
+        return {_last(one.name): one.fact() for one in listed}
+
+    def region(self) -> str:
+        """The region that Snapkeep's functions are in. Raises Untold."""
+        path = f"v2/projects/{self.project}/locations/-/functions"
+        listed = self._listed(_Function, "functions", "cloudfunctions", path, FUNCTIONS_VIEWER)
+        found = sorted({one.name.split("/")[3] for one in listed if _last(one.name).startswith("snapkeep-")})
+        if len(found) != 1:
+            raise Untold(f"{path}: functions of Snapkeep in {', '.join(found) or 'no region'}", "name one: --region")
+        return found[0]
+
+    def jobs(self, region: str) -> Mapping[str, Job]:
+        """The jobs of Cloud Scheduler by their names. Raises Untold."""
+        path = f"v1/projects/{self.project}/locations/{region}/jobs"
+        listed = self._listed(_Job, "jobs", "cloudscheduler", path, SCHEDULER_VIEWER)
+        return {_last(one.name): one.fact() for one in listed}
+
+    def waiting(self, subscription: str, until: datetime) -> int:
+        """Messages of a subscription that nobody acknowledged, as Cloud Monitoring last counted. Raises Untold."""
+        path = f"v3/projects/{self.project}/timeSeries"
+        metric = 'metric.type="pubsub.googleapis.com/subscription/num_undelivered_messages"'
+        interval = {
+            "interval.startTime": (until - BACKLOG).astimezone(UTC).isoformat(),
+            "interval.endTime": until.astimezone(UTC).isoformat(),
+        }
+        where = f'{metric} AND resource.labels.subscription_id="{subscription}"'
+        listed = self._listed(_Series, "timeSeries", "monitoring", path, MONITORING_VIEWER, filter=where, **interval)
+        counts = [int(one.points[0].value.int64_value) for one in listed if one.points]
+        if not counts:
+            raise Untold(
+                f"{path}: nothing was counted of {subscription} in {BACKLOG}",
+                f"look at https://console.cloud.google.com/cloudpubsub/subscription/detail/{subscription}"
+                f"?project={self.project}, and try again in a few minutes",
+            )
+        return sum(counts)
+
+    # --- Firestore ------------------------------------------------------------------------------------------------
+
+    def database(self, name: str) -> Database | None:
+        """Raises Untold."""
+        path = f"v1/projects/{self.project}/databases/{name}"
+        found = self._shown(_Database, "firestore", path, DATASTORE_VIEWER)
+        if found is None:
+            return None
+        return Database(
+            type=found.type,
+            protected=found.delete_protection_state == "DELETE_PROTECTION_ENABLED",
+            recoverable=found.point_in_time_recovery_enablement == "POINT_IN_TIME_RECOVERY_ENABLED",
+        )
+
+    def composites(self, database: str) -> Mapping[tuple[str, str, Columns], str]:
+        """The state of every composite index. Raises Untold."""
+        path = f"v1/projects/{self.project}/databases/{database}/collectionGroups/-/indexes"
+        listed = self._listed(_Index, "indexes", "firestore", path, DATASTORE_VIEWER)
+        return {(one.name.split("/")[5], one.query_scope, one.columns()): one.state for one in listed}
+
+    def fields(self, database: str) -> Mapping[tuple[str, str], Indexed]:
+        """Every field that is configured by itself. Raises Untold."""
+        path = f"v1/projects/{self.project}/databases/{database}/collectionGroups/-/fields"
+        # ListFields takes these two filters and no other.
+        listed = self._listed(
+            _Field,
+            "fields",
+            "firestore",
+            path,
+            DATASTORE_VIEWER,
+            filter="indexConfig.usesAncestorConfig:false OR ttlConfig:*",
+        )
+        # A field's name may hold slashes: it is all that comes after `fields/`.
+        return {(one.name.split("/")[5], one.name.split("/", 7)[7].strip("`")): one.fact() for one in listed}
+
+    def tenants(self, database: str, only: str | None) -> list[TenantDocument]:
+        """What the tenants' documents say of their projects. Raises Untold, also for more than TENANTS_MAX."""
+        path = f"{self._documents(database)}/tenants"
+        if only is not None:
+            found = self._shown(_Document, "firestore", f"{path}/{only}", DATASTORE_VIEWER)
+            if found is None:
+                raise Untold(f"{path}/{only}: there is no such tenant", "snapkeep fleet list")
+            return [_converted(TenantDocument, path, _decoded_fields(path, found.fields))]
+        listed = self._listed(_Document, "documents", "firestore", path, DATASTORE_VIEWER)
+        documents = list(islice(listed, TENANTS_MAX + 1))
+        if len(documents) > TENANTS_MAX:
+            raise Untold(f"{path}: more than {TENANTS_MAX} tenants", "look at one at a time: --tenant")
+        return [_converted(TenantDocument, path, _decoded_fields(path, one.fields)) for one in documents]
+
+    def regions(self, database: str, tenant: str) -> frozenset[str]:
+        """The regions that a tenant's instances are in. Raises Untold."""
+        path = f"{self._documents(database)}/tenants/{tenant}/instances"
+        listed = self._listed(
+            _Document, "documents", "firestore", path, DATASTORE_VIEWER, **{"mask.fieldPaths": "region"}
+        )
+        return frozenset(_converted(_Located, path, _decoded_fields(path, one.fields)).region for one in listed)
+
+    # --- who may do what ------------------------------------------------------------------------------------------
+
+    def roles(self, project: str, ids: Iterable[str]) -> Mapping[str, frozenset[str] | None]:
+        """The permissions of these custom roles of a project; None where there is none. Raises Untold."""
+        held: dict[str, frozenset[str] | None] = {}
+        for id in ids:
+            path = f"v1/projects/{project}/roles/{id}"
+            found = self._shown(_Role, "iam", path, SECURITY_REVIEWER, project=project)
+            held[id] = None if found is None or found.deleted else frozenset(found.included_permissions)
+        return held
+
+    def policy(self, project: str) -> frozenset[Binding]:
+        """Who holds which role of a project. Raises Untold."""
+        path = f"v1/projects/{project}:getIamPolicy"
+        asked = {"options": {"requestedPolicyVersion": 3}}  # without it conditions are left out
+        found = self._shown(_Policy, "cloudresourcemanager", path, SECURITY_REVIEWER, project=project, json=asked)
+        if found is None:
+            raise Untold(f"{path}: there is no such project", "check the fleet file")
+        return found.held()
+
+    def grants(self, topics: Iterable[str], subscriptions: Iterable[str]) -> Mapping[str, frozenset[Binding]]:
+        """Who holds which role of these topics and subscriptions (`topic T`, `subscription S`). Raises Untold."""
+        held = {}
+        for kind, names in (("topic", topics), ("subscription", subscriptions)):
+            for name in names:
+                path = f"v1/projects/{self.project}/{kind}s/{name}:getIamPolicy"
+                found = self._shown(_Policy, "pubsub", path, SECURITY_REVIEWER)
+                held[f"{kind} {name}"] = found.held() if found else frozenset()
+        return held
+
+    def keys(self, accounts: Iterable[str]) -> Mapping[str, int]:
+        """How many keys people made of these service accounts (before the @). Raises Untold."""
+        made = {}
+        for account in accounts:
+            email = f"{account}@{self.project}.iam.gserviceaccount.com"
+            path = f"v1/projects/{self.project}/serviceAccounts/{email}/keys"
+            found = self._shown(_Keys, "iam", path, SECURITY_REVIEWER, params={"keyTypes": "USER_MANAGED"})
+            made[account] = len(found.keys) if found else 0  # an account that is not there has none
+        return made
+
+    # --- Compute Engine and keys ----------------------------------------------------------------------------------
+
+    def quotas(self, project: str, regions: Iterable[str]) -> tuple[Quota, ...]:
+        """The quotas of a project, and of these regions of it. Raises Untold."""
+        places: list[tuple[str | None, str]] = [(None, f"compute/v1/projects/{project}")]
+        places += [(region, f"compute/v1/projects/{project}/regions/{region}") for region in sorted(set(regions))]
+        found = []
+        for region, path in places:
+            shown = self._shown(_Quotas, "compute", path, COMPUTE_VIEWER, project=project)
+            if shown is None:
+                raise Untold(f"{path}: it is not there", "check the fleet file")
+            found += [Quota(project, region, one.metric, one.usage, one.limit) for one in shown.quotas]
+        return tuple(found)
+
+    def network(self, link: str) -> str | None:
+        """`there`, or None. Raises Untold."""
+        path = f"compute/v1/{link}"
+        found = self._shown(_Named, "compute", path, COMPUTE_VIEWER, project=link.split("/")[1])
+        return "there" if found else None
+
+    def key(self, link: str) -> str | None:
+        """The state of a key's primary version; None where there is no such key. Raises Untold."""
+        path = f"v1/{link}"
+        found = self._shown(_Key, "cloudkms", path, KMS_VIEWER, project=link.split("/")[1])
+        return found.primary.state if found else None
 
     # --- Pub/Sub --------------------------------------------------------------------------------------------------
 
@@ -187,7 +399,9 @@ class Plane:
             "limit": LETTERS_MAX,
         }
         answer = self._shown(list[_Found], "firestore", path, DATASTORE_VIEWER, json={"structuredQuery": query})
-        documents = [one.document for one in answer or () if one.document is not None]
+        if answer is None:
+            raise Untold(f"{path}: there is no such database", DATABASE_MEND)
+        documents = [one.document for one in answer if one.document is not None]
         if not documents:
             return Letters(0, None)
         newest = _converted(_Rejected, path, _decoded_fields(path, documents[0].fields))
@@ -197,8 +411,17 @@ class Plane:
         return f"v1/projects/{self.project}/databases/{database}/documents"
 
 
-PUBSUB_VIEWER: Final = "roles/pubsub.viewer"
+# Predefined roles that let somebody read these and change nothing.
+BROWSER: Final = "roles/browser"
+COMPUTE_VIEWER: Final = "roles/compute.viewer"
 DATASTORE_VIEWER: Final = "roles/datastore.viewer"
+FUNCTIONS_VIEWER: Final = "roles/cloudfunctions.viewer"
+KMS_VIEWER: Final = "roles/cloudkms.viewer"
+MONITORING_VIEWER: Final = "roles/monitoring.viewer"
+PUBSUB_VIEWER: Final = "roles/pubsub.viewer"
+SCHEDULER_VIEWER: Final = "roles/cloudscheduler.viewer"
+SECURITY_REVIEWER: Final = "roles/iam.securityReviewer"
+SERVICE_VIEWER: Final = "roles/serviceusage.serviceUsageViewer"
 
 
 # --- what is answered ---------------------------------------------------------------------------------------------
@@ -262,6 +485,195 @@ class _Subscription(_Named, frozen=True, kw_only=True):
             retention=timedelta(seconds=_seconds(path, self.message_retention_duration)),
             expires=timedelta(seconds=_seconds(path, ttl)) if ttl else None,
         )
+
+
+class TenantDocument(msgspec.Struct, frozen=True):
+    """What is read of a document `tenants/{t}`."""
+
+    id: str
+    project: str
+    vault_project: str
+    kms_keys: dict[str, str] = {}
+    restore_test: TenantTest | None = None
+
+
+class TenantTest(msgspec.Struct, frozen=True):
+    """What is read of its restore tests."""
+
+    network: str
+
+
+class _Located(msgspec.Struct, frozen=True):
+    region: str
+
+
+class _Project(_Said, frozen=True, kw_only=True):
+    project_number: str
+
+
+class _Service(_Named, frozen=True, kw_only=True):
+    """Of one that is enabled."""
+
+
+class _StorageSource(_Said, frozen=True, kw_only=True):
+    object: str | None = None
+
+
+class _Source(_Said, frozen=True, kw_only=True):
+    storage_source: _StorageSource = _StorageSource()
+
+
+class _BuildConfig(_Said, frozen=True, kw_only=True):
+    source: _Source = _Source()
+
+
+class _ServiceConfig(_Said, frozen=True, kw_only=True):
+    uri: str | None = None
+    service_account_email: str | None = None
+    ingress_settings: str | None = None
+
+
+class _Function(_Named, frozen=True, kw_only=True):
+    state: str
+    build_config: _BuildConfig = _BuildConfig()
+    service_config: _ServiceConfig = _ServiceConfig()
+
+    def fact(self) -> Function:
+        service = self.service_config
+        return Function(
+            state=self.state,
+            url=service.uri,
+            account=service.service_account_email,
+            ingress=service.ingress_settings,
+            release=self.build_config.source.storage_source.object,
+        )
+
+
+class _PubsubTarget(_Said, frozen=True, kw_only=True):
+    topic_name: str = ""
+
+
+class _Status(_Said, frozen=True, kw_only=True):
+    code: int = 0
+    message: str = ""
+
+
+class _Job(_Named, frozen=True, kw_only=True):
+    schedule: str = ""
+    time_zone: str = "UTC"
+    state: str
+    pubsub_target: _PubsubTarget = _PubsubTarget()
+    user_update_time: datetime | None = None
+    status: _Status = _Status()
+
+    def fact(self) -> Job:
+        status = self.status
+        return Job(
+            cron=self.schedule,
+            timezone=self.time_zone,
+            state=self.state,
+            topic=_last(self.pubsub_target.topic_name) or None,
+            changed_at=self.user_update_time,
+            failure=_cut(f"code {status.code} {status.message}") if status.code else None,
+        )
+
+
+class _Value(_Said, frozen=True, kw_only=True):
+    int64_value: str
+
+
+class _SeriesPoint(_Said, frozen=True, kw_only=True):
+    value: _Value
+
+
+class _Series(_Said, frozen=True, kw_only=True):
+    points: list[_SeriesPoint] = []  # the newest first
+
+
+class _Database(_Said, frozen=True, kw_only=True):
+    type: str
+    delete_protection_state: str = ""
+    point_in_time_recovery_enablement: str = ""
+
+
+class _IndexField(_Said, frozen=True, kw_only=True):
+    field_path: str
+    order: str = ""
+
+
+class _Index(_Said, frozen=True, kw_only=True):
+    name: str = ""  # empty of a single field's
+    query_scope: str
+    fields: list[_IndexField]
+    state: str = ""
+
+    def columns(self) -> Columns:
+        """Without `__name__`, which Firestore adds where nobody says it."""
+        return tuple((one.field_path, one.order) for one in self.fields if one.field_path != "__name__")
+
+
+class _IndexConfig(_Said, frozen=True, kw_only=True):
+    indexes: list[_Index] = []
+    reverting: bool = False
+
+
+class _Ttl(_Said, frozen=True, kw_only=True):
+    state: str = ""
+
+
+class _Field(_Named, frozen=True, kw_only=True):
+    index_config: _IndexConfig = _IndexConfig()
+    ttl_config: _Ttl | None = None
+
+    def fact(self) -> Indexed:
+        indexes = self.index_config.indexes
+        return Indexed(
+            indexes=frozenset((one.fields[0].order, one.query_scope) for one in indexes if one.fields),
+            ready=all(one.state == "READY" for one in indexes) and not self.index_config.reverting,
+            expires=self.ttl_config is not None and self.ttl_config.state in ("ACTIVE", "CREATING"),
+        )
+
+
+class _Role(_Said, frozen=True, kw_only=True):
+    included_permissions: list[str] = []
+    deleted: bool = False
+
+
+class _Bound(_Said, frozen=True, kw_only=True):
+    role: str
+    members: list[str] = []
+    condition: dict[str, Any] | None = None
+
+
+class _Policy(_Said, frozen=True, kw_only=True):
+    bindings: list[_Bound] = []
+
+    def held(self) -> frozenset[Binding]:
+        return frozenset(
+            Binding(one.role, member, one.condition is not None) for one in self.bindings for member in one.members
+        )
+
+
+class _Keys(_Said, frozen=True, kw_only=True):
+    keys: list[dict[str, Any]] = []
+
+
+class _Quota(_Said, frozen=True, kw_only=True):
+    metric: str
+    usage: float = 0.0
+    limit: float = 0.0
+
+
+class _Quotas(_Said, frozen=True, kw_only=True):
+    quotas: list[_Quota] = []
+
+
+class _Primary(_Said, frozen=True, kw_only=True):
+    state: str = "without a primary version"
+
+
+class _Key(_Said, frozen=True, kw_only=True):
+    primary: _Primary = _Primary()
 
 
 class _Document(_Named, frozen=True, kw_only=True):
