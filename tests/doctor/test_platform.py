@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,9 +27,12 @@ from tests.doctor.google import (
 )
 
 from snapkeep.cli.doctor import read_deployment
+from snapkeep.doctor import checks
 from snapkeep.doctor.checks import Finding, Verdict, examined, green
 from snapkeep.doctor.facts import Known, Unread
 from snapkeep.gcp.platform import PAGES_MAX, Plane, read
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -322,3 +327,22 @@ def test_a_functions_clock_is_held_to_firestores(google: Google) -> None:
     (found,) = findings(google)
     assert found.where.startswith("the clock of function ")
     assert "behind Firestore's" in found.what
+
+
+# --- what is looked for is what Terraform makes -------------------------------------------------------------------
+
+
+def test_the_apis_are_those_that_terraform_enables_in_every_deployment() -> None:
+    text = (ROOT / "infra" / "gcp" / "apis.tf").read_text(encoding="utf-8")
+    always = text.split("concat(\n    [", 1)[1].split("]", 1)[0]
+    assert set(re.findall(r'"([a-z]+\.googleapis\.com)"', always)) == checks.APIS
+
+
+def test_accounts_and_names_are_those_that_terraform_gives() -> None:
+    tf = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "infra" / "gcp").glob("*.tf"))
+    assert f'account_id   = "{checks.account("X").replace("X", "")}${{replace(each.key, "_", "-")}}"' in tf
+    assert f'account_id   = "{checks.PUSHES}"' in tf
+    assert '"snapkeep-${replace(function, "_", "-")}"' in tf
+    assert checks.deployed_name("restore_test") == "snapkeep-restore-test"
+    assert set(re.findall(r'"(ALLOW_[A-Z_]+)"', tf)) == set(checks.INGRESS)
+    assert {checks.PUBLISHES, checks.TAKES} <= set(re.findall(r'"(roles/pubsub\.[a-z]+)"', tf))
