@@ -121,6 +121,9 @@ resource "google_kms_crypto_key_iam_member" "compute_engine" {
   crypto_key_id = each.value.key
   role          = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
   member        = "serviceAccount:service-${data.google_project.encrypting[each.value.project].number}@compute-system.iam.gserviceaccount.com"
+
+  # Google makes the agent with the API.
+  depends_on = [google_project_service.compute]
 }
 
 # --- what nobody may do -------------------------------------------------------------------------------------------------
