@@ -313,6 +313,7 @@ def _tenant(now: datetime) -> dict[str, Any]:
 def _policy(project: str, place: str) -> dict[str, Any]:
     bindings = [
         {"role": f"projects/{project}/roles/{role.id}", "members": [f"serviceAccount:{_email(role.function)}"]}
+        | ({"condition": {"title": "names", "expression": "true"}} if role.conditional else {})
         for role in WANTED.roles
         if role.place == place
     ]

@@ -258,6 +258,18 @@ def test_a_grant_that_nothing_declares_is_found_with_its_removal(google: Google,
     assert found.mend == expected
 
 
+def test_a_role_that_is_bound_without_its_condition_is_found(google: Google) -> None:
+    (binding,) = [
+        one
+        for one in google.answers[f"/v1/projects/{VAULT}:getIamPolicy"]["bindings"]
+        if "condition" in one and ".expire." in one["role"]
+    ]
+    del binding["condition"]
+    (found,) = findings(google)
+    assert found.where == f"service account sk-expire in {VAULT}"
+    assert found.what.endswith("without the condition on names")
+
+
 def test_a_role_that_nobody_is_bound_to_is_found(google: Google) -> None:
     policy = google.answers[f"/v1/projects/{PROJECT}:getIamPolicy"]
     policy["bindings"] = [one for one in policy["bindings"] if "snapkeep.plan" not in one["role"]]

@@ -209,7 +209,8 @@ def declared() -> Wanted:
             for one in indexes.fields()
         },
         roles=tuple(
-            Granted(one.id, one.function, one.place, frozenset(one.permissions)) for one in permissions.roles()
+            Granted(one.id, one.function, one.place, frozenset(one.permissions), one.condition is not None)
+            for one in permissions.roles()
         ),
     )
 

@@ -125,6 +125,7 @@ class Granted:
     function: str
     place: str  # snapkeep, topic, instances, vault, or another that is not looked at
     permissions: frozenset[str]
+    conditional: bool = False  # to be bound with an IAM condition alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -681,8 +682,13 @@ def _held(
         where = f"service account {account(name)} in {project}"
         if due - held:
             yield Finding("error", where, f"it is not bound to {', '.join(sorted(due - held))}", mend)
-        for role in sorted(held - may):
-            yield Finding("error", where, f"it holds {role}, which it is not to", _unbinding(project, member, role))
+        bare = {binding.role for binding in policy if binding.member == member and not binding.conditional}
+        for role in of_it:
+            id = f"projects/{project}/roles/{role.id}"
+            if role.place in places and role.conditional and id in bare:
+                yield Finding("error", where, f"it holds {id} without the condition on names", mend)
+        for id in sorted(held - may):
+            yield Finding("error", where, f"it holds {id}, which it is not to", _unbinding(project, member, id))
 
 
 def _unbinding(project: str, member: str, role: str) -> str:
