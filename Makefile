@@ -102,7 +102,7 @@ releases: ## List what was uploaded, and say which release is deployed
 rollback: ## Deploy an older release: RELEASE=functions-....zip
 	@infra/deploy/rollback.sh
 
-replace: $(VENV)/.runtime ## Deploy, smoke; go back to the release that was proven last where either fails
+replace: $(VENV)/.runtime ## Deploy RELEASE, smoke; go back to the release that was proven last where either fails
 	@SNAPKEEP=$(BIN)/snapkeep infra/deploy/replace.sh
 
 promote: ## Ask for staging's release in production: starts the trigger there, which waits for an approval

@@ -13,8 +13,8 @@ need_terraform
 decide_approval
 need_bucket
 
-archive=$(build)
-release=$(named "${RELEASE:-${archive##*/}}")
+[[ -n ${RELEASE:-} ]] || die "RELEASE is not set: expected the release that staging was tested with, as make promote says it"
+release=$(named "$RELEASE")
 before=
 if exists objects "gs://$bucket/releases/proven"; then
     before=$(named "$(gcloud storage cat "gs://$bucket/releases/proven" "--project=$PROJECT")")

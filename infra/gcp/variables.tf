@@ -229,17 +229,41 @@ variable "deletion_protection" {
 }
 
 variable "pipeline" {
-  description = "The repository that Cloud Build deploys from, as a second generation connection holds it; see pipeline.tf. Null: no triggers."
+  description = "What Cloud Build deploys this deployment from; see pipeline.tf. With `production` it is staging, which tests every push and asks there; without, it is production, which waits for an approval. Null: no triggers, no account that deploys."
   type = object({
-    repository = string
-    branch     = optional(string, "^main$")
-    approvers  = optional(set(string), [])
+    repository = string # as a second generation connection holds it
+    branch     = optional(string, "main")
+    production = optional(string) # of staging: production's project
+    root       = optional(string, "infra/gcp/examples/minimal")
+    api        = string # where it is asked: https://...
+    iap_client = string # the OAuth client that Identity-Aware Proxy is asked by
+    canary = object({
+      tenant   = string
+      instance = string
+    })
+    approvers = optional(set(string), []) # of production: who approves, user: or group:
+    promoters = optional(set(string), []) # of production: who may ask, such as staging's serviceAccount:sk-deploy@...
   })
   default = null
 
   validation {
     condition     = var.pipeline == null || can(regex("^projects/[^/]+/locations/[^/]+/connections/[^/]+/repositories/[^/]+$", var.pipeline.repository))
     error_message = "pipeline: expected repository as projects/PROJECT/locations/REGION/connections/NAME/repositories/NAME."
+  }
+
+  validation {
+    condition     = var.pipeline == null || can(regex("^[A-Za-z0-9][A-Za-z0-9._/-]*$", var.pipeline.branch))
+    error_message = "pipeline: expected branch to be a branch's name, such as main, not a pattern."
+  }
+
+  validation {
+    condition     = var.pipeline == null || can(regex("^https://[^/]+/?$", var.pipeline.api))
+    error_message = "pipeline: expected api as https://DOMAIN, where people find this deployment's pages."
+  }
+
+  validation {
+    condition     = var.pipeline == null || try(var.pipeline.production == null || length(setunion(var.pipeline.approvers, var.pipeline.promoters)) == 0, false)
+    error_message = "pipeline: approvers and promoters are production's; staging, which names a production, has none."
   }
 }
 

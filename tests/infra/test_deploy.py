@@ -192,7 +192,7 @@ def test_a_bucket_that_google_will_not_show_is_not_taken_for_one_that_is_missing
         done = empty.run(script, RELEASE=OLDER)
         assert done.returncode == 1
         assert f"gs://{BUCKET} cannot be looked at: ERROR: HTTPError 403" in done.stderr
-    assert not any(" create " in call or call.startswith("terraform") for call in empty.said())
+    assert not any(" buckets create " in call or call.startswith("terraform") for call in empty.said())
 
 
 # --- deploy -------------------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def test_one_that_is_killed_anywhere_is_brought_to_its_end_by_the_next(empty: Go
         assert empty.run("bootstrap").returncode == 0
     begun = shutil.copytree(empty.folder, empty.folder.parent / "begun")
     empty.forget()
-    assert empty.run(script).returncode == 0
+    assert empty.run(script, RELEASE=BUILT).returncode == 0
     calls, ended = len(empty.calls()), (empty.deployed, empty.bucket, empty.settings)
     assert calls > 3
     for number in range(1, calls + 1):
@@ -261,9 +261,9 @@ def test_one_that_is_killed_anywhere_is_brought_to_its_end_by_the_next(empty: Go
         shutil.copytree(begun, empty.folder)
         empty.forget()
         empty.mishap(killed_before_call=number)
-        assert empty.run(script).returncode != 0
+        assert empty.run(script, RELEASE=BUILT).returncode != 0
         empty.mend()
-        again = empty.run(script)
+        again = empty.run(script, RELEASE=BUILT)
         assert (again.returncode, (empty.deployed, empty.bucket, empty.settings)) == (0, ended), (number, again.stderr)
 
 
@@ -413,7 +413,7 @@ def test_a_release_that_does_not_work_is_taken_back_to_the_one_that_was_proven_l
     google.prove(OLDER)
     google.upload(OLDEST)
     google.breaks(BUILT)
-    done = google.run("replace")
+    done = google.run("replace", RELEASE=BUILT)
     assert done.returncode == 1
     assert done.stderr.endswith(f"{BUILT} does not work; {OLDER} runs in acme-snapkeep again\n")
     assert (google.deployed, google.bucket["releases/proven"].decode()) == (OLDER, OLDER)
@@ -424,22 +424,29 @@ def test_a_release_whose_deployment_fails_half_way_is_taken_back_too(google: Goo
     google.environment["ROOT"] = str(ROOT / "infra")
     apply = f"terraform -chdir={ROOT}/infra apply -var=project=acme-snapkeep -var=region=southamerica-east1"
     google.mishap(**{f"{apply} -var=release=releases/{BUILT}": [1, "Error: quota exceeded"]})
-    done = google.run("replace")
+    done = google.run("replace", RELEASE=BUILT)
     assert done.returncode == 1
     assert done.stderr.endswith(f"{BUILT} does not work; {OLDER} runs in acme-snapkeep again\n")
     google.mishap(**{apply: [1, "Error: quota exceeded"]})
-    done = google.run("replace")
+    done = google.run("replace", RELEASE=BUILT)
     assert done.returncode == 1
     assert done.stderr.endswith(f"half way between {BUILT} and {OLDER}: make rollback RELEASE={OLDER}\n")
 
 
+def test_a_replacement_by_nothing_in_particular_is_refused(google: Google) -> None:
+    done = google.run("replace")
+    assert done.returncode == 1
+    assert done.stderr.startswith("RELEASE is not set: expected the release that staging was tested with")
+    assert google.changes() == []
+
+
 def test_where_nothing_was_proven_or_nothing_works_it_is_said(google: Google) -> None:
     google.breaks(BUILT, OLDER)
-    assert google.run("replace").stderr.endswith(
+    assert google.run("replace", RELEASE=BUILT).stderr.endswith(
         "no release was proven in acme-snapkeep before: nothing to go back to\n"
     )
     google.prove(OLDER)
-    done = google.run("replace")
+    done = google.run("replace", RELEASE=BUILT)
     assert "and does not work either" in done.stderr
     assert (done.returncode, google.deployed) == (1, OLDER)
     done = google.run("replace", RELEASE=OLDER)

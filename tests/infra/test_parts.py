@@ -3,7 +3,7 @@
 import re
 import tomllib
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import yaml
@@ -76,10 +76,60 @@ def test_every_package_is_installed_by_its_name() -> None:
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == packages
 
 
-def test_make_and_cloud_build_speak_of_the_same_targets() -> None:
-    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
-    assert targets >= {"demo", "test", "check", "fmt", "up", "help", "clean"}
-    steps = yaml.safe_load((ROOT / "cloudbuild.yaml").read_text(encoding="utf-8"))["steps"]
-    called = {target for step in steps for target in re.findall(r"make ([a-z]+)\b", " ".join(step["args"]))}
-    assert called == {"check", "test"}
-    assert set(re.findall(r"make ([a-z]+)\b", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))) <= targets
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+
+
+def steps(file: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))["steps"]
+    return found
+
+
+PIPELINE: Final = {
+    "cloudbuild.yaml": ["lint", "audit", "sbom", "terraform", "test", "package", "deploy", "smoke", "promote"],
+    "cloudbuild-promote.yaml": ["replace"],
+}
+
+
+@pytest.mark.parametrize("file", PIPELINE)
+def test_every_step_of_cloud_build_calls_one_target_of_make_and_nothing_else(file: str) -> None:
+    first, *others = steps(file)
+    # Only Terraform's own image has Terraform: the first step lays it where the others find it.
+    assert (first["entrypoint"], first["args"]) == ("cp", ["/bin/terraform", "/tools/terraform"])
+    assert [step["id"] for step in others] == PIPELINE[file]
+    for step in others:
+        assert (step["entrypoint"], step["args"]) == (
+            "bash",
+            ["-euc", f"infra/tools/prepare.sh && make {step['id']}"],
+        )
+    assert set(PIPELINE[file]) <= targets()
+
+
+@pytest.mark.parametrize("file", PIPELINE)
+def test_every_image_of_cloud_build_is_pinned(file: str) -> None:
+    for step in steps(file):
+        assert re.search(r":[0-9]+\.[0-9]+\.[0-9]+(-emulators)?$", step["name"]), step["name"]
+
+
+@pytest.mark.parametrize("file", PIPELINE)
+def test_every_substitution_of_cloud_build_is_used_and_has_a_default(file: str) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    build = yaml.safe_load(text)
+    used = set(re.findall(r"\$(_[A-Z_]+)", text))
+    assert used == set(build["substitutions"])
+    # Cloud Build hands every substitution on as it stands: one that a shell of ours reads would be an expression of it.
+    assert [step["id"] for step in build["steps"] if "$" in "".join(step["args"])] == []
+
+
+def test_the_triggers_say_the_substitutions_that_their_files_have() -> None:
+    text = (ROOT / "infra" / "gcp" / "pipeline.tf").read_text(encoding="utf-8")
+    shared = set(re.findall(r"^    (_[A-Z_]+) +=", text, re.M))
+    for file, one in zip(PIPELINE, ("_PRODUCTION", "_RELEASE"), strict=True):
+        assert re.search(rf"merge\(local\.pipeline_settings, {{ {one} = ", text)
+        build = yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))
+        assert shared | {one} == set(build["substitutions"])
+
+
+def test_make_lists_every_target_and_continuous_integration_calls_such() -> None:
+    assert targets() >= {"demo", "test", "check", "fmt", "up", "help", "clean"}
+    assert set(re.findall(r"make ([a-z]+)\b", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))) <= targets()

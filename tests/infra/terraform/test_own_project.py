@@ -377,6 +377,13 @@ def test_the_readme_has_every_variable() -> None:
     assert sorted(told) == sorted(declared)
 
 
+PIPELINE: Final = {
+    "repository": "projects/p/locations/r/connections/c/repositories/snapkeep",
+    "api": "https://snapkeep.example.com",
+    "iap_client": "1-a.apps.googleusercontent.com",
+    "canary": {"tenant": "canary", "instance": "canary-1"},
+}
+
 BAD: Final[tuple[Mapping[str, tuple[Any, str]], ...]] = (
     {
         "project": ("1234567890", "expected the id of a project"),
@@ -395,9 +402,10 @@ BAD: Final[tuple[Mapping[str, tuple[Any, str]], ...]] = (
         "alert_emails": (["ops"], "alert_emails: expected email addresses"),
         "quota_alert_ratio": (80, "expected more than 0 and less than 1"),
         "labels": ({"Cost": "x"}, "labels: expected keys and values"),
-        "pipeline": ({"repository": "git@example.com:snapkeep"}, "pipeline: expected repository as"),
+        "pipeline": (PIPELINE | {"repository": "git@example.com:snapkeep"}, "pipeline: expected repository as"),
     },
     {
+        "pipeline": (PIPELINE | {"branch": "^main$"}, "expected branch to be a branch's name"),
         "people": ({"Ana": "admin"}, "expected email addresses in small letters"),
         "iap_oauth": (
             {"client_id": "1-a.apps.googleusercontent.com", "secret": "projects/p/secrets/s"},

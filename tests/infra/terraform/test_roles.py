@@ -78,6 +78,7 @@ def held(made: Made, function: str) -> set[str]:
 @pytest.mark.parametrize("project", PLACES)
 def test_a_project_has_the_roles_that_are_declared_for_what_it_is(project: str, complete: Made) -> None:
     found = {one["role_id"]: one["permissions"] for one in made_roles(complete).values() if one["project"] == project}
+    found.pop("snapkeep.promote", None)  # no function's: of who may ask for a release (test_pipeline.py)
     assert found == {role.id: list(role.permissions) for role in roles() if role.place in PLACES[project]}
 
 

@@ -71,9 +71,16 @@ module "snapkeep" {
   # The company has an organization, so that deletions by anybody else can be denied.
   deny_deletions = true
 
+  # This is production: what staging was tested with, once somebody has approved it. In staging's root `production` names
+  # this project instead, and nobody approves.
   pipeline = {
     repository = "projects/${var.project}/locations/${var.region}/connections/git/repositories/snapkeep"
+    root       = "infra/gcp/examples/complete"
+    api        = "https://snapkeep.example.com"
+    iap_client = "123456789012-snapkeep.apps.googleusercontent.com"
+    canary     = { tenant = "canary", instance = "canary-1" }
     approvers  = ["group:releases@example.com"]
+    promoters  = ["serviceAccount:sk-deploy@example-staging.iam.gserviceaccount.com"]
   }
 
   labels = { cost_center = "backups" }
