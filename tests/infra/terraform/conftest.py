@@ -10,7 +10,7 @@ A test of what the Terraform makes asks for the fixture `planned` or `applied`:
             assert subscription["push_config"][0]["push_endpoint"].endswith(subscription["topic"])
 
 `planned(root, variables)` is `terraform plan`: what Google fills in is not known and left out. `applied(root,
-variables)` is `terraform apply` on the stand-in: what Google fills in is made up (`stand_in.IDS`), so that what is made
+variables)` is what `terraform apply` would make: what Google fills in is made up (`stand_in.IDS`), so that what is made
 of it can be looked at, through modules and references. `.of(type)` has the resources of a type, address -> values (a
 block is a list of one or more), `.outputs` the outputs, `.json` all that `terraform show -json` says. Both are made
 once for the same root and variables. Where Terraform refuses, TerraformRefused holds what it said.

@@ -50,7 +50,7 @@ class Checked:
 class Made:
     """What a plan or an apply makes. `json` is what `terraform show -json` says of it."""
 
-    json: Mapping[str, Any]
+    json: dict[str, Any]
 
     def of(self, kind: str) -> dict[str, dict[str, Any]]:
         """The managed resources of a type, of all modules: address -> values."""
@@ -81,6 +81,13 @@ def _resources(module: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _resources(child)
 
 
+def _provider(socket: Path) -> dict[str, str]:
+    """By this variable Terraform finds a provider that runs already."""
+    address = {"Network": "unix", "String": str(socket)}
+    serving = {"Protocol": "grpc", "ProtocolVersion": 6, "Pid": os.getpid(), "Test": True, "Addr": address}
+    return {"TF_REATTACH_PROVIDERS": json.dumps({"registry.terraform.io/hashicorp/google": serving})}
+
+
 class Terraform:
     """`terraform` for a copy of the repository's infra/, so that nothing is written beside what is checked."""
 
@@ -90,24 +97,16 @@ class Terraform:
         self._data = data
         self._log = log
         data.mkdir(parents=True)
-        reattach = {
-            "registry.terraform.io/hashicorp/google": {
-                "Protocol": "grpc",
-                "ProtocolVersion": 6,
-                "Pid": os.getpid(),
-                "Test": True,
-                "Addr": {"Network": "unix", "String": str(socket)},
-            }
-        }
+        self._socket = socket
         # Without the variables that people have set for their own work.
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_")} | {
             "CHECKPOINT_DISABLE": "1",
-            # Terraform lives for seconds: collecting garbage as often as Go does by itself is half of what it costs.
+            # Terraform lives for seconds: collecting garbage as often as Go does by itself is a third of what it costs.
             "GOGC": "400",
             "TF_CLI_CONFIG_FILE": os.devnull,
             "TF_CLI_ARGS": "-no-color",
             "TF_IN_AUTOMATION": "1",
-            "TF_REATTACH_PROVIDERS": json.dumps(reattach),
+            **_provider(socket),
         }
 
     def validate(self, root: str) -> tuple[list[str], Checked]:
@@ -126,6 +125,16 @@ class Terraform:
         file = self._data / "planned"
         self._run(root, "plan", *UNATTENDED, "-refresh=false", f"-out={file}", self._given(variables))
         return Made(json.loads(self._run(root, "show", "-json", str(file))))
+
+    def foreseen(self, root: str, variables: Variables) -> Made:
+        """What an `apply` would make, with what Google fills in made up, told by a plan."""
+        environment = self._environment
+        self._environment = environment | _provider(self._socket.with_name(f"{self._socket.name}.foresees"))
+        try:
+            plan = self.plan(root, variables)
+        finally:
+            self._environment = environment
+        return Made(plan.json | {"values": plan.json["planned_values"]})
 
     def apply(self, root: str, variables: Variables) -> Made:
         """On nothing, whatever was applied before."""
@@ -232,4 +241,4 @@ class Apply(Plan):
     """The fixture `applied`: the same, with what Google fills in made up."""
 
     def make(self, root: str, variables: Variables) -> Made:
-        return self._terraform.apply(root, variables)
+        return self._terraform.foreseen(root, variables)

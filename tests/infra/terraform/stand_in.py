@@ -11,7 +11,8 @@ Runs in the environment of tests/infra/terraform/requirements.txt, as a program 
 BINDINGS is the unpacked `lib` of the typed bindings, SOCKET the Unix socket to listen on, LOG the file to write a line
 of JSON to for each resource and data source that was validated; the resources that .tf files in any FOLDER name are
 served, since Terraform reads the whole schema for each command. Prints a line when it listens, and ends when its
-standard input does, so that nothing of a killed test is left behind.
+standard input does, so that nothing of a killed test is left behind. On SOCKET.foresees the same is served, but a plan
+already says what Google would fill in: to look at that, a plan is a quarter of the work of an apply.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ NAMED_BY_ID: Final = (
 
 
 class StandIn:
-    def __init__(self, bindings: Path, log: Path, folders: list[Path]) -> None:
+    """`foresees`: a plan already says what an apply would make up."""
+
+    def __init__(self, bindings: Path, log: Path, folders: list[Path], *, foresees: bool) -> None:
         text = "\n".join(path.read_text() for folder in folders for path in sorted(folder.rglob("*.tf")))
         named = {
             kind: set(re.findall(rf'^\s*{kind} "(google_\w+)"', text, re.MULTILINE)) for kind in ("resource", "data")
@@ -79,6 +82,7 @@ class StandIn:
         self.resources = {name: block for name, block in resources.items() if block is not None}
         self.data_sources = {name: block for name, block in data_sources.items() if block is not None}
         self.log = log
+        self.foresees = foresees
         self.writing = threading.Lock()
         self.defaults: Values = {}
 
@@ -123,7 +127,10 @@ class StandIn:
     def plan_resource_change(self, request: Any) -> Any:
         proposed = _read(request.proposed_new_state)
         if proposed is not None and _read(request.prior_state) is None:
-            proposed = self._planned(request.type_name, self.resources[request.type_name], proposed, whole=True)
+            block = self.resources[request.type_name]
+            proposed = self._planned(request.type_name, block, proposed, whole=True)
+            if self.foresees:
+                proposed = _made_up(request.type_name, block, proposed, proposed)
         # As with Google's own provider, which was made for Terraform 0.11: Terraform forgives what it did then.
         return pb.PlanResourceChange.Response(planned_state=_write(proposed), legacy_type_system=True)
 
@@ -269,9 +276,7 @@ def _write(value: Any) -> Any:
     return pb.DynamicValue(msgpack=msgpack.packb(value))
 
 
-def main() -> None:
-    bindings, socket, log, *folders = map(Path, sys.argv[1:])
-    stand_in = StandIn(bindings, log, folders)
+def serve(stand_in: StandIn, socket: Path) -> Any:
     calls = {
         "GetProviderSchema": stand_in.get_provider_schema,
         "ValidateProviderConfig": stand_in.validate_provider_config,
@@ -297,10 +302,19 @@ def main() -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tfplugin6.Provider", handlers),))
     server.add_insecure_port(f"unix:{socket}")
     server.start()
-    sys.stdout.write(f"{len(stand_in.resources)} resources and {len(stand_in.data_sources)} data sources\n")
+    return server
+
+
+def main() -> None:
+    bindings, socket, log, *folders = map(Path, sys.argv[1:])
+    plain = StandIn(bindings, log, folders, foresees=False)
+    foreseeing = StandIn(bindings, log, folders, foresees=True)
+    servers = [serve(plain, socket), serve(foreseeing, socket.with_name(f"{socket.name}.foresees"))]
+    sys.stdout.write(f"{len(plain.resources)} resources and {len(plain.data_sources)} data sources\n")
     sys.stdout.flush()
     sys.stdin.read()
-    server.stop(grace=None)
+    for server in servers:
+        server.stop(grace=None)
 
 
 if __name__ == "__main__":

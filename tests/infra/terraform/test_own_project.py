@@ -439,12 +439,18 @@ def test_a_subnetwork_of_another_region_is_refused(planned: Plan) -> None:
         planned(MODULE, GIVEN | {"network": elsewhere})
 
 
-# Last, since it takes away what the others look at.
 def test_a_second_deployment_changes_nothing_and_nothing_stays_when_it_goes_away(
     minimal: Made, terraform: Terraform
 ) -> None:
     given = GIVEN | {"people": PEOPLE}
-    assert minimal.kinds
+    made = terraform.apply(MINIMAL, given)
+    assert made.of("google_pubsub_subscription") == minimal.of("google_pubsub_subscription")
     assert terraform.unchanged(MINIMAL, given)
     # What Google keeps all the same (the database is abandoned) is its provider's to do: the stand-in keeps nothing.
     assert terraform.destroy(MINIMAL, given).kinds == set()
+
+
+@pytest.mark.parametrize("root", [MINIMAL, COMPLETE])
+def test_what_there_is_of_anything_is_known_before_google_is_asked(root: str, planned: Plan) -> None:
+    """A `for_each` over what only Google knows would be refused on an empty project, and only there."""
+    assert planned(root, GIVEN).kinds
