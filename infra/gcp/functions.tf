@@ -66,6 +66,11 @@ resource "google_cloudfunctions2_function" "function" {
     google_artifact_registry_repository_iam_member.build,
     google_project_iam_member.build_logs,
     google_project_iam_member.build_reads,
+    # What a release asks for is there before it runs: its rights, and the indexes of its queries.
+    google_project_iam_member.function,
+    google_pubsub_topic_iam_member.publisher,
+    google_firestore_index.composite,
+    google_firestore_field.field,
   ]
 }
 

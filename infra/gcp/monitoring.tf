@@ -171,7 +171,7 @@ resource "google_project_iam_audit_config" "documents" {
 
   audit_log_config {
     log_type         = "DATA_WRITE"
-    exempted_members = [for name in keys(local.functions) : "serviceAccount:sk-${replace(name, "_", "-")}@${var.project}.iam.gserviceaccount.com"]
+    exempted_members = [for account in google_service_account.function : account.member]
   }
 
   depends_on = [google_project_service.api]

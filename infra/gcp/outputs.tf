@@ -42,6 +42,9 @@ output "events_subscription" {
 output "project" {
   description = "Snapkeep's own project."
   value       = var.project
+
+  # Whoever builds on it (monitored_by of module tenant) does so when its APIs are on.
+  depends_on = [google_project_service.api]
 }
 
 output "region" {

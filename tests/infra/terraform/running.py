@@ -61,6 +61,15 @@ class Made:
         }
 
     @property
+    def after(self) -> dict[str, set[str]]:
+        """What each managed resource that was applied waited for: addresses without keys, through all modules."""
+        return {
+            resource["address"]: set(resource.get("depends_on", []))
+            for resource in _resources(self._values.get("root_module", {}))
+            if resource["mode"] == "managed"
+        }
+
+    @property
     def kinds(self) -> set[str]:
         """The types of all resources and data sources."""
         return {resource["type"] for resource in _resources(self._values.get("root_module", {}))}

@@ -229,6 +229,21 @@ def test_what_an_alert_looks_at_of_the_log_reaches_further_back_than_its_metrics
             assert int(minutes) >= 2 * LOG_METRIC_LATE_MIN, name
 
 
+def test_messages_that_wait_are_told_of_each_function_and_not_of_what_others_read(watched: Any) -> None:
+    """Where nobody reads the events, which nobody has to, an alert on them would never end."""
+    told = {name: watched["alerts"][name]["query"] for name in ("backlog", "dead-letters-wait")}
+    for topic in (*(one.topic for one in deployment().functions.values() if one.topic), *deployment().topics_out):
+        telling = [
+            name
+            for name, query in told.items()
+            if all(
+                bool(re.fullmatch(pattern, topic)) == ("!" not in operator)
+                for operator, pattern in re.findall(r'subscription_id(=~|!~|!=|=)"([^"]*)"', query)
+            )
+        ]
+        assert len(telling) == (topic not in deployment().topics_out), topic
+
+
 def test_every_metric_is_looked_at_by_an_alert_or_a_tile(watched: Any) -> None:
     told = " ".join(queries(watched).values())
     assert [name for name in watched["metrics"] if f"user_snapkeep_{name}" not in told] == []

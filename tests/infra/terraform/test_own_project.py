@@ -454,3 +454,50 @@ def test_a_second_deployment_changes_nothing_and_nothing_stays_when_it_goes_away
 def test_what_there_is_of_anything_is_known_before_google_is_asked(root: str, planned: Plan) -> None:
     """A `for_each` over what only Google knows would be refused on an empty project, and only there."""
     assert planned(root, GIVEN).kinds
+
+
+# --- in which order -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def in_order(terraform: Terraform) -> Made:
+    """Really applied: a plan does not say what waits for what."""
+    return terraform.apply(COMPLETE, GIVEN)
+
+
+def test_nothing_is_asked_of_an_api_that_is_not_on_yet(in_order: Made) -> None:
+    own = "module.snapkeep.google_project_service.api"
+    for address, after in in_order.after.items():
+        _, module, kind = address.split(".")[:3]
+        if kind in ("google_project_service", "terraform_data"):
+            continue
+        if module == "snapkeep" or kind == "google_monitoring_monitored_project":  # of Snapkeep's metrics scope
+            assert own in after, address
+        elif kind.startswith(("google_compute_", "google_kms_")) and "restored" not in address:  # not the tenant's own
+            assert f"module.{module}.google_project_service.compute" in after, address
+
+
+def test_an_account_is_made_before_anything_names_it(in_order: Made) -> None:
+    """A policy that names one that is not there is refused, also where it only exempts it from a log."""
+    made = {one["email"]: address.partition("[")[0] for address, one in in_order.of("google_service_account").items()}
+    named = 0
+    for kind in in_order.kinds - {"google_service_account", "google_monitoring_alert_policy"}:  # whose filters are text
+        for address, values in in_order.of(kind).items():
+            for email in re.findall(r"[a-z-]+@acme-snapkeep\.iam\.gserviceaccount\.com", json.dumps(values)):
+                named += 1
+                assert made[email] in in_order.after[address], f"{address} names {email}"
+    assert named > len(made)
+
+
+def test_a_function_runs_when_its_rights_and_the_indexes_of_its_queries_are_there(in_order: Made) -> None:
+    needed = {
+        f"module.snapkeep.{one}"
+        for one in (
+            "google_project_iam_member.function",
+            "google_pubsub_topic_iam_member.publisher",
+            "google_firestore_index.composite",
+            "google_firestore_field.field",
+        )
+    }
+    for address in in_order.of("google_cloudfunctions2_function"):
+        assert needed <= in_order.after[address], address

@@ -117,7 +117,7 @@ module "alpes" {
   }
 
   deny_deletions = true
-  monitored_by   = var.project
+  monitored_by   = module.snapkeep.project
 }
 
 # A private SaaS tenant: one project, its instances on a network of its own host project.
@@ -129,7 +129,7 @@ module "borba" {
   network_project  = "borba-network"
   subnetworks      = ["projects/borba-network/regions/southamerica-east1/subnetworks/clinic"]
   run_as           = ["clinic@borba-clinic.iam.gserviceaccount.com"]
-  monitored_by     = var.project
+  monitored_by     = module.snapkeep.project
 }
 
 output "snapkeep" {
