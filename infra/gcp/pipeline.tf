@@ -140,6 +140,8 @@ resource "google_project_iam_member" "approver" {
   project = var.project
   role    = "roles/cloudbuild.builds.approver"
   member  = each.key
+
+  depends_on = [google_project_service.api]
 }
 
 # To start the trigger and to see what became of it. builds.create is also the right to hand in a build of one's own; but
