@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.web.fleets import put_copies, put_points, put_stored, put_tenant
 from tests.web.people import put_people
 
 from snapkeep import documents as d
-from snapkeep import health
+from snapkeep import health, wiring
 
 
 @pytest.fixture
@@ -288,6 +288,74 @@ def test_what_is_asked_for_is_named(api: str, acme: World) -> None:
     assert said["point"] == acme.the_point().id
     assert said["id"].startswith("cli-")
     assert (said["tenant"], said["instance"]) == ("acme", "acme-pam-1")
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
+    """What happens between two looks of whoever waits, one after the other, instead of real time that passes."""
+
+    def between(*changes: Callable[[], object]) -> list[float]:
+        left, slept = iter(changes), list[float]()
+
+        def pass_by(seconds: float) -> None:
+            slept.append(seconds)
+            next(left)()
+
+        # Nobody waits for two seconds of real time to see that he looks again.
+        monkeypatch.setattr(wiring, "wait", pass_by)
+        return slept
+
+    return between
+
+
+def becomes(world: World, **changes: Any) -> Callable[[], object]:
+    """The one point of acme is another all at once."""
+
+    def change() -> None:
+        one = world.the_point()
+        world.put((f"tenants/acme/points/{one.id}", replace(one, **changes)))
+
+    return change
+
+
+def test_whoever_waits_for_a_point_is_told_that_it_is_verified(
+    api: str, acme: World, waits: Callable[..., list[float]]
+) -> None:
+    slept = waits(becomes(acme, state="creating"), becomes(acme, state="verified"))
+    result = ask_for(api, "acme-pam-1", "--wait", "15m")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.endswith(f"{acme.the_point().id} is verified\n")
+    assert len(slept) == 2
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (
+            {"state": "failed", "failure": d.Failure(code="DEADLINE", message="six hours are over")},
+            "is failed: DEADLINE: six hours",
+        ),
+        ({"state": "expiring"}, "is expiring"),
+    ],
+    ids=["failed", "gone already"],
+)
+def test_whoever_waits_for_a_point_that_ends_otherwise_is_told_why(
+    api: str, acme: World, waits: Callable[..., list[float]], end: dict[str, Any], said: str
+) -> None:
+    waits(becomes(acme, **end))
+    result = ask_for(api, "acme-pam-1", "--wait", "15m")
+    assert result.exit_code == 1
+    assert f"{acme.the_point().id} {said}" in result.stderr
+
+
+def test_waiting_has_a_bound_and_what_was_asked_for_goes_on(
+    api: str, acme: World, waits: Callable[..., list[float]]
+) -> None:
+    slept = waits(*[lambda: None] * 30)
+    result = ask_for(api, "acme-pam-1", "--wait", "1m")
+    assert (result.exit_code, sum(slept)) == (1, 60)
+    assert "is still requested after 1m 0s" in result.stderr
+    assert acme.the_point().state == "requested"
 
 
 def test_an_id_that_made_a_point_of_another_instance_is_refused(api: str, acme: World) -> None:

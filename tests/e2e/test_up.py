@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 from tests.e2e.conftest import (
+    ADVANCE_TIMEOUT_S,
     COMMAND_TIMEOUT_S,
     SNAPKEEP,
     STOP_TIMEOUT_S,
@@ -35,6 +37,8 @@ from snapkeep.guests import LocalGuests
 from snapkeep.ports import Transient
 
 pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +148,40 @@ def test_a_point_is_asked_for_and_listed(cloud: Up) -> None:
     shown = cloud.snapkeep("points", "show", point["id"])
     assert all(disk["snapshot"]["name"] in shown.stdout for disk in point["disks"])
     assert point["disks"]
+
+
+def test_the_smoke_test_of_a_deployment_passes_here_too(cloud: Up) -> None:
+    """infra/deploy/smoke.sh, as make smoke runs it: doctor, and a point that is waited for. Time passes meanwhile."""
+    with (cloud.folder / "smoke").open("w+") as told:
+        smoke = subprocess.Popen(  # noqa: S603 - our own script
+            [ROOT / "infra" / "deploy" / "smoke.sh"],
+            env=environment(
+                SNAPKEEP_API=cloud.addresses["sim"],
+                SNAPKEEP=str(Path(sys.executable).parent / "snapkeep"),
+                PYTHONPATH=os.pathsep.join(str(ROOT / part) for part in ("functions", "infra/local")),
+                CANARY_TENANT="acme",
+                CANARY_INSTANCE="acme-pam-1",
+                CANARY_WAIT="2m",
+            ),
+            stdout=told,
+            stderr=told,
+        )
+        try:
+            until(
+                lambda: smoke.poll() is not None or bool(cloud.json("points", "list", "--tenant", "acme")),
+                "the smoke test asks for a point",
+            )
+            while smoke.poll() is None:
+                assert cloud.snapkeep("sim", "advance", "5m", timeout_s=ADVANCE_TIMEOUT_S).returncode == 0, cloud.said()
+        finally:
+            smoke.kill()
+            smoke.wait()
+        told.seek(0)
+        said = told.read()
+    assert smoke.returncode == 0, said + cloud.said()
+    (point,) = (one for one in cloud.json("points", "list", "--tenant", "acme") if one["trigger"] == "on_demand")
+    assert (point["state"], point["reason"]) == ("verified", "smoke test")
+    assert said.endswith(f"{point['id']} is verified\n")
 
 
 def test_a_hold_is_set_shown_and_released_by_whoever_may(cloud: Up) -> None:

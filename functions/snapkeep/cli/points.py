@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Final, get_args
 from urllib.parse import quote
 
 import click
 
-from snapkeep import commands, views
+from snapkeep import commands, views, wiring
 from snapkeep import documents as d
 from snapkeep.cli import target
 from snapkeep.cli.output import Output, fail
-from snapkeep.cli.typed import Name
+from snapkeep.cli.typed import Duration, Name
 from snapkeep.copies import sets
 from snapkeep.documents import PointState
+from snapkeep.restore.progress import duration
 from snapkeep.wording import count, moment, said_of, size
 
 LIST_MAX: Final = 1000
+
+LOOK_S: Final = 2.0
+"""Between two looks at a point that is waited for."""
 
 WAYS: Final = {
     "moment": "of the instant snapshots that the point was made of: the same moment",
@@ -230,9 +236,14 @@ def _temporary(disk: d.TemporaryDisk | None) -> str:
 @click.option("--zone", help="Needed where the tenant has two instances of that name.")
 @click.option("--reason", required=True, help="Why; it stands in the point and in the audit chain.")
 @click.option("--id", "key", help="An idempotency key: the same one twice makes one point.  [default: a new one]")
+@click.option("--wait", "bound", type=Duration(), help="Return when it is verified, or has failed, or after this long.")
 @click.pass_obj
-def create(output: Output, tenant: str, instance: str, zone: str | None, reason: str, key: str | None) -> None:
+def create(
+    output: Output, tenant: str, instance: str, zone: str | None, reason: str, key: str | None, bound: timedelta | None
+) -> None:
     """Ask for a point now. Returns when it is written down; the points' list shows what became of it.
+
+    With --wait (15m, 1h) status 0 says that the point is verified, status 1 why it is not. What was asked for goes on.
 
     \b
     snapkeep points create --tenant acme --instance acme-pam-1 --reason "before import"
@@ -244,6 +255,24 @@ def create(output: Output, tenant: str, instance: str, zone: str | None, reason:
         output.json({"id": id, "tenant": answer.tenant, "instance": instance, "point": answer.point})
     else:
         output.line(f"{answer.point} is asked for (request {id}); `snapkeep points show {answer.point}` shows its way")
+    if bound is not None:
+        _wait(output, tenant, answer.point, bound)
+
+
+def _wait(output: Output, tenant: str, id: str, bound: timedelta) -> None:
+    """Look at a point until it is verified. Ends with status 1 where it has failed, or is not verified in time."""
+    looks = math.ceil(bound / timedelta(seconds=LOOK_S))
+    for look in range(looks + 1):
+        p = _found(id, tenant)
+        if p.state == "verified":
+            if not output.as_json:
+                output.line(f"{id} is verified")
+            return
+        if p.state not in ("requested", "creating"):
+            fail(f"{id} is {p.state}" + (f": {p.failure.code}: {p.failure.message}" if p.failure else ""))
+        if look < looks:
+            wiring.wait(LOOK_S)
+    fail(f"{id} is still {p.state} after {duration(bound)}; `snapkeep points show {id}` shows its way")
 
 
 @points.command()
