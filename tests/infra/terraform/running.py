@@ -153,18 +153,9 @@ class Terraform:
         self._run(root, "apply", *UNATTENDED, "-auto-approve", f"-state={state}", self._given(variables))
         return Made(json.loads(self._run(root, "show", "-json", str(state))))
 
-    def unchanged(self, root: str, variables: Variables) -> bool:
-        """Whether a plan that follows an `apply` of the same root and variables has nothing to do."""
-        self._ready(root)
-        state = f"-state={self._state(root, variables)}"
-        said = self._run(root, "plan", *UNATTENDED, "-refresh=false", state, "-json", self._given(variables))
-        [summary] = [one for line in said.splitlines() if (one := json.loads(line))["type"] == "change_summary"]
-        changes: dict[str, int] = summary["changes"]
-        return not any(changes[kind] for kind in ("add", "change", "remove", "import"))
-
     def changes(self, root: str, before: Variables, after: Variables) -> dict[str, list[str]]:
-        """What a plan with `after` changes of what an apply with `before` has made: address -> actions."""
-        self.apply(root, before)
+        """What a plan with `after` changes of what was applied with `before`: address -> actions."""
+        self._ready(root)
         state, file = self._state(root, before), self._data / "planned"
         self._run(root, "plan", *UNATTENDED, "-refresh=false", f"-state={state}", f"-out={file}", self._given(after))
         planned = json.loads(self._run(root, "show", "-json", str(file)))

@@ -349,20 +349,44 @@ def test_what_a_tenants_module_says_is_taken_by_the_fleet_file(complete: Made) -
 # --- once more ----------------------------------------------------------------------------------------------------
 
 
-def test_another_release_changes_the_functions_and_nothing_else(terraform: Terraform) -> None:
-    changes = terraform.changes(MINIMAL, GIVEN, GIVEN | {"release": "releases/functions-ba9876543210.zip"})
+# --- one deployment after the other --------------------------------------------------------------------------------
+
+DEPLOYED: Final = GIVEN | {"people": PEOPLE}
+
+
+@pytest.fixture(scope="module")
+def deployed(terraform: Terraform) -> Made:
+    """Really applied; the last test takes it away."""
+    return terraform.apply(MINIMAL, DEPLOYED)
+
+
+def test_what_is_applied_is_what_was_foreseen(deployed: Made, minimal: Made) -> None:
+    assert deployed.of("google_pubsub_subscription") == minimal.of("google_pubsub_subscription")
+
+
+def test_a_second_deployment_changes_nothing(deployed: Made, terraform: Terraform) -> None:
+    assert terraform.changes(MINIMAL, DEPLOYED, DEPLOYED) == {}
+
+
+def test_another_release_changes_the_functions_and_nothing_else(deployed: Made, terraform: Terraform) -> None:
+    changes = terraform.changes(MINIMAL, DEPLOYED, DEPLOYED | {"release": "releases/functions-ba9876543210.zip"})
     assert changes == {
         f'module.snapkeep.google_cloudfunctions2_function.function["{name}"]': ["update"] for name in DECLARED.functions
     }
 
 
-def test_a_role_that_changes_is_written_anew_for_that_person_alone(terraform: Terraform) -> None:
+def test_a_role_that_changes_is_written_anew_for_that_person_alone(deployed: Made, terraform: Terraform) -> None:
     after = PEOPLE | {"bruno@example.com": "operator"}
-    changes = terraform.changes(MINIMAL, GIVEN | {"people": PEOPLE}, GIVEN | {"people": after})
-    assert changes == {
+    assert terraform.changes(MINIMAL, DEPLOYED, DEPLOYED | {"people": after}) == {
         'module.snapkeep.google_firestore_document.principal["bruno@example.com"]': ["delete", "create"],
         'module.snapkeep.terraform_data.role["bruno@example.com"]': ["update"],
     }
+
+
+def test_nothing_stays_when_it_goes_away(deployed: Made, terraform: Terraform) -> None:
+    assert deployed.kinds
+    # What Google keeps all the same (the database is abandoned) is its provider's to do: the stand-in keeps nothing.
+    assert terraform.destroy(MINIMAL, DEPLOYED).kinds == set()
 
 
 # --- variables ----------------------------------------------------------------------------------------------------
@@ -437,17 +461,6 @@ def test_a_subnetwork_of_another_region_is_refused(planned: Plan) -> None:
     }
     with pytest.raises(TerraformRefused, match=r"has\s+to\s+be\s+in\s+southamerica-east1"):
         planned(MODULE, GIVEN | {"network": elsewhere})
-
-
-def test_a_second_deployment_changes_nothing_and_nothing_stays_when_it_goes_away(
-    minimal: Made, terraform: Terraform
-) -> None:
-    given = GIVEN | {"people": PEOPLE}
-    made = terraform.apply(MINIMAL, given)
-    assert made.of("google_pubsub_subscription") == minimal.of("google_pubsub_subscription")
-    assert terraform.unchanged(MINIMAL, given)
-    # What Google keeps all the same (the database is abandoned) is its provider's to do: the stand-in keeps nothing.
-    assert terraform.destroy(MINIMAL, given).kinds == set()
 
 
 @pytest.mark.parametrize("root", [MINIMAL, COMPLETE])
