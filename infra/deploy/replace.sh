@@ -28,7 +28,8 @@ fi
 [[ -n $before ]] || die "$release does not work, and no release was proven in $PROJECT before: nothing to go back to"
 [[ $before != "$release" ]] || die "$release does not work, though it did before: its code is not what has changed, so it stays"
 echo "$release does not work in $PROJECT: going back to $before" >&2
-RELEASE=$before infra/deploy/rollback.sh || die "$PROJECT is half way between $release and $before: make rollback RELEASE=$before"
+RELEASE=$before infra/deploy/rollback.sh || die "$PROJECT is half way between $release and $before: make rollback RELEASE=$before;" \
+    "  where $before lacks a function that this tree deploys, check out its commit and make deploy"
 if infra/deploy/smoke.sh; then
     die "$release does not work; $before runs in $PROJECT again"
 fi

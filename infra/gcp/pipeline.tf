@@ -145,7 +145,9 @@ resource "google_project_iam_member" "approver" {
 }
 
 # To start the trigger and to see what became of it. builds.create is also the right to hand in a build of one's own; but
-# one that works as sk-deploy needs the right to act as it, which is not given here, so an approval cannot be gone round.
+# one that works as sk-deploy needs the right to act as it, which is not given here. One that names no account works as
+# the project's default one: an approval cannot be gone round only where that one has no role such as Editor, which
+# constraints/iam.automaticIamGrantsForDefaultServiceAccounts sees to.
 resource "google_project_iam_custom_role" "promote" {
   count = local.production && length(try(var.pipeline.promoters, [])) > 0 ? 1 : 0
 

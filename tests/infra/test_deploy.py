@@ -430,7 +430,8 @@ def test_a_release_whose_deployment_fails_half_way_is_taken_back_too(google: Goo
     google.mishap(**{apply: [1, "Error: quota exceeded"]})
     done = google.run("replace", RELEASE=BUILT)
     assert done.returncode == 1
-    assert done.stderr.endswith(f"half way between {BUILT} and {OLDER}: make rollback RELEASE={OLDER}\n")
+    assert f"half way between {BUILT} and {OLDER}: make rollback RELEASE={OLDER};\n" in done.stderr
+    assert done.stderr.endswith("check out its commit and make deploy\n")
 
 
 def test_a_replacement_by_nothing_in_particular_is_refused(google: Google) -> None:

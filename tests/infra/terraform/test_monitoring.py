@@ -301,6 +301,15 @@ def test_the_deployer_alone_may_change_roles_without_an_alert(watched: Any) -> N
         )
 
 
+def test_what_takes_many_documents_at_once_raises_an_alert_though_no_write_of_it_is_logged(watched: Any) -> None:
+    (methods,) = re.findall(r'methodName=~"([^"]*)"', watched["alerts"]["documents-changed"]["log"])
+    for method in ("BulkDeleteDocuments", "ImportDocuments", "DeleteDatabase", "UpdateDatabase", "DeleteBackup"):
+        assert re.search(methods, f"google.firestore.admin.v1.FirestoreAdmin.{method}"), method
+    # What Google and Terraform do every day raises none.
+    for method in ("GetDatabase", "ListBackups", "CreateIndex", "UpdateField", "ExportDocuments"):
+        assert not re.search(methods, f"google.firestore.admin.v1.FirestoreAdmin.{method}"), method
+
+
 # --- what is created of it ----------------------------------------------------------------------------------------
 
 

@@ -72,7 +72,8 @@ module "snapkeep" {
   deny_deletions = true
 
   # This is production: what staging was tested with, once somebody has approved it. In staging's root `production` names
-  # this project instead, and nobody approves.
+  # this project instead, and nobody approves. sk-deploy then applies this root, so the tenants grant it what
+  # tenant/README.md says, and the organization roles/iam.denyAdmin; or their modules are in a root that a person applies.
   pipeline = {
     repository = "projects/${var.project}/locations/${var.region}/connections/git/repositories/snapkeep"
     root       = "infra/gcp/examples/complete"
