@@ -12,6 +12,7 @@ from tests.doctor.google import REGION, Google, refusal, serving
 
 from snapkeep import permissions
 from snapkeep.cli import root
+from snapkeep.cli.doctor import declared
 
 
 def test_without_a_local_cloud_it_says_how_one_is_started() -> None:
@@ -56,3 +57,9 @@ def test_what_is_found_and_what_is_not_told_is_printed_with_its_mend(
     assert [line[:3] for line in lines if line[:1].isdigit()] == ["1. ", "2. "]
     assert sum(line.startswith("   mend: ") for line in lines) == 2
     assert max(len(line) for line in lines if "mend: " not in line) <= width
+
+
+def test_roles_of_another_prefix_are_looked_for_under_their_own_ids() -> None:
+    usual, other = declared(), declared("snapkeep2")
+    assert [role.id.replace("snapkeep2", "snapkeep", 1) for role in other.roles] == [role.id for role in usual.roles]
+    assert all(role.id.startswith("snapkeep2.") for role in other.roles)

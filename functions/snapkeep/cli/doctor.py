@@ -43,6 +43,9 @@ from snapkeep.wording import count
 if TYPE_CHECKING:
     from snapkeep.gcp.platform import Plane, TenantDocument
 
+ROLE_PREFIX: Final = "snapkeep"
+"""What the ids of custom roles begin with, where Terraform was given nothing else."""
+
 TEXT_WIDTH_MAX: Final = 100
 """Of what is read as text, however wide the terminal is."""
 
@@ -51,13 +54,19 @@ TEXT_WIDTH_MAX: Final = 100
 @click.option("--project", type=Name(), help="Of a deployment: its project.  [default: SNAPKEEP_PROJECT]")
 @click.option("--region", help="Of a deployment: its region.  [default: that of its functions]")
 @click.option("--tenant", type=Name(), help="Of the tenants look at this one alone.")
+@click.option(
+    "--role-prefix",
+    default=ROLE_PREFIX,
+    show_default=True,
+    help="Of a deployment: what the ids of its custom roles begin with, as Terraform's role_prefix says.",
+)
 @click.pass_obj
-def doctor(output: Output, project: str | None, region: str | None, tenant: str | None) -> None:
+def doctor(output: Output, project: str | None, region: str | None, tenant: str | None, role_prefix: str) -> None:
     """Say what is wrong with this Snapkeep, and how to mend it. Status 0: all is well and could be looked at.
 
     The local cloud at SNAPKEEP_API, or a deployment: with an https SNAPKEEP_API, or a --project.
     """
-    wanted = declared()
+    wanted = declared(role_prefix)
     if project or target.over_https():
         project = project or target.project()
         if project is None:
@@ -199,8 +208,8 @@ def _clocks() -> Read[tuple[Offset, ...]]:
 # --- a deployment -------------------------------------------------------------------------------------------------
 
 
-def declared() -> Wanted:
-    """What is declared of functions, indexes and roles."""
+def declared(role_prefix: str = ROLE_PREFIX) -> Wanted:
+    """What is declared of functions, indexes and roles, whose ids begin with `role_prefix`."""
     return Wanted(
         deployment=deployment(),
         composites=frozenset((one.collection, one.scope, one.fields) for one in indexes.composites()),
@@ -209,7 +218,13 @@ def declared() -> Wanted:
             for one in indexes.fields()
         },
         roles=tuple(
-            Granted(one.id, one.function, one.place, frozenset(one.permissions), one.condition is not None)
+            Granted(
+                id=f"{role_prefix}{one.id.removeprefix(ROLE_PREFIX)}",
+                function=one.function,
+                place=one.place,
+                permissions=frozenset(one.permissions),
+                conditional=one.condition is not None,
+            )
             for one in permissions.roles()
         ),
     )

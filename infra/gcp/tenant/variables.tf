@@ -146,7 +146,7 @@ variable "monitored_by" {
 }
 
 variable "role_prefix" {
-  description = "What the ids of custom roles begin with. Google keeps a deleted role's id: Terraform takes the role back within 7 days, and until the 37th day none of that id can be made. Who comes back in between gives another prefix; `snapkeep doctor`, which knows the roles by their ids, then says that they are not there."
+  description = "What the ids of custom roles begin with. Google keeps a deleted role's id: Terraform takes the role back within 7 days, and until the 37th day none of that id can be made. Who comes back in between gives another prefix, and gives it to `snapkeep doctor --role-prefix`."
   type        = string
   default     = "snapkeep"
   nullable    = false
