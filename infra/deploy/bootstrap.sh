@@ -18,7 +18,7 @@ gcloud services enable cloudresourcemanager.googleapis.com iam.googleapis.com se
 for service in "${agents[@]}"; do
     gcloud beta services identity create "--service=$service" "--project=$PROJECT" --quiet
 done
-exists buckets "gs://$bucket" ||
+owns_bucket ||
     gcloud storage buckets create "gs://$bucket" "--project=$PROJECT" "--location=$REGION" \
         --uniform-bucket-level-access --public-access-prevention
 # Said again of a bucket that is there: it may be one that was made half way. Versions: a state that was overwritten in

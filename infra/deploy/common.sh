@@ -3,7 +3,7 @@
 #
 #   PROJECT   Snapkeep's own project                    REGION   where it runs
 #   ROOT      the Terraform root to apply               RELEASE  an uploaded release instead of what this tree builds
-#   CONFIRM   PROJECT again: answers yes beforehand     ARGS     options for Terraform: -var-file=..., -target=...
+#   CONFIRM   PROJECT again: answers yes beforehand     ARGS     options for Terraform, files as seen from ROOT: -var-file=...
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -42,19 +42,28 @@ need_terraform() {
     [[ -d $ROOT ]] || die "ROOT: '$ROOT' is not a folder: expected a Terraform root, such as infra/gcp/examples/minimal"
 }
 
-# Whether an address in Cloud Storage is there: 0 yes, 1 no. Ends the script where Google does not say, so that a refusal
-# is never taken for an absence. $1: buckets or objects; $2: the address.
+# Whether an object in Cloud Storage is there: 0 yes, 1 no. Ends the script where Google does not say, so that a refusal
+# is never taken for an absence. $1: its address.
 exists() {
     local said
-    if said=$(gcloud storage "$1" describe "$2" "--project=$PROJECT" '--format=value(name)' 2>&1); then
+    if said=$(gcloud storage objects describe "$1" "--project=$PROJECT" '--format=value(name)' 2>&1); then
         return 0
     fi
-    [[ $said == *'not found: 404'* ]] || die "$2 cannot be looked at: $said"
+    [[ $said == *'not found: 404'* ]] || die "$1 cannot be looked at: $said"
     return 1
 }
 
+# Whether the bucket is there and this project's: names of buckets are everybody's, and a stranger's of this name must
+# get neither our state nor our releases. Ends the script where Google does not say.
+owns_bucket() {
+    local said
+    said=$(gcloud storage buckets list "--project=$PROJECT" "--filter=name=$bucket" '--format=value(name)' 2>&1) ||
+        die "the buckets of $PROJECT cannot be looked at: $said"
+    [[ $said == "$bucket" ]]
+}
+
 need_bucket() {
-    exists buckets "gs://$bucket" || die "gs://$bucket does not exist: make bootstrap PROJECT=$PROJECT REGION=$REGION"
+    owns_bucket || die "$PROJECT has no bucket gs://$bucket: make bootstrap PROJECT=$PROJECT REGION=$REGION"
 }
 
 # The name of a release in its short form, from any form that a person may give: functions-0123456789ab.zip

@@ -14,6 +14,7 @@ This takes Snapkeep's functions, topics, schedules, alerts and accounts out of $
 copies or deletes recovery points. It does not touch:
   - any snapshot, copy, disk or instance, in no project. They cost until somebody deletes them.
   - the documents, while deletion_protection is true (the default): the database stays, with all points and audit chains.
+    Its indexes, its daily backup and the entries of \`people\` go, and come back with the next deployment.
     To let it go too: deletion_protection = false in $ROOT, make deploy, then make destroy.
   - what tenants' projects grant (infra/gcp/tenant): destroyed where it was applied.
   - gs://$bucket with Terraform's state and every release: gcloud storage rm --recursive gs://$bucket, last of all.

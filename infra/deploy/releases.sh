@@ -11,7 +11,7 @@ need_bucket
 
 running=$(deployed)
 proven=
-if exists objects "gs://$bucket/releases/proven"; then
+if exists "gs://$bucket/releases/proven"; then
     proven=$(gcloud storage cat "gs://$bucket/releases/proven" "--project=$PROJECT")
 fi
 listed=$(gcloud storage objects list "gs://$bucket/releases/functions-*.zip" "--project=$PROJECT" \

@@ -16,7 +16,7 @@ need_bucket
 [[ -n ${RELEASE:-} ]] || die "RELEASE is not set: expected the release that staging was tested with, as make promote says it"
 release=$(named "$RELEASE")
 before=
-if exists objects "gs://$bucket/releases/proven"; then
+if exists "gs://$bucket/releases/proven"; then
     before=$(named "$(gcloud storage cat "gs://$bucket/releases/proven" "--project=$PROJECT")")
 fi
 

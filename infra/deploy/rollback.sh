@@ -11,6 +11,6 @@ need_gcloud
 decide_approval
 need_bucket
 release=$(named "$RELEASE")
-exists objects "gs://$bucket/releases/$release" ||
+exists "gs://$bucket/releases/$release" ||
     die "gs://$bucket/releases/$release does not exist: choose one that make releases lists"
 RELEASE=$release exec infra/deploy/deploy.sh

@@ -7,6 +7,8 @@ records every call. The folder that STAND_IN names is its cloud:
     mishaps            a JSON object: start of a call -> [exit status, what it says]; "killed before call" -> a number:
                        then all that runs is ended, as by a machine that goes away
     broken             releases with which nothing works
+    strangers          buckets that are another project's
+    once               a start of a call: the next such call fails, and none after it
 
 Nothing of this tests Google; it tests what our scripts do with such answers.
 """
@@ -33,9 +35,17 @@ def main(words: list[str]) -> int:
         if line.startswith(start):
             sys.stderr.write(said + "\n")
             return int(status)
+    if any(line.startswith(start) for start in lines("once")):
+        (CLOUD / "once").unlink()
+        sys.stderr.write("Error: 403: Permission denied on what was granted a moment ago\n")
+        return 1
     if words[0] == "gcloud":
         return gcloud(words[1:])
     return terraform(words[1:]) if words[0] == "terraform" else snapkeep(words[1:])
+
+
+def lines(name: str) -> list[str]:
+    return (CLOUD / name).read_text().splitlines() if (CLOUD / name).exists() else []
 
 
 def at(address: str) -> Path:
@@ -51,7 +61,11 @@ def gcloud(words: list[str]) -> int:
             sys.stdout.write("ya29.token\n")
         case ["services", "enable", *_] | ["beta", "services", "identity", "create"]:
             pass
-        case ["storage", "buckets" | "objects", "describe", address]:
+        case ["storage", "buckets", "list"]:
+            wanted = next(word.partition("name=")[2] for word in words if word.startswith("--filter=name="))
+            if at(wanted).is_dir() and wanted not in lines("strangers"):
+                sys.stdout.write(wanted + "\n")
+        case ["storage", "objects", "describe", address]:
             if not at(address).exists():
                 sys.stderr.write(f"ERROR: (gcloud.storage.describe) {address} not found: 404.\n")
                 return 1
@@ -124,8 +138,7 @@ def terraform(words: list[str]) -> int:
 
 def snapkeep(words: list[str]) -> int:
     """Doctor is well; a point is verified unless a release is deployed with which nothing works."""
-    broken = (CLOUD / "broken").read_text().split() if (CLOUD / "broken").exists() else []
-    if words[0] == "points" and (CLOUD / "deployed").read_text().split("/")[-1] in broken:
+    if words[0] == "points" and (CLOUD / "deployed").read_text().split("/")[-1] in lines("broken"):
         sys.stderr.write("snapkeep: the point has failed\n")
         return 1
     return 0

@@ -187,15 +187,42 @@ def test_bootstrap_asked_for_again_makes_no_second_bucket(google: Google) -> Non
 
 
 def test_a_bucket_that_google_will_not_show_is_not_taken_for_one_that_is_missing(empty: Google) -> None:
-    empty.mishap(gcloud_storage_buckets_describe=[1, "ERROR: HTTPError 403: operator does not have access"])
+    empty.mishap(gcloud_storage_buckets_list=[1, "ERROR: HTTPError 403: operator does not have access"])
     for script in ("bootstrap", "deploy", "destroy", "rollback"):
         done = empty.run(script, RELEASE=OLDER)
         assert done.returncode == 1
-        assert f"gs://{BUCKET} cannot be looked at: ERROR: HTTPError 403" in done.stderr
+        assert "the buckets of acme-snapkeep cannot be looked at: ERROR: HTTPError 403" in done.stderr
     assert not any(" buckets create " in call or call.startswith("terraform") for call in empty.said())
 
 
+def test_a_strangers_bucket_of_that_name_gets_neither_state_nor_release(google: Google) -> None:
+    (google.folder / "strangers").write_text(BUCKET)
+    for script in ("deploy", "destroy", "rollback"):
+        done = google.run(script, RELEASE=OLDER)
+        assert done.returncode == 1
+        assert f"acme-snapkeep has no bucket gs://{BUCKET}" in done.stderr
+    done = google.run("bootstrap")
+    assert (done.returncode, "HTTPError 409" in done.stderr) == (1, True)
+    assert not any(call.startswith(("terraform", "gcloud storage cp")) for call in google.said())
+
+
 # --- deploy -------------------------------------------------------------------------------------------------------
+
+
+def test_a_first_deployment_that_google_is_not_ready_for_is_tried_once_more(google: Google) -> None:
+    (google.folder / "once").write_text("terraform -chdir=" + google.environment["ROOT"] + " apply")
+    done = google.run("deploy")
+    assert (done.returncode, google.deployed) == (0, BUILT)
+    assert "Once more" in done.stderr
+    assert [call.split()[:2] for call in google.changes()][-2:] == [["terraform", "apply"]] * 2
+
+
+def test_a_later_deployment_that_is_refused_is_not_tried_again(google: Google) -> None:
+    google.prove(OLDER)
+    (google.folder / "once").write_text("terraform -chdir=" + google.environment["ROOT"] + " apply")
+    done = google.run("deploy")
+    assert (done.returncode, google.deployed) == (1, OLDER)
+    assert f"{BUILT} is not deployed" in done.stderr
 
 
 def test_a_deployment_is_packaged_uploaded_and_applied_in_this_order(google: Google) -> None:
@@ -349,7 +376,8 @@ def test_before_bootstrap_each_says_that_it_is_missing(empty: Google, script: st
     done = empty.run(script, RELEASE=OLDER)
     assert done.returncode == 1
     assert (
-        f"gs://{BUCKET} does not exist: make bootstrap PROJECT=acme-snapkeep REGION=southamerica-east1" in done.stderr
+        f"acme-snapkeep has no bucket gs://{BUCKET}: make bootstrap PROJECT=acme-snapkeep REGION=southamerica-east1"
+        in done.stderr
     )
     assert empty.changes() == []
 
