@@ -5,6 +5,8 @@
 #   SNAPKEEP_API, SNAPKEEP_IAP_CLIENT   where, and the IAP in front of it; a local cloud on this machine needs neither
 #   CANARY_TENANT, CANARY_INSTANCE      whose point, and of what: an instance of the fleet that nobody would miss
 #   CANARY_WAIT                         how long its verification may take (20m)
+#
+# The clock of a local cloud stands still meanwhile: `snapkeep sim advance 2h` from another terminal.
 set -euo pipefail
 # shellcheck source=common.sh
 source "$(dirname "$0")/common.sh"

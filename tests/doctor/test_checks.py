@@ -74,6 +74,8 @@ def test_a_function_that_is_missing_or_does_not_run_is_found() -> None:
     broken = with_(facts.functions, plan=Function("without a process", None, None, None, None))
     ((_, where, what, _),) = found(local(functions=broken))
     assert (where, what) == ("function plan", "it is without a process, expected ACTIVE")
+    said = verdicts(local(functions=broken))["functions"].said
+    assert said == f"{len(WANTED.deployment.functions) - 1} of {len(WANTED.deployment.functions)} run"
 
 
 # --- Pub/Sub ------------------------------------------------------------------------------------------------------

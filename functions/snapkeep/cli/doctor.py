@@ -143,12 +143,12 @@ def _local() -> Facts:
         project=where.project,
         now=now,
         functions=_mapped(deliveries, _processes),
-        topics=read(plane.topics),
-        subscriptions=read(plane.subscriptions),
+        topics=_emulated(read(plane.topics)),
+        subscriptions=_emulated(read(plane.subscriptions)),
         waiting_letters=_mapped(deliveries, lambda of: of["dead_letters"].in_flight + of["dead_letters"].unsettled),
-        settled_letters=read(lambda: plane.dead_letters(where.database, since)),
+        settled_letters=_emulated(read(lambda: plane.dead_letters(where.database, since))),
         jobs=_mapped(_heard(_Scheduler, "/_sim/scheduler"), _jobs),
-        ticks=read(lambda: plane.ticks(where.database, comparable=False)),
+        ticks=_emulated(read(lambda: plane.ticks(where.database, comparable=False))),
         clocks=_clocks(),
         apis=NotHere("a local cloud asks for no APIs"),
         agent=NO_POLICIES,
@@ -169,6 +169,11 @@ def _heard(kind: type[Any], path: str) -> Read[Any]:
         return Known(target.hear(kind, path))
     except Unheard as reason:
         return Unread(str(reason), RESTART)
+
+
+def _emulated(read: Read[Any]) -> Read[Any]:
+    """An emulator that does not answer comes back with its local cloud alone."""
+    return Unread(read.why, RESTART) if isinstance(read, Unread) else read
 
 
 def _mapped(read: Read[Any], into: Any) -> Read[Any]:

@@ -204,7 +204,7 @@ def _both(*seen: Seen) -> Seen:
     """Several looks as one."""
     here = [one for one in seen if one.here] or list(seen)
     return Seen(
-        "; ".join(one.said for one in here if one.said),
+        "; ".join(dict.fromkeys(one.said for one in here if one.said)),  # several say the same of an emulator
         tuple(finding for one in seen for finding in one.findings),
         tuple(untold for one in seen for untold in one.untold),
         here=any(one.here for one in seen),
@@ -233,8 +233,9 @@ def functions(facts: Facts, wanted: Wanted) -> Seen:
         releases = sorted({one.release for one in found.values() if one.release is not None})
         if len(releases) > 1:
             findings.append(Finding("error", "functions", f"they are of releases {', '.join(releases)}", DEPLOY))
-        said = "run" if facts.local else "are deployed"
-        return Seen(f"{len(found)} of {len(wanted.deployment.functions)} {said}", tuple(findings))
+        active = sum(name in found and found[name].state == "ACTIVE" for name in wanted.deployment.functions)
+        said = "run" if facts.local else "are active"
+        return Seen(f"{active} of {len(wanted.deployment.functions)} {said}", tuple(findings))
 
     return _of(facts.functions, judged)
 
