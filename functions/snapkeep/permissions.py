@@ -266,7 +266,7 @@ does what): change them there. Terraform makes the roles of the same two files i
 - Nobody has a key: no service account key is made, and `iam.disableServiceAccountKeyCreation` may be enforced. Cloud
   KMS keys are used by Compute Engine's own service agent alone.
 - Nobody reads what is on a disk: there is no permission to export, to make an image, to read a serial port, to log in.
-  What `restore` could do beyond its task is start an instance with a customer's disk in the customer's own project.
+  `restore` is the one to watch: below.
 - Nobody changes IAM policies, networks, firewalls, the database's indexes or its backups; nobody deletes a document.
 
 ## What Google does not let us narrow
@@ -277,6 +277,11 @@ does what): change them there. Terraform makes the roles of the same two files i
   tests, which refuse what it has not declared.
 - `restore` may delete any disk of an instance project: disks that it has replaced keep their customer's names. It asks
   only for a numeric id that carries the restore's own label and is attached to nothing.
+- Whoever makes an instance decides what runs in it. `restore` may set the metadata of the instances of a tenant's
+  project (a startup script, SSH keys), attach disks to them and start them, as a service account that the tenant has
+  named: IAM would let it run a program of its own on a customer's disk. The code sets the metadata that the point's
+  own definition or a person's request names, and each call stands in the audit logs of the tenant's project under
+  `sk-restore`.
 - Conditions do not know instant snapshots: `reconcile` may delete any in an instance project. They last minutes.
 
 ## Permission by function

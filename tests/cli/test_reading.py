@@ -323,7 +323,8 @@ def test_whoever_waits_for_a_point_is_told_that_it_is_verified(
 ) -> None:
     slept = waits(becomes(acme, state="creating"), becomes(acme, state="verified"))
     result = ask_for(api, "acme-pam-1", "--wait", "15m")
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.exit_code == 0
+    assert "clock of a local cloud stands still" in result.stderr
     assert result.stdout.endswith(f"{acme.the_point().id} is verified\n")
     assert len(slept) == 2
 

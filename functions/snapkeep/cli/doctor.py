@@ -73,6 +73,10 @@ def doctor(output: Output, project: str | None, region: str | None, tenant: str 
             raise click.UsageError("--project: missing, and SNAPKEEP_PROJECT is not set: a deployment is in one")
         facts = _deployed(wanted, project, region, tenant)
     else:
+        if tenant or region:
+            raise click.UsageError(
+                f"--{'tenant' if tenant else 'region'}: of a deployment; a local cloud has none to look at"
+            )
         facts = _local()
     verdicts = checks.examined(facts, wanted)
     if output.as_json:

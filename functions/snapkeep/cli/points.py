@@ -262,6 +262,11 @@ def create(
 def _wait(output: Output, tenant: str, id: str, bound: timedelta) -> None:
     """Look at a point until it is verified. Ends with status 1 where it has failed, or is not verified in time."""
     looks = math.ceil(bound / timedelta(seconds=LOOK_S))
+    if not target.over_https():
+        still = (
+            "the clock of a local cloud stands still unless it is moved: `snapkeep sim advance 30m` in another terminal"
+        )
+        click.echo(f"waiting; {still}", err=True)
     for look in range(looks + 1):
         p = _found(id, tenant)
         if p.state == "verified":

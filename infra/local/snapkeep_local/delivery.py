@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import grpc  # type: ignore[import-untyped]  # no py.typed
 from google.api_core import exceptions as errors
+from google.api_core.retry import Retry, if_exception_type
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient  # type: ignore[import-untyped]  # no py.typed
 from google.pubsub_v1.types import PublishRequest, PublishResponse, Subscription
 
@@ -36,6 +37,9 @@ HOST: Final = "127.0.0.1"
 PUBLISHER: Final = "google.pubsub.v1.Publisher"
 CALL_TIMEOUT_S: Final = 30.0
 """One call to the emulator."""
+
+AGAIN: Final = Retry(predicate=if_exception_type(errors.ServiceUnavailable), timeout=10.0)
+"""How topics and subscriptions are asked for: the client's own retries would go on for ten minutes."""
 
 FRONT_THREADS: Final = 8
 FRONT_STOP_S: Final = 1.0
@@ -200,8 +204,8 @@ class Broker:
         """
         try:
             return self._declare()
-        except errors.GoogleAPICallError as fault:
-            raise Transient(str(fault)) from fault
+        except (errors.GoogleAPICallError, errors.RetryError) as fault:
+            raise Transient(f"the Pub/Sub emulator: {fault.message}; `snapkeep up` starts another") from fault
 
     def _declare(self) -> list[str]:
         """What was made or put right."""
@@ -209,7 +213,7 @@ class Broker:
         publisher = PublisherClient()
         for topic in self._topics:
             try:
-                publisher.create_topic(name=self._topic(topic), timeout=CALL_TIMEOUT_S)
+                publisher.create_topic(name=self._topic(topic), retry=AGAIN, timeout=CALL_TIMEOUT_S)
                 mended.append(self._topic(topic))
             except errors.AlreadyExists:
                 log.debug("topic %s is there already", topic)
@@ -232,18 +236,18 @@ class Broker:
         """Have this subscription be there as it should; whether it was not."""
         name = request["name"]
         try:
-            self._subscriber.create_subscription(request=request, timeout=CALL_TIMEOUT_S)
+            self._subscriber.create_subscription(request=request, retry=AGAIN, timeout=CALL_TIMEOUT_S)
         except errors.AlreadyExists:
             wanted = Subscription(request)
-            found = self._subscriber.get_subscription(subscription=name, timeout=CALL_TIMEOUT_S)
+            found = self._subscriber.get_subscription(subscription=name, retry=AGAIN, timeout=CALL_TIMEOUT_S)
             if found.topic != wanted.topic:
                 # That of a topic which was deleted hears nothing any more.
-                self._subscriber.delete_subscription(subscription=name, timeout=CALL_TIMEOUT_S)
+                self._subscriber.delete_subscription(subscription=name, retry=AGAIN, timeout=CALL_TIMEOUT_S)
                 return self._subscribe(request)
             wrong = [field for field in SETTLED if getattr(found, field) != getattr(wanted, field)]
             if wrong:
                 update = {"subscription": wanted, "update_mask": {"paths": wrong}}
-                self._subscriber.update_subscription(request=update, timeout=CALL_TIMEOUT_S)
+                self._subscriber.update_subscription(request=update, retry=AGAIN, timeout=CALL_TIMEOUT_S)
             # It pushes to a gateway that is gone, was told to wait for one, or pushes to nobody.
             if "push_config" in request:
                 self._point(name, request["push_config"])
@@ -263,7 +267,7 @@ class Broker:
             for topic in sorted(topics):
                 with suppress(errors.NotFound):
                     name = self._subscription_name(topic)
-                    subscriber.delete_subscription(subscription=name, timeout=CALL_TIMEOUT_S)
+                    subscriber.delete_subscription(subscription=name, retry=AGAIN, timeout=CALL_TIMEOUT_S)
 
     def hold(self) -> None:
         """Have the emulator keep what comes from now on until the next `start`: pushed to nobody, it would die."""
