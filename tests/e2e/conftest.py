@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -203,6 +203,16 @@ def command_of(pid: int) -> bytes:
         return (Path("/proc") / str(pid) / "cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def at_work_in(folder: Path) -> list[int]:
+    """The processes whose current folder it is, whoever started them."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):  # it has just ended, or is no process at all
+            if (process / "cwd").readlink() == folder:
+                found.append(int(process.name))
+    return found
 
 
 def alive(processes: dict[int, str]) -> list[int]:

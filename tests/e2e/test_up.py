@@ -19,6 +19,7 @@ from tests.e2e.conftest import (
     STOP_TIMEOUT_S,
     Up,
     alive,
+    at_work_in,
     children,
     command_of,
     descendants,
@@ -274,6 +275,7 @@ def test_sigterm_leaves_no_process_behind(tmp_path: Path, emulators_installed: N
         assert len(started) >= len(running.addresses["functions"])
         assert stop(running.process) == 0
         assert alive(started) == []
+        assert at_work_in(tmp_path) == []
 
 
 def test_sigkill_leaves_no_process_behind(tmp_path: Path, emulators_installed: None) -> None:
@@ -313,6 +315,7 @@ def test_sigterm_during_the_start_leaves_no_process_behind(tmp_path: Path, emula
         status = stop(process)
     assert status == 0
     assert alive(started) == []
+    assert at_work_in(tmp_path) == []
 
 
 def test_without_emulators_the_line_that_installs_them_is_said(tmp_path: Path) -> None:

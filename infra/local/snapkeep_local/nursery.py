@@ -68,6 +68,7 @@ class Nursery:
         self._lock = threading.Lock()
         self._said = threading.Condition()
         self._process: subprocess.Popen[bytes] | None = None
+        self._listener: threading.Thread | None = None
         self._started: list[Child] = []  # not yet handed out
         self._living: dict[int, Child] = {}
 
@@ -101,6 +102,8 @@ class Nursery:
         if process is not None and process.stdin is not None:
             process.stdin.close()
             process.wait()
+        if self._listener is not None:
+            self._listener.join()
 
     def _open(self) -> None:
         self._process = subprocess.Popen(
@@ -111,25 +114,30 @@ class Nursery:
             stdout=subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C at the terminal is the runner's to pass on
         )
-        threading.Thread(target=self._listen, args=(self._process,), name="nursery", daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(self._process,), name="nursery", daemon=True)
+        self._listener.start()
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            with self._said:
-                match json.loads(line):
-                    case {"started": int() as pid}:
-                        self._living[pid] = Child(pid)
-                        self._started.append(self._living[pid])
-                    case {"ended": int() as pid, "status": int() as status}:
-                        self._living.pop(pid, Child(pid)).returncode = status
-                self._said.notify_all()
+        with process.stdout as lines:
+            for line in lines:
+                self._hear(json.loads(line))
         # Without it nobody would hear of their ends: what lives is ended by `up`, and started again.
         process.wait()
         with self._said:
             for child in self._living.values():
                 child.returncode = -signal.SIGHUP
             self._living.clear()
+            self._said.notify_all()
+
+    def _hear(self, said: Any) -> None:
+        with self._said:
+            match said:
+                case {"started": int() as pid}:
+                    self._living[pid] = Child(pid)
+                    self._started.append(self._living[pid])
+                case {"ended": int() as pid, "status": int() as status}:
+                    self._living.pop(pid, Child(pid)).returncode = status
             self._said.notify_all()
 
 
@@ -161,9 +169,16 @@ def main() -> None:
 
 
 def _start(request: dict[str, Any], ours: tuple[int, int]) -> None:
+    leads, led = os.pipe()
     pid = os.fork()
     if pid == 0:
+        os.setsid()
+        os.close(leads)
+        os.close(led)
         _become(request["arguments"], Path(request["log"]), ours)
+    os.close(led)
+    os.read(leads, 1)  # nothing: it ends when the child leads its group, or is gone; before that nobody could end it
+    os.close(leads)
     _say({"started": pid})
 
 
@@ -184,7 +199,6 @@ def _say(what: dict[str, int]) -> None:
 
 def _become(arguments: list[str], said: Path, ours: tuple[int, int]) -> NoReturn:
     """Be functions-framework, and nothing of the nursery."""
-    os.setsid()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number in ours:
