@@ -12,7 +12,7 @@ mkdir -p "$build"
 if ! cmp -s requirements.txt "$runtime/made-of"; then
     "$tools/python" -m venv --clear --without-pip "$runtime"
     "$tools/python" -m pip --python "$runtime/bin/python" --disable-pip-version-check --quiet --quiet --no-input \
-        install --requirement requirements.txt
+        install --no-compile --requirement requirements.txt
     cp requirements.txt "$runtime/made-of"
 fi
 # What the SBOM is of: this project, with what it asks for by name. The tool does not follow `dynamic` to that list.
