@@ -28,8 +28,16 @@ UNIX: Final = 3
 HASH_DIGITS: Final = 12
 """Of the SHA-256 of the bytes, in a release's name."""
 
-LEFT_OUT: Final = ("snapkeep/cli/",)
-"""The command line is for people: no function imports it, so none carries it."""
+LEFT_OUT: Final = (
+    "snapkeep/cli/",
+    "snapkeep/deployment.py",
+    "snapkeep/doctor/",
+    "snapkeep/gcp/platform.py",
+    "snapkeep/gcp/signin.py",
+    "snapkeep/indexes.py",
+    "snapkeep/permissions.py",
+)
+"""What is for people at the command line and for this tree's own files: no function imports it, so none carries it."""
 
 
 def contents(root: Path = ROOT) -> Iterator[tuple[str, bytes]]:

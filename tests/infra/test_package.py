@@ -68,7 +68,7 @@ def test_a_release_holds_the_functions_and_their_requirements_and_no_command_lin
 
 
 def test_nothing_in_a_release_imports_what_was_left_out_of_it() -> None:
-    left_out = tuple(prefix.rstrip("/").replace("/", ".") for prefix in package.LEFT_OUT)
+    left_out = tuple(path.removesuffix("/").removesuffix(".py").replace("/", ".") for path in package.LEFT_OUT)
     for name, data in package.contents():
         if name.endswith(".py"):
             assert [module for module in imported(data) if module.startswith((*left_out, "snapkeep_local"))] == [], name
