@@ -16,6 +16,8 @@ TOOLS := .venv-tools
 # What the Terraform is held to Google's schema with: it would force older versions on both of the others.
 export INFRA_VENV ?= .venv-infra
 INFRA_PIP = $(INFRA_VENV)/bin/python -m pip --disable-pip-version-check --quiet --quiet --no-input
+# Tests start thousands of short processes, which would each compile all of it anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Google's clients would tell of every connection that a test cuts.
 export GRPC_VERBOSITY ?= ERROR
 
