@@ -41,7 +41,7 @@ def receive(function: str, envelope: Any, ports: Ports, handle: Callable[[messag
     except BadMessage as bad:
         _reject(function, envelope, bad.reason, ports)
         _tell(logging.WARNING, function, type, "rejected", bad.reason)
-    except Exception as fault:
+    except Exception as fault:  # whatever it is: it is counted here, and rises, so that Pub/Sub delivers again
         _tell(logging.ERROR, function, type, "failed", f"{fault.__class__.__name__}, to be delivered again")
         raise
 
@@ -51,7 +51,7 @@ def receive_dead_letter(envelope: Any, ports: Ports) -> None:
     letter: DeadLetter = messages.decode_dead_letter(envelope)
     try:
         _bury(letter, envelope, ports)
-    except Exception as fault:
+    except Exception as fault:  # likewise
         _tell(logging.ERROR, "dead_letters", "dead_letter", "failed", f"{fault.__class__.__name__}, to come again")
         raise
     _tell(logging.INFO, "dead_letters", "dead_letter", "handled")

@@ -117,7 +117,7 @@ def serving(folder: Path, entry_point: str, signature: str) -> Iterator[str]:
             said = (folder.parent / "log").read_text()
             assert process.poll() is None, said
             assert time.monotonic() < end, said
-            time.sleep(POLL_S)
+            time.sleep(POLL_S)  # a real process starts in real time
         yield url
     finally:
         process.terminate()
