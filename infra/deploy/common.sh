@@ -42,6 +42,14 @@ need_terraform() {
     [[ -d $ROOT ]] || die "ROOT: '$ROOT' is not a folder: expected a Terraform root, such as infra/gcp/examples/minimal"
 }
 
+# What every script that runs Terraform needs.
+need_all() {
+    need_project
+    need_region
+    need_gcloud
+    need_terraform
+}
+
 # Whether an object in Cloud Storage is there: 0 yes, 1 no. Ends the script where Google does not say, so that a refusal
 # is never taken for an absence. $1: its address.
 exists() {

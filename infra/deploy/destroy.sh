@@ -4,10 +4,7 @@ set -euo pipefail
 # shellcheck source=common.sh
 source "$(dirname "$0")/common.sh"
 
-need_project
-need_region
-need_gcloud
-need_terraform
+need_all
 
 cat >&2 <<END
 This takes Snapkeep's functions, topics, schedules, alerts and accounts out of $PROJECT. From then on nobody takes,

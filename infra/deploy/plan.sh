@@ -4,10 +4,7 @@ set -euo pipefail
 # shellcheck source=common.sh
 source "$(dirname "$0")/common.sh"
 
-need_project
-need_region
-need_gcloud
-need_terraform
+need_all
 need_bucket
 
 archive=$(build)
